@@ -1,0 +1,1 @@
+"""What MindPal is taught, and every file format that crosses a container."""
