@@ -102,7 +102,9 @@ def read_contract(path: Path = CONTRACT_FILE, *, base_model: str | None = None) 
     return contract.model_copy(update={"base_model": base_model}) if base_model else contract
 
 
-def seal(folder: Path, contract: Contract, provenance: dict[str, Any], stop_token_ids: list[int], pad_token_id: int) -> None:
+def seal(
+    folder: Path, contract: Contract, provenance: dict[str, Any], stop_token_ids: list[int], pad_token_id: int
+) -> None:
     """Write the derived files and `mindpal.json` into a model folder that is otherwise complete."""
     for name, text in contract.derived_files(stop_token_ids, pad_token_id).items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -125,13 +127,17 @@ def open_sealed(folder: Path) -> Seal:
     Raises `BadInput` at the first difference, naming it.
     """
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such model folder; `make train merge` makes models/current, `make demo` a small one.")
+        raise BadInput(
+            f"{folder}: no such model folder; `make train merge` makes models/current, `make demo` a small one."
+        )
     if not (folder / SEAL_FILE).is_file():
         raise BadInput(f"{folder}: no {SEAL_FILE}: not a sealed model folder; make one with `make merge`.")
     again = f"{folder} was changed after it was sealed; merge again with `make merge`"
     found = Seal.parse(read_json(folder / SEAL_FILE), str(folder / SEAL_FILE))
     if found.format != SEAL_FORMAT:
-        raise BadInput(f"{folder / SEAL_FILE}: format {found.format}, but this version reads {SEAL_FORMAT}; merge again.")
+        raise BadInput(
+            f"{folder / SEAL_FILE}: format {found.format}, but this version reads {SEAL_FORMAT}; merge again."
+        )
     if found.fingerprint != found.contract.fingerprint:
         raise BadInput(
             f"{folder / SEAL_FILE}: the contract's fingerprint is {found.contract.fingerprint[:8]}, "

@@ -1,0 +1,116 @@
+"""A run folder, `runs/<id>/`: what was asked, how it goes, what came out. Written by finetune, followed by the studio.
+
+request.json     what to do                        recipe.yaml      the recipe, with every value
+status.json      how it goes                       run.json         versions and hashes of what went in
+metrics.jsonl    one line per logged step          adapter/         what came out
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from data.strict import BadInput, Strict, read_json
+
+STATUS_FILE = "status.json"
+METRICS_FILE = "metrics.jsonl"
+RECIPE_FILE = "recipe.yaml"
+RUN_FILE = "run.json"
+ADAPTER = "adapter"
+CHECKPOINTS = "checkpoints"
+
+State = Literal["queued", "running", "stopped", "failed", "done"]
+
+
+class Status(Strict):
+    """How a run goes. `step` of `steps` optimizer steps are done; `message` is for a person."""
+
+    state: State
+    step: int = 0
+    steps: int = 0
+    message: str = ""
+    pid: int | None = None
+    # UTC, ISO 8601.
+    updated: str = ""
+
+
+class RunRecord(Strict):
+    """What went into a run: enough to say whether another would give the same."""
+
+    base: str
+    # SHA-256 of the base's weight files, by name.
+    base_files: dict[str, str]
+    contract: str
+    dataset: list[str]
+    # SHA-256 of each data file, by name.
+    data_files: dict[str, str]
+    conversations: int
+    validation: int
+    skipped: int
+    tokens: int
+    tokens_with_loss: int
+    versions: dict[str, str]
+    commit: str
+    started: str
+
+
+def write_status(run: Path, status: Status) -> None:
+    """Replace `status.json` whole: a reader sees the old one or the new one, never a half."""
+    write_whole(run / STATUS_FILE, dump(status.model_copy(update={"updated": now()}).model_dump()))
+
+
+def read_status(run: Path) -> Status:
+    """How a run goes. Raises `BadInput`."""
+    return Status.parse(read_json(run / STATUS_FILE), str(run / STATUS_FILE))
+
+
+def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
+    """Add one line to `metrics.jsonl`."""
+    with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics, allow_nan=False) + "\n")
+
+
+def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; a last line that is still being written is not one yet."""
+    if not (run / METRICS_FILE).is_file():
+        return
+    for line in (run / METRICS_FILE).read_text(encoding="utf-8").split("\n")[:-1]:
+        yield json.loads(line)
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Write `run.json`."""
+    write_whole(run / RUN_FILE, dump(record.model_dump()))
+
+
+def read_record(run: Path) -> RunRecord:
+    """What went into a run. Raises `BadInput`."""
+    return RunRecord.parse(read_json(run / RUN_FILE), str(run / RUN_FILE))
+
+
+def newest_finished(runs: Path) -> Path:
+    """The run that ended last with an adapter. Raises `BadInput` where there is none."""
+    found = [run for run in runs.iterdir() if (run / STATUS_FILE).is_file()] if runs.is_dir() else []
+    done = [(status.updated, run) for run in found if (status := read_status(run)).state == "done"]
+    if not done:
+        raise BadInput(f"{runs}: no finished run; `make train` makes one.")
+    return max(done)[1]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is never half there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def dump(content: object) -> str:
+    """JSON as our files hold it."""
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def now() -> str:
+    """The time, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,43 @@
+"""The trainer's command line: `python -m finetune VERB …`; `python -m finetune VERB --help` explains one."""
+
+import importlib
+import os
+import sys
+
+from data.strict import BadInput, suggestion
+
+# Verb, its module, and what it does. A module is imported only when its verb is called: torch takes seconds.
+VERBS = {
+    "download": "fetch a base model from a hub, going on where an earlier download stopped",
+    "pretrain": "make the small stand-in base of the demo from scratch",
+    "train": "tune a base with LoRA on the conversations",
+    "merge": "fold an adapter into its base and seal the result as a model folder",
+}
+
+
+def main() -> int:
+    """Run a verb. Exit code 2 and one sentence on standard error where something has to be mended."""
+    verb, words = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if verb in ("-h", "--help"):
+        print(__doc__)
+        for name, told in VERBS.items():
+            print(f"  {name:12} {told}")
+        return 0
+    if verb not in VERBS:
+        print(
+            f'python -m finetune: no verb "{verb}"{suggestion(verb, list(VERBS)) or "."} `--help` lists them.',
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        return int(importlib.import_module(f"finetune.{verb}").main(words, dict(os.environ)))
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

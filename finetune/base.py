@@ -1,0 +1,122 @@
+"""The base model: from what a person names (a hub id, a folder, a hub-cache folder) to a folder that can be loaded.
+
+In: `BASE=…` or the contract's `base_model`. Out: a `Base`, or `BadInput` before anything is loaded.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.contract import sha256
+from data.strict import BadInput, read_json
+from data.template import END
+
+PAD = "<|endoftext|>"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base on this machine: what it was called, and where it lies."""
+
+    name: str
+    folder: Path
+
+    def config(self) -> dict[str, Any]:
+        """The content of `config.json`."""
+        config = read_json(self.folder / "config.json")
+        if not isinstance(config, dict):
+            raise BadInput(f"{self.folder / 'config.json'}: expected a mapping; download the base again.")
+        return config
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors files, in order."""
+        return sorted(self.folder.glob("*.safetensors"))
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each weight file, by name."""
+        return {path.name: sha256(path) for path in self.weight_files()}
+
+
+def find_base(name: str, *, home: str | None = None) -> Base:
+    """The base that `name` means, checked as far as can be without loading it.
+
+    `home` replaces the hub's cache folder. Raises `BadInput` with what to do.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(Base(name, _snapshot(folder)))
+    if folder.exists():
+        raise BadInput(f"{name}: is a file; a base is a folder or a hub id, as in BASE=Qwen/Qwen3-0.6B.")
+    if not HUB_ID.fullmatch(name):
+        raise BadInput(f"{name}: no such folder, and no hub id either (ORG/NAME, as in Qwen/Qwen3-0.6B).")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(name, cache_dir=home, local_files_only=True)
+    except LocalEntryNotFoundError:
+        raise BadInput(
+            f"{name}: not on this machine yet; `make download BASE={name}` fetches it, "
+            "BASE=FOLDER names one that is here, and `make demo` needs none."
+        ) from None
+    return _checked(Base(name, Path(found)))
+
+
+def load_tokenizer(base: Base) -> Any:
+    """The base's tokenizer. Raises `BadInput` where it lacks the control tokens of Qwen3's chat."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(
+            f"{base.folder}: its tokenizer cannot be loaded ({type(error).__name__}); download it again."
+        ) from None
+    known = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    for token in ("<|im_start|>", END, PAD):
+        if token not in known:
+            raise BadInput(f"{base.folder}: its tokenizer has no {token}; the base has to be of the Qwen3 family.")
+    return tokenizer
+
+
+def _snapshot(folder: Path) -> Path:
+    """A hub-cache folder (`models--org--name`) stands for the snapshot of its main branch, or its only one."""
+    if not (folder / "snapshots").is_dir():
+        return folder
+    main = folder / "refs" / "main"
+    if main.is_file() and (folder / "snapshots" / main.read_text().strip()).is_dir():
+        return folder / "snapshots" / main.read_text().strip()
+    snapshots = sorted(path for path in (folder / "snapshots").iterdir() if path.is_dir())
+    if len(snapshots) != 1:
+        raise BadInput(f"{folder}: holds {len(snapshots)} snapshots; name one of snapshots/* as BASE.")
+    return snapshots[0]
+
+
+def _checked(base: Base) -> Base:
+    if not (base.folder / "config.json").is_file():
+        raise BadInput(f"{base.folder}: no config.json, so this is not a model folder; check BASE.")
+    architectures = base.config().get("architectures") or []
+    if not any(str(name).endswith("ForCausalLM") for name in architectures):
+        raise BadInput(
+            f"{base.folder}: {architectures or 'an unknown architecture'} is not a causal language model; check BASE."
+        )
+    if not base.weight_files():
+        found = sorted(path.name for path in base.folder.glob("*.bin"))
+        other = f" ({found[0]} is not read: pickles can run code)" if found else ""
+        raise BadInput(f"{base.folder}: no weights (*.safetensors){other}; `make download` fetches them.")
+    index = base.folder / "model.safetensors.index.json"
+    if index.is_file():
+        content = read_json(index)
+        named = set(content["weight_map"].values()) if isinstance(content, dict) else set()
+        missing = sorted(name for name in named if not (base.folder / name).is_file())
+        if missing:
+            raise BadInput(f"{base.folder}: {missing[0]} is missing; `make download` goes on where it stopped.")
+    for path in base.weight_files():
+        # Eight bytes tell the header's length: a download cut short is noticed without reading it.
+        with path.open("rb") as file:
+            head = file.read(8)
+        if len(head) < 8 or int.from_bytes(head, "little") + 8 > path.stat().st_size:
+            raise BadInput(f"{path}: cut short or no safetensors file; download it again.")
+    return base

@@ -1,0 +1,69 @@
+"""Serve a sealed model folder over an OpenAI-compatible API, exactly as it was taught.
+
+python -m serve models/current --port 8000
+python -m serve key add NAME            # a new key for MINDPAL_API_KEYS_FILE, printed once
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from data.strict import BadInput
+from serve.keys import add_key
+from serve.launch import launch
+
+_ENVIRONMENT = """\
+environment:
+  MINDPAL_API_KEYS_FILE    file of `name:sha256` lines; clients then need a key. Needed where --host is not loopback
+  MINDPAL_COMPILE=1        on CPU: compile the model (faster answers, a minute more of start-up)
+  MINDPAL_PORT             the port that `python -m serve.health` asks (8000)
+  VLLM_CPU_KVCACHE_SPACE   on CPU: GiB for the conversations being answered (1)
+  VLLM_CPU_NUM_OF_RESERVED_CPU, VLLM_ENABLE_V1_MULTIPROCESSING   on CPU: 0 and 0 unless set; see vLLM
+  HF_HUB_OFFLINE, VLLM_NO_USAGE_STATS, DO_NOT_TRACK              1 unless set: nothing leaves the machine
+refused where set: VLLM_SERVER_DEV_MODE, VLLM_DEBUG_LOG_API_SERVER_RESPONSE, VLLM_ALLOW_RUNTIME_LORA_UPDATING
+"""
+
+
+def main() -> int:
+    """Read the command line and the environment, once."""
+    environment = dict(os.environ)
+    try:
+        if sys.argv[1:2] == ["key"]:
+            return _key(sys.argv[2:], environment)
+        parser = argparse.ArgumentParser(
+            prog="python -m serve",
+            description=__doc__,
+            epilog=_ENVIRONMENT,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("folder", type=Path, metavar="MODEL_FOLDER", help="what `make merge` made")
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=_port, default=8000)
+        given = parser.parse_args()
+        launch(given.folder, given.host, given.port, environment)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _key(words: list[str], environment: dict[str, str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m serve key", description="Make a key for a client.")
+    parser.add_argument("verb", choices=["add"])
+    parser.add_argument("name", metavar="NAME")
+    given = parser.parse_args(words)
+    path = environment.get("MINDPAL_API_KEYS_FILE", "")
+    if not path:
+        raise BadInput("MINDPAL_API_KEYS_FILE is not set: name the file that holds the keys' hashes.")
+    print(add_key(Path(path), given.name))
+    return 0
+
+
+def _port(words: str) -> int:
+    if not words.isdecimal() or not 1 <= int(words) <= 65535:
+        raise argparse.ArgumentTypeError(f"{words} is no port: choose a number from 1 to 65535")
+    return int(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

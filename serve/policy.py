@@ -1,0 +1,431 @@
+"""The policy: what any client gets is the model as it was taught, and nothing else of the server.
+
+In: any request. Out: one of four doors, or 404; a chat request rebuilt from an allow-list, judged by the guard, and
+its answer screened sentence by sentence. A pure ASGI class that vLLM puts before its own application:
+
+    --middleware serve.policy.Policy     # reads MINDPAL_MODEL_FOLDER and MINDPAL_API_KEYS_FILE
+
+Every error has OpenAI's form. Where the policy itself fails, the answer ends: words that were not read through never
+leave. The log has one line an answer and never holds a word of it.
+"""
+
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serve.guard.crisis import Verdict, judge_conversation, read_answers
+from serve.guard.screen import Screen, Stopped, language_of
+from serve.keys import Keys, read_keys
+from serve.launch import MODEL_NAME
+from serve.request import BODY_LIMIT, Asked, ModelFolder, Refused, rebuild
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("mindpal")
+
+CHAT = ("POST", "/v1/chat/completions")
+MODELS = ("GET", "/v1/models")
+HEALTH = ("GET", "/health")
+METRICS = ("GET", "/metrics")
+DOORS = (CHAT, MODELS, HEALTH, METRICS)
+# Larger requests are counted in a thread: 256 KiB take the tokenizer a tenth of a second, and others wait.
+_LARGE = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the policy needs from outside."""
+
+    folder: Path
+    keys: Keys | None
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        keys_file = os.environ.get("MINDPAL_API_KEYS_FILE", "")
+        return cls(Path(os.environ["MINDPAL_MODEL_FOLDER"]), read_keys(Path(keys_file)) if keys_file else None)
+
+
+class Policy:
+    """The middleware. vLLM makes it with the application alone; then the settings come from the environment."""
+
+    def __init__(self, app: Application, settings: Settings | None = None):
+        if settings is None:
+            settings = Settings.from_environment()
+            _log_to_stderr()
+        self._app = app
+        self._keys = settings.keys
+        self._model = ModelFolder(settings.folder)
+        self._answers = read_answers()
+        self._started = int(time.time())
+        # Compiled now, so that a mistake in a rules file stops the start and the first child does not wait.
+        judge_conversation([""])
+        for _ in Screen(()).feed("\n"):
+            pass
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._request(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door = (scope["method"], scope["path"])
+        reply = _Reply(send, [(b"x-mindpal-contract", self._model.fingerprint.encode())])
+        try:
+            if door not in DOORS:
+                raise Refused(404, "There is no such door; ask POST /v1/chat/completions.")
+            if door != HEALTH and self._keys and not self._keys.name_of(_header(scope, b"authorization")):
+                raise Refused(401, "A valid key is needed: send the header `Authorization: Bearer KEY`.")
+            if door == METRICS and not _from_loopback(scope):
+                raise Refused(403, "The metrics are told on this machine only.")
+            if door == CHAT:
+                await self._chat(scope, receive, reply)
+            elif door == MODELS:
+                await reply.json(200, self._models())
+            else:
+                await self._app(_inner_scope(scope, door, b""), receive, reply.passed_on)
+        except Refused as refused:
+            await reply.error(refused.status, refused.message, refused.param)
+
+    def _models(self) -> dict[str, Any]:
+        # Told from here: the engine's own list names the model's folder on this machine.
+        model = {
+            "id": MODEL_NAME,
+            "object": "model",
+            "created": self._started,
+            "owned_by": MODEL_NAME,
+            "max_model_len": self._model.contract.window,
+        }
+        return {"object": "list", "data": [model]}
+
+    async def _chat(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        begun = time.monotonic()
+        raw = await _body(scope, receive)
+        if raw is None:
+            return
+        asked = await asyncio.to_thread(rebuild, raw, self._model) if len(raw) > _LARGE else rebuild(raw, self._model)
+        reply.headers.append((b"x-mindpal-pinned", ",".join(asked.pinned).encode()))
+        if asked.dropped:
+            reply.headers.append((b"x-mindpal-dropped", str(asked.dropped).encode()))
+        answer = _Answer(asked, reply, self._model.control_tokens, self._answers.stopped)
+        try:
+            verdict = judge_conversation(asked.child)
+        except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
+            # Not judged is not harmless: the model is not asked.
+            log.error("the guard failed: %s", type(error).__name__)
+            await answer.stop("unread")
+        else:
+            if verdict:
+                await answer.instead(self._answers.crisis[verdict.category][verdict.language], verdict)
+            else:
+                await self._ask(scope, receive, asked, answer)
+        log.info(
+            "reply tokens=%d ms=%d contract=%s action=%s",
+            answer.tokens,
+            (time.monotonic() - begun) * 1000,
+            self._model.fingerprint[:8],
+            answer.action,
+        )
+
+    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, answer: "_Answer") -> None:
+        body = json.dumps(asked.body).encode()
+        given = False
+
+        async def to_engine() -> Message:
+            nonlocal given
+            if not given:
+                given = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            # After the body nothing but the client's leaving can come. An answer that the screen ended looks to the
+            # engine like one whose client left: it stops computing.
+            await _first(_until_gone(receive, answer), answer.ended.wait())
+            return {"type": "http.disconnect"}
+
+        try:
+            await self._app(_inner_scope(scope, CHAT, body), to_engine, answer.from_engine)
+        except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
+            log.error("the engine failed: %s", type(error).__name__)
+        await answer.close()
+
+
+class _Reply:
+    """The one way in which this module sends a response."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]):
+        self._send = send
+        self.headers = headers
+
+    async def start(self, status: int, content_type: bytes) -> None:
+        headers = [(b"content-type", content_type), (b"cache-control", b"no-store"), *self.headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def part(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def json(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content, ensure_ascii=False).encode()
+        self.headers.append((b"content-length", str(len(body)).encode()))
+        await self.start(status, b"application/json")
+        await self.part(body, more=False)
+
+    async def error(self, status: int, message: str, param: str | None = None) -> None:
+        if status == 401:
+            self.headers.append((b"www-authenticate", b"Bearer"))
+        await self.json(status, {"error": _error(status, message, param)})
+
+    async def passed_on(self, message: Message) -> None:
+        """A message of the engine's own, with our headers."""
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *self.headers]}
+        await self._send(message)
+
+
+class _Answer:
+    """One answer: takes what the engine sends, gives the client what the screen lets through."""
+
+    def __init__(self, asked: Asked, reply: _Reply, control_tokens: tuple[str, ...], stopped: dict[Any, str]):
+        self._asked = asked
+        self._reply = reply
+        self._screen = Screen(control_tokens)
+        self._stopped = stopped[language_of(asked.child[-1])]
+        self._status = 200
+        self._started = False
+        self._raw = b""
+        self._whole_words = ""
+        self._id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._finish = "stop"
+        self._usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        self.action = "none"
+        # Set when the client has its whole answer, or is gone.
+        self.ended = asyncio.Event()
+
+    @property
+    def over(self) -> bool:
+        return self.ended.is_set()
+
+    @property
+    def tokens(self) -> int:
+        return self._usage["completion_tokens"]
+
+    async def instead(self, words: str, verdict: Verdict) -> None:
+        """A fixed answer; the model was not asked."""
+        self.action = verdict.action
+        await self._end(words, "content_filter", verdict.told())
+
+    async def gone(self) -> None:
+        """The client left."""
+        if not self.over:
+            self.action = "gone"
+            self.ended.set()
+
+    async def from_engine(self, message: Message) -> None:
+        """Take one ASGI message. Whatever goes wrong here ends the answer: raw words never leave."""
+        if self.over:
+            return
+        try:
+            if message["type"] == "http.response.start":
+                self._status = message["status"]
+            elif message["type"] == "http.response.body":
+                await self._take(message.get("body", b""), more=message.get("more_body", False))
+        except Stopped as stopped:
+            await self.stop(stopped.category)
+        except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
+            log.error("the screen failed: %s", type(error).__name__)
+            await self.stop("unread")
+
+    async def close(self) -> None:
+        """The engine has returned: an answer without an end gets one."""
+        if self.over:
+            return
+        self.action = "error"
+        message = "The model could not answer; please try again."
+        if self._started:
+            await self._event({"error": _error(500, message, None)})
+            await self._reply.part(b"data: [DONE]\n\n", more=False)
+        else:
+            await self._reply.error(500, message)
+        self.ended.set()
+
+    async def _take(self, raw: bytes, *, more: bool) -> None:
+        self._raw += raw
+        if self._status != 200:
+            if not more:
+                await self._refusal()
+        elif not self._asked.stream:
+            if not more:
+                await self._whole(json.loads(self._raw))
+        else:
+            *events, self._raw = self._raw.split(b"\n\n")
+            for event in events:
+                data = event.removeprefix(b"data: ").strip()
+                if data == b"[DONE]":
+                    await self._words(self._screen.finish())
+                    await self._end("", self._finish, None)
+                elif data:
+                    await self._chunk(json.loads(data))
+                if self.over:
+                    return
+
+    async def _refusal(self) -> None:
+        # The engine's own sentence may quote the child.
+        self.action = "error"
+        if self._status == 503:
+            await self._reply.error(503, "The model is not ready; please try again in a moment.")
+        elif self._status < 500:
+            await self._reply.error(self._status, "The model cannot answer this request.")
+        else:
+            await self._reply.error(500, "The model could not answer; please try again.")
+        self.ended.set()
+
+    async def _whole(self, completion: dict[str, Any]) -> None:
+        self._note(completion)
+        choice = completion["choices"][0]
+        self._finish = choice["finish_reason"] or "stop"
+        for words in self._screen.feed(choice["message"]["content"] or ""):
+            self._whole_words += words
+        self._whole_words += self._screen.finish()
+        await self._end("", self._finish, None)
+
+    async def _chunk(self, chunk: dict[str, Any]) -> None:
+        if "choices" not in chunk:
+            await self.close()
+            return
+        self._note(chunk)
+        for choice in chunk["choices"]:
+            for words in self._screen.feed(choice["delta"].get("content") or ""):
+                await self._words(words)
+            self._finish = choice.get("finish_reason") or self._finish
+
+    def _note(self, made: dict[str, Any]) -> None:
+        self._id, self._created = made.get("id", self._id), made.get("created", self._created)
+        if usage := made.get("usage"):
+            self._usage = {name: usage[name] for name in self._usage}
+
+    async def stop(self, category: str) -> None:
+        """End the answer with the safe sentence."""
+        self.action = "stopped"
+        told = {"action": "stopped", "category": category, "layer": "rules"}
+        try:
+            await self._end(self._stopped, "content_filter", told)
+        finally:
+            self.ended.set()
+
+    async def _end(self, words: str, finish: str, told: dict[str, str] | None) -> None:
+        beside = {"mindpal": told} if told else {}
+        if self._asked.stream:
+            await self._words(words)
+            await self._event(self._made({}, finish) | beside)
+            if self._asked.include_usage:
+                await self._event(self._made(None, None) | {"usage": self._usage})
+            await self._reply.part(b"data: [DONE]\n\n", more=False)
+        else:
+            message = {"role": "assistant", "content": self._whole_words + words, "refusal": None}
+            choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+            made = {"id": self._id, "object": "chat.completion", "created": self._created, "model": MODEL_NAME}
+            await self._reply.json(200, made | {"choices": [choice], "usage": self._usage} | beside)
+        self.ended.set()
+
+    async def _words(self, words: str) -> None:
+        if not self._started:
+            self._started = True
+            await self._reply.start(200, b"text/event-stream; charset=utf-8")
+            await self._event(self._made({"role": "assistant", "content": ""}, None))
+        if words:
+            await self._event(self._made({"content": words}, None))
+
+    def _made(self, delta: dict[str, str] | None, finish: str | None) -> dict[str, Any]:
+        choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
+        made = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": MODEL_NAME}
+        return made | {"choices": choices}
+
+    async def _event(self, content: dict[str, Any]) -> None:
+        await self._reply.part(b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n", more=True)
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes | None:
+    """The whole body, or None where the client left before its end. Raises `Refused` above the limit."""
+    too_large = Refused(413, f"The body is larger than {BODY_LIMIT // 1024} KiB; send fewer or shorter messages.")
+    length = _header(scope, b"content-length")
+    if length.isdecimal() and len(length) < 20 and int(length) > BODY_LIMIT:
+        raise too_large
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += bytes(message.get("body", b""))
+        if len(body) > BODY_LIMIT:
+            raise too_large
+        if not message.get("more_body", False):
+            return body
+
+
+async def _until_gone(receive: Receive, answer: _Answer) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    await answer.gone()
+
+
+async def _first(*waits: Awaitable[Any]) -> None:
+    """Wait until one of `waits` is done; the others, and all of them where this is cancelled, are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _inner_scope(scope: Scope, door: tuple[str, str], body: bytes) -> Scope:
+    """The engine's view of a request: the door, the rebuilt body's length, and nothing else that a client sent."""
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    # From 2.4 on Starlette does not listen for a disconnect, by which the engine is told to stop.
+    asgi = {**scope.get("asgi", {}), "spec_version": "2.3"}
+    path = door[1]
+    return {**scope, "asgi": asgi, "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    for key, value in scope["headers"]:
+        if key.lower() == name:
+            return str(value.decode("latin-1"))
+    return ""
+
+
+def _from_loopback(scope: Scope) -> bool:
+    client = scope.get("client")
+    try:
+        return client is not None and ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _error(status: int, message: str, param: str | None) -> dict[str, Any]:
+    kind = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}.get(status)
+    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
+    codes = {401: "invalid_api_key", 404: "not_found", 413: "request_too_large"}
+    return {"message": message, "type": kind, "param": param, "code": codes.get(status)}
+
+
+def _log_to_stderr() -> None:
+    # vLLM sets up its own logger only.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

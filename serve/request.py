@@ -1,0 +1,257 @@
+"""What a client asked for, rebuilt from an allow-list into what the engine is asked.
+
+In: the bytes of a POST to /v1/chat/completions, and the opened model folder. Out: `Asked`, or `Refused` with the
+status and the sentence for the client. Whatever is not named here never reaches the engine.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from data.contract import SEAL_FILE, Contract, Seal
+from data.strict import read_json
+from data.template import as_text, chat_template, split_thought
+from serve.launch import MODEL_NAME
+
+# Enough for any conversation that fits the window; more is an attack or a mistake.
+BODY_LIMIT = 256 * 1024
+STOPS_LIMIT = 16
+# The least room for an answer that is worth asking for: the smallest sampling.max_tokens that a contract may have.
+SMALLEST_ROOM = 16
+_INT64 = 2**63
+_FIELDS = ("messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "seed", "stop")
+# Sent by every client and of no effect: not worth a mention in the header.
+_UNMENTIONED = ("model", "user")
+_NAMES_TOLD = 32
+
+
+class Refused(Exception):
+    """The request cannot be answered: HTTP status, a sentence, and the field it is about."""
+
+    def __init__(self, status: int, message: str, param: str | None = None):
+        super().__init__(message)
+        self.status, self.message, self.param = status, message, param
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as the engine gets it, and what the policy needs to know of it."""
+
+    body: dict[str, Any]
+    child: list[str]
+    stream: bool
+    include_usage: bool
+    pinned: list[str]
+    dropped: int
+
+
+class ModelFolder:
+    """An opened model folder: its contract, its control tokens, and the length of a text in its tokens."""
+
+    def __init__(self, folder: Path):
+        sealed = Seal.parse(read_json(folder / SEAL_FILE), str(folder / SEAL_FILE))
+        self.contract: Contract = sealed.contract
+        self.fingerprint = sealed.fingerprint
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        # The longest first: a token that begins with another one is neutralised whole.
+        self.control_tokens = tuple(sorted((token.content for token in added), key=len, reverse=True))
+        # As transformers and vLLM render a chat template.
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        self._template = environment.from_string(chat_template(self.contract.persona, thinking=self.contract.thinking))
+
+    def tokens(self, text: str) -> int:
+        """Number of token ids of `text`."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def frame_tokens(self) -> int:
+        """Number of prompt ids around the messages: the persona before them, the answer's opening behind them."""
+        return self.tokens(self._template.render(messages=[], add_generation_prompt=True))
+
+    def message_tokens(self, message: dict[str, str]) -> int:
+        """Number of prompt ids of one message. Control tokens separate messages, so lengths add up exactly."""
+        # The empty system message stands for "no persona here".
+        nothing = {"role": "system", "content": ""}
+        return self.tokens(self._template.render(messages=[nothing, message], add_generation_prompt=False))
+
+
+def rebuild(raw: bytes, model: ModelFolder) -> Asked:
+    """What the engine is asked instead of `raw`. Raises `Refused`."""
+    asked = _object(raw)
+    pinned = {name for name in asked if name not in (*_FIELDS, *_UNMENTIONED)}
+    if asked.get("model") not in (None, MODEL_NAME):
+        pinned.add("model")
+    stream = _boolean(asked, "stream")
+    include_usage = stream and _include_usage(asked)
+    messages, replaced = _messages(asked.get("messages"), model.control_tokens)
+    if replaced:
+        pinned.add("messages.system")
+    limit = model.contract.sampling.max_tokens
+    limits = _limits(asked)
+    wanted = min([limit, *limits])
+    if any(limit < given for given in limits):
+        pinned.add("max_tokens")
+    kept, room = _fitting(messages, wanted, model)
+    body: dict[str, Any] = {
+        "model": MODEL_NAME,
+        "messages": kept,
+        "n": 1,
+        "stream": stream,
+        **model.contract.sampling.model_dump(exclude={"max_tokens"}),
+        "max_completion_tokens": min(wanted, room),
+    }
+    if stream:
+        # Always counted, chunk by chunk: an answer that the screen stops has its count too. The policy tells it only
+        # to a client that asked.
+        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    if (seed := _seed(asked)) is not None:
+        body["seed"] = seed
+    if stop := _stop(asked):
+        body["stop"] = stop
+    return Asked(
+        body=body,
+        # What the child said is judged as it was written, and all of it, also where it does not fit the window.
+        child=[message["content"] for message in messages if message["role"] == "user"],
+        stream=stream,
+        include_usage=include_usage,
+        pinned=_header_safe(pinned),
+        dropped=len(messages) - len(kept),
+    )
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Refused(
+            400, "The body is not valid JSON; send an object as OpenAI's chat completions API takes."
+        ) from None
+    if not isinstance(asked, dict):
+        raise Refused(400, f"The body is a {type(asked).__name__}, but it has to be a JSON object.")
+    return asked
+
+
+def _boolean(asked: dict[str, Any], name: str) -> bool:
+    given = asked.get(name)
+    if given is not None and not isinstance(given, bool):
+        raise Refused(400, f"{name} has to be true or false.", name)
+    return bool(given)
+
+
+def _include_usage(asked: dict[str, Any]) -> bool:
+    options = asked.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise Refused(400, "stream_options has to be an object.", "stream_options")
+    return _boolean(options, "include_usage")
+
+
+def _limits(asked: dict[str, Any]) -> list[int]:
+    limits = []
+    for name in ("max_tokens", "max_completion_tokens"):
+        given = asked.get(name)
+        if given is None:
+            continue
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise Refused(400, f"{name} has to be a whole number of at least 1.", name)
+        limits.append(given)
+    return limits
+
+
+def _seed(asked: dict[str, Any]) -> int | None:
+    seed = asked.get("seed")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not -_INT64 <= seed < _INT64):
+        raise Refused(400, "seed has to be a whole number of at most 64 bits.", "seed")
+    return seed
+
+
+def _stop(asked: dict[str, Any]) -> list[str]:
+    given = asked.get("stop")
+    stops = [given] if isinstance(given, str) else given or []
+    if (
+        not isinstance(stops, list)
+        or len(stops) > STOPS_LIMIT
+        or not all(isinstance(stop, str) and stop for stop in stops)
+    ):
+        raise Refused(400, f"stop has to be a text or a list of at most {STOPS_LIMIT} texts, none empty.", "stop")
+    return [_unicode(stop, "stop") for stop in stops]
+
+
+def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict[str, str]], bool]:
+    """The child's and the model's turns as text, and whether a system message was left out (the template has its own)."""
+    if not isinstance(given, list) or not given:
+        raise Refused(400, "messages has to be a list with at least one message.", "messages")
+    messages: list[dict[str, str]] = []
+    replaced = False
+    for number, message in enumerate(given):
+        where = f"messages[{number}]"
+        if not isinstance(message, dict):
+            raise Refused(400, f"{where} has to be an object with a role and a content.", where)
+        role = message.get("role")
+        if role in ("system", "developer"):
+            replaced = True
+            continue
+        expected = "assistant" if len(messages) % 2 else "user"
+        if role != expected:
+            raise Refused(400, f'{where}.role has to be "{expected}": user and assistant take turns.', f"{where}.role")
+        words = _text(message.get("content"), f"{where}.content")
+        if role == "assistant":
+            # As the conversations were prepared for training: words only, from the first line with words on.
+            words = split_thought(words)[1]
+        messages.append({"role": expected, "content": as_text(words, control_tokens)})
+    if len(messages) % 2 == 0:
+        raise Refused(400, "The last message has to be the user's.", "messages")
+    return messages, replaced
+
+
+def _text(content: object, where: str) -> str:
+    if isinstance(content, str):
+        return _unicode(content, where)
+    if not isinstance(content, list) or not content:
+        raise Refused(400, f"{where} has to be a text or a list of text parts.", where)
+    parts = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise Refused(400, f"{where} may hold parts of type text only.", where)
+        parts.append(_unicode(part["text"], where))
+    return "\n".join(parts)
+
+
+def _unicode(text: str, where: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused(400, f"{where} holds half a character (a lone surrogate).", where) from None
+    return text
+
+
+def _fitting(messages: list[dict[str, str]], wanted: int, model: ModelFolder) -> tuple[list[dict[str, str]], int]:
+    """The newest exchanges that leave room for `wanted` tokens of answer, and the room that they leave.
+
+    The last message stays in any case, with less room if it has to be so.
+    """
+    room = model.contract.window - model.frame_tokens - model.message_tokens(messages[-1])
+    if room < SMALLEST_ROOM:
+        raise Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
+    kept = len(messages) - 1
+    while kept > 0:
+        exchange = model.message_tokens(messages[kept - 2]) + model.message_tokens(messages[kept - 1])
+        if room - exchange < wanted:
+            break
+        room -= exchange
+        kept -= 2
+    return messages[kept:], room
+
+
+def _header_safe(names: set[str]) -> list[str]:
+    """Names of fields as a header may hold them: a client chose them, so any other name is told as `other`."""
+    safe = {name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else "other" for name in names}
+    return sorted(safe)[:_NAMES_TOLD]

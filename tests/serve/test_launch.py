@@ -1,0 +1,170 @@
+"""The start: every mistake is one sentence and exit code 2, told before vLLM is imported."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from data.contract import open_sealed
+from data.strict import BadInput
+from serve.keys import add_key, read_keys
+from serve.launch import flags, prepare
+from tests.small_models import make_sealed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sealed(tmp_path_factory.mktemp("model"))
+
+
+def serve(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MINDPAL_", "VLLM_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "serve", *words],
+        cwd=ROOT,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def sentence_of(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    assert "no such model folder" in sentence_of(serve(str(tmp_path / "none")))
+
+
+def test_an_unsealed_folder(tmp_path: Path) -> None:
+    assert "not a sealed model folder" in sentence_of(serve(str(tmp_path)))
+
+
+def test_a_folder_that_was_changed(folder: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(folder, tmp_path / "changed"))
+    (changed / "generation_config.json").write_text("{}")
+    assert "generation_config.json" in sentence_of(serve(str(changed)))
+
+
+def test_a_taken_port(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told = sentence_of(serve(str(folder), "--port", str(port)))
+    assert f"Port {port}" in told
+    assert f"PORT={port + 1}" in told
+
+
+@pytest.mark.parametrize("name", ["VLLM_SERVER_DEV_MODE", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE"])
+def test_a_variable_that_opens_doors(folder: Path, name: str) -> None:
+    assert name in sentence_of(serve(str(folder), **{name: "1"}))
+
+
+def test_a_host_that_others_reach_needs_keys(folder: Path, tmp_path: Path) -> None:
+    assert "MINDPAL_API_KEYS_FILE" in sentence_of(serve(str(folder), "--host", "0.0.0.0"))
+    add_key(tmp_path / "keys", "page")
+    environment = {"MINDPAL_API_KEYS_FILE": str(tmp_path / "keys")}
+    assert "--host" in prepare(folder, "0.0.0.0", free_port(), environment).command
+
+
+def test_vllm_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.launch._installed", lambda name: False)
+    with pytest.raises(BadInput, match="vLLM is not installed"):
+        prepare(folder, "127.0.0.1", free_port(), {})
+
+
+def test_a_wrong_port_is_told() -> None:
+    done = serve("models/x", "--port", "99999")
+    assert done.returncode == 2
+    assert "no port" in done.stderr
+
+
+def test_the_start_does_not_import_vllm() -> None:
+    code = "import sys, serve.launch, serve.__main__; print([m for m in sys.modules if m.split('.')[0] in ('vllm', 'torch')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=180, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_flags_come_from_the_contract(folder: Path) -> None:
+    contract = open_sealed(folder).contract
+    made = flags(folder, contract, "127.0.0.1", 8000, cpu=True, compiled=False)
+    assert made[made.index("--max-model-len") + 1] == str(contract.window)
+    assert made[made.index("--served-model-name") + 1] == "mindpal"
+    assert "--enforce-eager" in made
+    assert "--enforce-eager" not in flags(folder, contract, "127.0.0.1", 8000, cpu=True, compiled=True)
+    assert "--dtype" not in flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False)
+
+
+def test_the_environment_keeps_what_a_person_set(folder: Path) -> None:
+    given = {"VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_API_KEY": "x"}
+    environment = prepare(folder, "127.0.0.1", free_port(), given).environment
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "3"
+    assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == "1"
+    # A key of vLLM's own would shut out the policy, which hands no key on.
+    assert "VLLM_API_KEY" not in environment
+
+
+def test_a_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    done = serve("key", "add", "page", MINDPAL_API_KEYS_FILE=str(path))
+    key = done.stdout.strip()
+    assert done.returncode == 0
+    assert key.startswith("mp-")
+    assert key not in path.read_text()
+    assert read_keys(path).name_of(f"Bearer {key}") == "page"
+    assert read_keys(path).name_of(f"Bearer {key}x") is None
+    assert read_keys(path).name_of(f"Basic {key}") is None
+    assert path.stat().st_mode & 0o077 == 0
+    assert "is taken" in sentence_of(serve("key", "add", "page", MINDPAL_API_KEYS_FILE=str(path)))
+    assert "MINDPAL_API_KEYS_FILE" in sentence_of(serve("key", "add", "page"))
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "page:12\n", f"a:{'0' * 64}\na:{'1' * 64}\n"])
+def test_a_broken_keys_file_stops_the_start(folder: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys").write_text(text)
+    sentence_of(serve(str(folder), MINDPAL_API_KEYS_FILE=str(tmp_path / "keys")))
+
+
+def test_health_is_an_exit_code() -> None:
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def health(port: int) -> int:
+        environment = {**os.environ, "MINDPAL_PORT": str(port)}
+        done = subprocess.run(
+            [sys.executable, "-m", "serve.health"], cwd=ROOT, env=environment, timeout=180, check=False
+        )
+        return done.returncode
+
+    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert health(server.server_port) == 0
+        server.shutdown()
+    assert health(free_port()) == 1

@@ -1,0 +1,85 @@
+"""The client against a real HTTP server. Run: `pytest tests/ui/test_client.py`."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from data.strict import BadInput
+from tests.ui.model_server import CONTRACT, CRISIS, SKY, ModelServer, free_port
+from ui.client import Asleep, Refused, Reply, Settings, Turn, settings_from
+
+
+def settings(url: str) -> Settings:
+    return settings_from({"MINDPAL_API_URL": url})
+
+
+def said(url: str, *turns: Turn) -> tuple[str, Reply]:
+    with Reply(settings(url), list(turns)) as reply:
+        return "".join(reply), reply
+
+
+def test_a_reply_comes_in_pieces_and_ends_with_what_is_known() -> None:
+    with ModelServer() as server:
+        text, reply = said(server.url, Turn("user", "为什么天空是蓝色的？"))
+    assert text == SKY
+    assert (reply.ending.finish_reason, reply.ending.action, reply.ending.contract) == ("stop", None, CONTRACT)
+
+
+def test_nothing_is_sent_but_the_conversation() -> None:
+    turns = [Turn("user", "你好"), Turn("assistant", "你好呀"), Turn("user", "再见")]
+    with ModelServer() as server:
+        said(server.url, *turns)
+    assert server.requests == [
+        {
+            "model": "mindpal",
+            "stream": True,
+            "messages": [{"role": turn.role, "content": turn.text} for turn in turns],
+        }
+    ]
+
+
+def test_the_guards_verdict_is_reported() -> None:
+    with ModelServer() as server:
+        text, reply = said(server.url, Turn("user", "我不想活了"))
+    assert text == CRISIS
+    assert (reply.ending.action, reply.ending.category, reply.ending.layer) == ("crisis", "self_harm", "rules")
+
+
+def test_leaving_early_closes_the_stream() -> None:
+    with ModelServer() as server:
+        with Reply(settings(server.url), [Turn("user", "讲一个很长的故事")]) as reply:
+            first = next(piece for piece in reply if piece)
+        assert first == "第0句。"
+        assert server.hung_up.wait(5)
+
+
+def test_a_silent_server_is_noticed_by_heartbeats_and_can_be_left() -> None:
+    with ModelServer() as server:
+        started = time.monotonic()
+        with Reply(settings(server.url), [Turn("user", "[silent]")]) as reply:
+            pieces = iter(reply)
+            assert [next(pieces), next(pieces)] == ["", ""]
+        assert time.monotonic() - started < 5
+        assert server.hung_up.wait(5)
+
+
+@pytest.mark.parametrize(("asked", "raised"), [("[400]", Refused), ("[503]", Asleep), ("[broken]", Asleep)])
+def test_a_failure_is_one_of_two_kinds_and_asked_once(asked: str, raised: type[Exception]) -> None:
+    with ModelServer() as server:
+        with pytest.raises(raised, match=r"127\.0\.0\.1"):
+            said(server.url, Turn("user", asked))
+        assert len(server.requests) == 1
+
+
+def test_nobody_listening_is_asleep() -> None:
+    with pytest.raises(Asleep):
+        said(f"http://127.0.0.1:{free_port()}/v1", Turn("user", "你好"))
+
+
+def test_the_settings_have_defaults_and_a_missing_key_file_is_one_sentence(tmp_path: Path) -> None:
+    assert settings_from({}).api_url == "http://127.0.0.1:8000/v1"
+    (tmp_path / "key").write_text("k-1\n")
+    assert settings_from({"MINDPAL_API_KEY_FILE": str(tmp_path / "key")}).api_key == "k-1"
+    with pytest.raises(BadInput, match=r"MINDPAL_API_KEY_FILE: .*none cannot be read"):
+        settings_from({"MINDPAL_API_KEY_FILE": str(tmp_path / "none")})

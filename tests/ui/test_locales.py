@@ -1,0 +1,36 @@
+"""Both languages say everything. Run: `pytest tests/ui/test_locales.py`."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import ui.locales
+from data.strict import BadInput, read_yaml
+from ui.locales import LANGUAGES, Sentences, sentences
+
+
+def test_both_languages_have_every_sentence_with_the_same_blanks() -> None:
+    zh, en = (sentences(language).model_dump() for language in LANGUAGES)
+    assert zh.keys() == en.keys()
+    for key in zh:
+        assert re.findall(r"\{\w+\}", str(zh[key])) == re.findall(r"\{\w+\}", str(en[key])), key
+    assert zh["categories"].keys() == en["categories"].keys()
+    assert [line["number"] for line in zh["crisis_lines"]] == [line["number"] for line in en["crisis_lines"]]
+
+
+def test_what_must_be_said_is_said() -> None:
+    words = sentences("zh")
+    assert words.ai_line == "灵伴是人工智能，可能会说错；爸爸妈妈可以看到我们的聊天。"
+    assert [line.number for line in words.crisis_lines] == ["12355", "12356", "110", "120"]
+    for questions in (words.starters.little, words.starters.middle, words.starters.big):
+        assert {"你好", "为什么天空是蓝色的？"} <= set(questions)
+
+
+def test_a_missing_or_unknown_sentence_is_named() -> None:
+    raw = read_yaml(Path(ui.locales.__file__).parent / "zh.yaml")
+    assert isinstance(raw, dict)
+    with pytest.raises(BadInput, match='the key "stop" is missing'):
+        Sentences.parse({key: value for key, value in raw.items() if key != "stop"}, "zh.yaml")
+    with pytest.raises(BadInput, match='unknown key "stopp"; did you mean "stop"'):
+        Sentences.parse(raw | {"stopp": "x"}, "zh.yaml")

@@ -1,0 +1,318 @@
+"""The child's page in a real browser, against a real HTTP server. Run: `pytest tests/ui/test_page.py`.
+
+Pictures of each page are written to `MINDPAL_SHOTS`, when it names a folder.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.ui.model_server import ModelServer, free_port
+from ui.locales import sentences
+from ui.store import Store, url_for
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 60_000
+WORDS = sentences("zh")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium fonts-noto-cjk"),
+    pytest.mark.timeout(300),
+]
+expect.set_options(timeout=PATIENCE_MS)
+
+
+class Site:
+    """A page that is being served, its model's port and its family folder."""
+
+    def __init__(self, url: str, model_port: int, family: Path) -> None:
+        self.url = url
+        self.model_port = model_port
+        self.family = family
+
+    def store(self) -> Store:
+        return Store(url_for(self.family, None))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    port, model_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "MINDPAL_API_URL": f"http://127.0.0.1:{model_port}/v1",
+        "MINDPAL_FAMILY": str(tmp_path / "family"),
+    }
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ui", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+    try:
+        _wait_for(port, process)
+        yield Site(f"http://127.0.0.1:{port}", model_port, tmp_path / "family")
+    finally:
+        process.terminate()
+        process.wait(20)
+    told = (tmp_path / "log").read_text()
+    assert "Traceback" not in told, told
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="zh-CN")
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    yield opened
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def shot() -> Callable[[Page, str], None]:
+    folder = os.environ.get("MINDPAL_SHOTS")
+
+    def take(page: Page, name: str) -> None:
+        if folder:
+            page.wait_for_timeout(700)
+            page.screenshot(path=Path(folder) / f"{name}.png")
+
+    return take
+
+
+def test_first_run_to_history(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+    foreign: list[str] = []
+    page.on("request", lambda request: None if _ours(request.url) else foreign.append(request.url))
+    with ModelServer(site.model_port) as server:
+        page.goto(site.url)
+        expect(page.get_by_text(WORDS.welcome_title)).to_be_visible()
+        shot(page, "first-run")
+        expect(page.get_by_test_id("stChatInput")).to_have_count(0)
+        page.get_by_role("button", name=WORDS.start, exact=True).click()
+        expect(page.get_by_text(WORDS.missing)).to_be_visible()
+        assert server.requests == []
+
+        _consent(page)
+        expect(page.get_by_text(WORDS.ai_line)).to_be_visible()
+        shot(page, "empty-chat")
+        page.get_by_role("button", name="为什么天空是蓝色的？", exact=True).click()
+        _finished(page, "阳光")
+        expect(page.locator(".katex")).to_have_count(1)
+
+        _ask(page, "你好")
+        expect(_replies(page)).to_have_count(2)
+        assert [message["role"] for message in server.requests[-1]["messages"]] == ["user", "assistant", "user"]
+        shot(page, "chat")
+
+        page.reload()
+        expect(_replies(page)).to_have_count(2)
+        expect(page.get_by_text(WORDS.ai_line)).to_be_visible()
+        assert len(server.requests) == 2, "a reload asks nothing again"
+
+        page.goto(site.url)
+        expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
+        page.locator(".st-key-history button").first.click()
+        expect(_replies(page)).to_have_count(2)
+    for hidden in ("stMainMenu", "stAppDeployButton"):
+        expect(page.get_by_test_id(hidden)).to_have_count(0)
+    assert foreign == []
+
+
+def test_stop_keeps_what_was_said_and_the_server_sees_it(
+    site: Site, page: Page, shot: Callable[[Page, str], None]
+) -> None:
+    with ModelServer(site.model_port) as server:
+        page.goto(site.url)
+        _consent(page)
+        _ask(page, "讲一个很长的故事")
+        expect(page.get_by_text("第3句。")).to_be_visible()
+        expect(page.get_by_text(WORDS.greeting_under)).to_have_count(0)
+        shot(page, "streaming")
+        _stop(page)
+        assert server.hung_up.wait(20)
+        page.reload()
+        expect(page.get_by_text("第3句。")).to_be_visible()
+        expect(page.get_by_text(WORDS.stopped)).to_be_visible()
+        assert len(server.requests) == 1
+        _ask(page, "你好")
+        _finished(page, "阳光")
+
+
+def test_stop_is_there_for_a_starter_too(site: Site, page: Page) -> None:
+    _family(site)
+    with ModelServer(site.model_port, pause_s=0.5) as server:
+        page.goto(site.url)
+        page.get_by_role("button", name="你好", exact=True).click()
+        expect(page.get_by_text("天空是")).to_be_visible()
+        page.get_by_role("button", name=WORDS.stop).click()
+        assert server.hung_up.wait(20)
+        page.reload()
+        expect(page.get_by_text("天空是")).to_be_visible()
+        expect(page.get_by_text(WORDS.stopped)).to_be_visible()
+
+
+def test_another_chat_stops_a_reply_and_a_reload_asks_nothing_again(site: Site, page: Page) -> None:
+    _family(site)
+    with ModelServer(site.model_port) as server:
+        page.goto(site.url)
+        _ask(page, "讲一个很长的故事")
+        expect(page.get_by_text("第1句。")).to_be_visible()
+        page.reload()
+        expect(page.get_by_text("第1句。")).to_be_visible()
+        assert len(server.requests) == 1
+        page.get_by_role("button", name=WORDS.new_chat).click()
+        expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
+        _ask(page, "再讲一个很长的故事")
+        expect(page.get_by_text("第1句。")).to_be_visible()
+        page.get_by_role("button", name=WORDS.new_chat).click()
+        expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
+        assert server.hung_up.wait(20)
+        assert len(server.requests) == 2
+
+
+def test_a_sleeping_server_wakes_and_answers(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+    _family(site)
+    page.goto(site.url)
+    page.get_by_role("button", name="你好", exact=True).click()
+    expect(page.get_by_text(WORDS.waking)).to_be_visible()
+    shot(page, "waking")
+    page.wait_for_timeout(6_000)
+    expect(page.get_by_text(WORDS.waking)).to_be_visible()
+    with ModelServer(site.model_port) as server:
+        _finished(page, "阳光")
+        expect(page.get_by_text(WORDS.waking)).to_have_count(0)
+        assert len(server.requests) == 1
+
+
+def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+    _family(site)
+    with ModelServer(site.model_port):
+        page.goto(site.url)
+        _ask(page, "我不想活了")
+        expect(page.get_by_text(WORDS.crisis_title)).to_be_visible()
+        for line in WORDS.crisis_lines:
+            expect(page.get_by_text(line.number, exact=True)).to_be_visible()
+        shot(page, "crisis")
+        page.get_by_role("button", name=WORDS.for_parents).click()
+        expect(page.get_by_text(WORDS.categories["self_harm"])).to_be_visible()
+        expect(page.get_by_text("3f9a12c4", exact=True)).to_be_visible()
+        expect(page.get_by_text("不想活")).to_have_count(0)
+        shot(page, "parents")
+        page.get_by_role("button", name=WORDS.withdraw).click()
+        expect(page.get_by_text(WORDS.withdrawn)).to_be_visible()
+        shot(page, "withdrawn")
+        expect(page.get_by_test_id("stChatInput")).to_have_count(0)
+    store = site.store()
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+    assert store.consent() is None
+    store.close()
+
+
+def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    with ModelServer(site.model_port):
+        page.goto(site.url)
+        expect(page.get_by_text(WORDS.welcome_title)).to_be_visible()
+        _fits(page)
+        shot(page, "phone-first-run")
+        _consent(page)
+        _fits(page)
+        shot(page, "phone-empty")
+        page.get_by_role("button", name="为什么天空是蓝色的？", exact=True).click()
+        _finished(page, "阳光")
+        _ask(page, "我不想活了" + "啊" * 80 + "a" * 120)
+        expect(page.get_by_text(WORDS.crisis_title)).to_be_visible()
+        _fits(page)
+        shot(page, "phone-chat")
+
+
+def test_english_is_chosen_by_the_profile(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+    store = site.store()
+    store.first_run("Mum", "Bean", "10-12", "en")
+    store.close()
+    page.goto(site.url)
+    expect(page.get_by_text("Hello, Bean!")).to_be_visible()
+    expect(page.get_by_text(sentences("en").ai_line)).to_be_visible()
+    shot(page, "english")
+
+
+def test_a_taken_port_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told = subprocess.run(
+            [sys.executable, "-m", "ui", "--port", str(port)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert told.returncode == 2
+    assert re.fullmatch(rf"127\.0\.0\.1:{port} cannot be listened on .*--port\.\n", told.stderr)
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the page ended before it was there"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the page was not there after a minute")
+
+
+def _family(site: Site) -> None:
+    store = site.store()
+    store.first_run("妈妈", "豆豆", "7-9", "zh")
+    store.close()
+
+
+def _consent(page: Page) -> None:
+    page.get_by_label(WORDS.guardian_name).fill("妈妈")
+    page.get_by_label(WORDS.child_nickname).fill("豆豆")
+    page.get_by_text(WORDS.consent).click()
+    page.get_by_role("button", name=WORDS.start, exact=True).click()
+    expect(page.get_by_text(WORDS.greeting.format(nickname="豆豆"))).to_be_visible()
+
+
+def _ask(page: Page, text: str) -> None:
+    field = page.get_by_test_id("stChatInputTextArea")
+    expect(field).to_be_enabled()
+    field.fill(text)
+    field.press("Enter")
+
+
+def _stop(page: Page) -> None:
+    page.get_by_test_id("stChatInputStopButton").click()
+
+
+def _replies(page: Page) -> Locator:
+    return page.locator("[class*='st-key-said-assistant']")
+
+
+def _finished(page: Page, text: str) -> None:
+    expect(_replies(page).filter(has_text=text).last).to_be_visible()
+
+
+def _fits(page: Page) -> None:
+    assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth")
+    scrolls = page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
+    widths = scrolls.evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
+    assert widths
+    assert all(inner <= outer for inner, outer in widths)
+
+
+def _ours(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))

@@ -1,0 +1,181 @@
+"""Ask 灵伴 for a reply over HTTP: the only module of the page that speaks to the model.
+
+In: the conversation so far. Out: pieces of text as they come, then an `Ending`; or `Asleep`, or `Refused`.
+Run: `with Reply(settings, turns) as reply: for piece in reply: ...` — leaving the block closes the HTTP stream, and
+a server that sees the stream close stops generating.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import openai
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+
+from data.strict import BadInput
+
+MODEL = "mindpal"
+CONTRACT_HEADER = "x-mindpal-contract"
+BEAT_S = 0.25  # how often a waiting page gets an empty piece, so that a press of Stop is noticed before the first word
+CONNECT_S = 3.0
+SILENCE_S = 120.0  # a server that says nothing for this long is treated as asleep; a CPU may read a long prompt slowly
+
+T = TypeVar("T")
+
+
+class Asleep(Exception):
+    """The server is down, waking up or busy: the same message may be sent again later."""
+
+
+class Refused(Exception):
+    """The server will not answer this request, however often it is sent (4xx)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the model answers, and where the family's records lie."""
+
+    api_url: str
+    api_key: str
+    family: Path
+    database_url: str | None
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Read the settings; `BadInput` when the key file is named and cannot be read."""
+    key_file = environment.get("MINDPAL_API_KEY_FILE")
+    try:
+        key = Path(key_file).read_text(encoding="utf-8").strip() if key_file else ""
+    except OSError as error:
+        raise BadInput(f"MINDPAL_API_KEY_FILE: {key_file} cannot be read: {error.strerror}.") from None
+    return Settings(
+        api_url=environment.get("MINDPAL_API_URL") or "http://127.0.0.1:8000/v1",
+        api_key=key or "none",  # the client library insists on a key; a server without keys ignores it
+        family=Path(environment.get("MINDPAL_FAMILY") or "family"),
+        database_url=environment.get("DATABASE_URL") or None,
+    )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One thing said, by the child or by 灵伴."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known of a reply besides its text. `action` is None when the guard let everything pass."""
+
+    finish_reason: str | None = None
+    action: str | None = None
+    category: str | None = None
+    layer: str | None = None
+    contract: str | None = None
+
+
+class Reply:
+    """A reply on its way. Iterate for pieces (an empty piece is a heartbeat); `ending` is complete afterwards."""
+
+    def __init__(self, settings: Settings, turns: list[Turn]) -> None:
+        self.ending = Ending()
+        self._settings = settings
+        self._turns = turns
+        self._loop = asyncio.new_event_loop()
+        self._pieces = self._run()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def close(self) -> None:
+        """Close the stream, and with it the server's work. Closing twice is harmless."""
+        self._pieces.close()
+        self._loop.close()
+
+    def _run(self) -> Generator[str, None, None]:
+        client = openai.AsyncOpenAI(
+            base_url=self._settings.api_url,
+            api_key=self._settings.api_key,
+            max_retries=0,  # a repeated request would be a second reply
+            timeout=openai.Timeout(SILENCE_S, connect=CONNECT_S),
+        )
+        try:
+            yield from self._stream(client)
+        except openai.APITimeoutError:
+            raise Asleep(f"{self._settings.api_url} did not answer in time.") from None
+        except openai.APIStatusError as error:
+            reason = f"{self._settings.api_url} answered {error.status_code}."
+            if error.status_code in (408, 429) or error.status_code >= 500:
+                raise Asleep(reason) from None
+            raise Refused(reason) from None
+        except openai.OpenAIError as error:
+            raise Asleep(f"{self._settings.api_url} cannot be reached: {type(error).__name__}.") from None
+        finally:
+            self._loop.run_until_complete(client.close())
+
+    def _stream(self, client: openai.AsyncOpenAI) -> Generator[str, None, None]:
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "user", "content": turn.text}
+            if turn.role == "user"
+            else {"role": "assistant", "content": turn.text}
+            for turn in self._turns
+        ]
+        asked = client.chat.completions.with_raw_response.create(model=MODEL, messages=messages, stream=True)
+        raw = yield from self._beat(asked)
+        contract = raw.headers.get(CONTRACT_HEADER)
+        stream: openai.AsyncStream[ChatCompletionChunk] = raw.parse()
+        try:
+            chunks = stream.__aiter__()
+            self.ending = Ending(contract=contract)
+            while (chunk := (yield from self._beat(_next(chunks)))) is not None:
+                yield self._take(chunk)
+        finally:
+            self._loop.run_until_complete(stream.close())
+        if self.ending.finish_reason is None:
+            raise Asleep(f"{self._settings.api_url} broke off in the middle of a reply.")
+
+    def _take(self, chunk: ChatCompletionChunk) -> str:
+        extra = (chunk.model_extra or {}).get("mindpal")
+        acted = extra if isinstance(extra, dict) else {}
+        choice = chunk.choices[0] if chunk.choices else None
+        self.ending = Ending(
+            finish_reason=(choice.finish_reason if choice else None) or self.ending.finish_reason,
+            action=_text(acted.get("action")) or self.ending.action,
+            category=_text(acted.get("category")) or self.ending.category,
+            layer=_text(acted.get("layer")) or self.ending.layer,
+            contract=self.ending.contract,
+        )
+        return (choice.delta.content if choice else None) or ""
+
+    def _beat(self, work: Awaitable[T]) -> Generator[str, None, T]:
+        """Wait for `work`, with an empty piece every `BEAT_S`; cancel it if the reader walks away."""
+        task = asyncio.ensure_future(work, loop=self._loop)
+        try:
+            while not task.done():
+                self._loop.run_until_complete(asyncio.wait({task}, timeout=BEAT_S))
+                if not task.done():
+                    yield ""
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                self._loop.run_until_complete(asyncio.wait({task}))
+
+
+async def _next(chunks: Any) -> ChatCompletionChunk | None:
+    chunk: ChatCompletionChunk | None = await anext(chunks, None)
+    return chunk
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,20 @@
+"""Make a model's markdown safe to draw: words, lists, code and formulas stay; nothing loads from or leads elsewhere.
+
+In: text from the model. Out: markdown without images, links or addresses that a browser would turn into links.
+Raw HTML is left to Streamlit, which shows it as text.
+"""
+
+import re
+
+_GAP = "\u200b"  # a space without width: it stops an address from becoming a link and does not change how it reads
+_IMAGE = re.compile(r"!\[([^\]\n]*)\]\([^)\n]*\)")
+_LINK = re.compile(r"\[([^\]\n]*)\]\([^)\n]*\)")
+
+
+def safe(markdown: str) -> str:
+    """The text with every link and picture reduced to its words."""
+    text = _LINK.sub(r"\1", _IMAGE.sub(r"\1", markdown))
+    for after in "([:":  # what nesting or line breaks hid from the above, and definitions: `[name]: address`
+        text = text.replace(f"]{after}", f"]{_GAP}{after}")
+    text = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp|tel)(:)", rf"\1{_GAP}\2", text)
+    return re.sub(r"(?i)\bwww\.", f"www{_GAP}.", text).replace("@", f"@{_GAP}")

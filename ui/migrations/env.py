@@ -1,0 +1,7 @@
+"""Run the migrations on the connection that `ui/store.py` hands over. Alembic runs this file; nobody imports it."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"])
+with context.begin_transaction():
+    context.run_migrations()
