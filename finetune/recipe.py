@@ -55,6 +55,8 @@ class Recipe(Strict):
     bf16: bool
     neftune_noise_alpha: Annotated[float, Field(gt=0)] | None
     gradient_checkpointing: bool = False
+    # How a step is computed: ours (finetune/step), or TRL's own; the same loss either way.
+    training_step: Literal["fast", "trl"] = "fast"
     logging_steps: Count
     save_steps: Count
     save_total_limit: Count

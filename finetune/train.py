@@ -148,7 +148,9 @@ def _fit(recipe: Recipe, contract: Contract, base: Base, run: Path, prepared: Pr
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_log
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from finetune.step.trainer import make_trainer
 
     transformers_log.set_verbosity_error()
     transformers_log.disable_progress_bar()
@@ -194,15 +196,14 @@ def _fit(recipe: Recipe, contract: Contract, base: Base, run: Path, prepared: Pr
         lora_dropout=recipe.lora_dropout,
         target_modules=list(recipe.target_modules),
     )
-    trainer = SFTTrainer(
+    trainer = make_trainer(
+        recipe.training_step,
         model,
-        args=config,
-        train_dataset=Dataset.from_list([_columns(example) for example in prepared.train]),
-        eval_dataset=Dataset.from_list([_columns(example) for example in prepared.validation])
-        if prepared.validation
-        else None,
-        processing_class=tokenizer,
-        peft_config=lora,
+        lora,
+        config,
+        Dataset.from_list([_columns(example) for example in prepared.train]),
+        Dataset.from_list([_columns(example) for example in prepared.validation]) if prepared.validation else None,
+        tokenizer,
     )
     with progress("training", 1) as advance:
         trainer.add_callback(_reporter(run, advance))
