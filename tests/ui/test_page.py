@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.ui.model_server import ModelServer, free_port
+from tests.ui.walk import first_run, replies, say
 from ui.locales import sentences
 from ui.store import Store, url_for
 
@@ -107,27 +108,27 @@ def test_first_run_to_history(site: Site, page: Page, shot: Callable[[Page, str]
         expect(page.get_by_text(WORDS.missing)).to_be_visible()
         assert server.requests == []
 
-        _consent(page)
+        first_run(page)
         expect(page.get_by_text(WORDS.ai_line)).to_be_visible()
         shot(page, "empty-chat")
         page.get_by_role("button", name="为什么天空是蓝色的？", exact=True).click()
         _finished(page, "阳光")
         expect(page.locator(".katex")).to_have_count(1)
 
-        _ask(page, "你好")
-        expect(_replies(page)).to_have_count(2)
+        say(page, "你好")
+        expect(replies(page)).to_have_count(2)
         assert [message["role"] for message in server.requests[-1]["messages"]] == ["user", "assistant", "user"]
         shot(page, "chat")
 
         page.reload()
-        expect(_replies(page)).to_have_count(2)
+        expect(replies(page)).to_have_count(2)
         expect(page.get_by_text(WORDS.ai_line)).to_be_visible()
         assert len(server.requests) == 2, "a reload asks nothing again"
 
         page.goto(site.url)
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
         page.locator(".st-key-history button").first.click()
-        expect(_replies(page)).to_have_count(2)
+        expect(replies(page)).to_have_count(2)
     for hidden in ("stMainMenu", "stAppDeployButton"):
         expect(page.get_by_test_id(hidden)).to_have_count(0)
     assert foreign == []
@@ -138,8 +139,8 @@ def test_stop_keeps_what_was_said_and_the_server_sees_it(
 ) -> None:
     with ModelServer(site.model_port) as server:
         page.goto(site.url)
-        _consent(page)
-        _ask(page, "讲一个很长的故事")
+        first_run(page)
+        say(page, "讲一个很长的故事")
         expect(page.get_by_text("第3句。")).to_be_visible()
         expect(page.get_by_text(WORDS.greeting_under)).to_have_count(0)
         shot(page, "streaming")
@@ -149,7 +150,7 @@ def test_stop_keeps_what_was_said_and_the_server_sees_it(
         expect(page.get_by_text("第3句。")).to_be_visible()
         expect(page.get_by_text(WORDS.stopped)).to_be_visible()
         assert len(server.requests) == 1
-        _ask(page, "你好")
+        say(page, "你好")
         _finished(page, "阳光")
 
 
@@ -158,7 +159,7 @@ def test_stop_is_there_for_a_starter_too(site: Site, page: Page) -> None:
     with ModelServer(site.model_port, pause_s=0.5) as server:
         page.goto(site.url)
         page.get_by_role("button", name="你好", exact=True).click()
-        expect(page.get_by_text("天空是")).to_be_visible()
+        expect(page.locator(".st-key-answer").get_by_text("天空是")).to_be_visible()  # a starter has these words too
         page.get_by_role("button", name=WORDS.stop).click()
         assert server.hung_up.wait(20)
         page.reload()
@@ -170,14 +171,14 @@ def test_another_chat_stops_a_reply_and_a_reload_asks_nothing_again(site: Site, 
     _family(site)
     with ModelServer(site.model_port) as server:
         page.goto(site.url)
-        _ask(page, "讲一个很长的故事")
+        say(page, "讲一个很长的故事")
         expect(page.get_by_text("第1句。")).to_be_visible()
         page.reload()
         expect(page.get_by_text("第1句。")).to_be_visible()
         assert len(server.requests) == 1
         page.get_by_role("button", name=WORDS.new_chat).click()
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
-        _ask(page, "再讲一个很长的故事")
+        say(page, "再讲一个很长的故事")
         expect(page.get_by_text("第1句。")).to_be_visible()
         page.get_by_role("button", name=WORDS.new_chat).click()
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
@@ -203,7 +204,7 @@ def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Call
     _family(site)
     with ModelServer(site.model_port):
         page.goto(site.url)
-        _ask(page, "我不想活了")
+        say(page, "我不想活了")
         expect(page.get_by_text(WORDS.crisis_title)).to_be_visible()
         for line in WORDS.crisis_lines:
             expect(page.get_by_text(line.number, exact=True)).to_be_visible()
@@ -230,12 +231,12 @@ def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Callable
         expect(page.get_by_text(WORDS.welcome_title)).to_be_visible()
         _fits(page)
         shot(page, "phone-first-run")
-        _consent(page)
+        first_run(page)
         _fits(page)
         shot(page, "phone-empty")
         page.get_by_role("button", name="为什么天空是蓝色的？", exact=True).click()
         _finished(page, "阳光")
-        _ask(page, "我不想活了" + "啊" * 80 + "a" * 120)
+        say(page, "我不想活了" + "啊" * 80 + "a" * 120)
         expect(page.get_by_text(WORDS.crisis_title)).to_be_visible()
         _fits(page)
         shot(page, "phone-chat")
@@ -279,31 +280,12 @@ def _family(site: Site) -> None:
     store.close()
 
 
-def _consent(page: Page) -> None:
-    page.get_by_label(WORDS.guardian_name).fill("妈妈")
-    page.get_by_label(WORDS.child_nickname).fill("豆豆")
-    page.get_by_text(WORDS.consent).click()
-    page.get_by_role("button", name=WORDS.start, exact=True).click()
-    expect(page.get_by_text(WORDS.greeting.format(nickname="豆豆"))).to_be_visible()
-
-
-def _ask(page: Page, text: str) -> None:
-    field = page.get_by_test_id("stChatInputTextArea")
-    expect(field).to_be_enabled()
-    field.fill(text)
-    field.press("Enter")
-
-
 def _stop(page: Page) -> None:
     page.get_by_test_id("stChatInputStopButton").click()
 
 
-def _replies(page: Page) -> Locator:
-    return page.locator("[class*='st-key-said-assistant']")
-
-
 def _finished(page: Page, text: str) -> None:
-    expect(_replies(page).filter(has_text=text).last).to_be_visible()
+    expect(replies(page).filter(has_text=text).last).to_be_visible()
 
 
 def _fits(page: Page) -> None:

@@ -154,7 +154,8 @@ def _answer(store: Store, settings: Settings, question: Message, words: Sentence
                     text.markdown(f"{safe(so_far)} ▍")
     except Asleep:
         st.session_state["asleep"] = question.id
-        _waking(slot, words)
+        if not slept:  # it says so already, and a key may be drawn once in a run
+            _waking(slot, words)
         _again_in(RETRY_S)
         return
     except Refused:
