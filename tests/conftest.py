@@ -1,0 +1,28 @@
+"""What the tests share: one demo model, trained once and kept, and one server of it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import demo
+
+# A hub must never be asked, whatever a test does.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def trained_demo() -> demo.Demo:
+    """The demo, trained and merged: a minute or two the first time, nothing after that."""
+    planned = demo.plan(str(demo.STANDIN))
+    demo.make(planned)
+    return planned
+
+
+@pytest.fixture(scope="session")
+def demo_server(trained_demo: demo.Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the demo model's server."""
+    log: Path = tmp_path_factory.mktemp("demo") / "serve.log"
+    with demo.serving(trained_demo.model, demo.free_port(), log) as address:
+        yield address
