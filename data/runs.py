@@ -2,7 +2,9 @@
 
 request.json     what to do                        recipe.yaml      the recipe, with every value
 status.json      how it goes                       run.json         versions and hashes of what went in
-metrics.jsonl    one line per logged step          adapter/         what came out
+metrics.jsonl    one line per logged step          events.out.…     the same for TensorBoard
+train.log        what was told                     loss.png         the curve
+checkpoints/     to go on from                     adapter/         what came out (model/ where all was trained)
 """
 
 import json
@@ -18,7 +20,10 @@ STATUS_FILE = "status.json"
 METRICS_FILE = "metrics.jsonl"
 RECIPE_FILE = "recipe.yaml"
 RUN_FILE = "run.json"
+LOG_FILE = "train.log"
+LOSS_FILE = "loss.png"
 ADAPTER = "adapter"
+MODEL = "model"
 CHECKPOINTS = "checkpoints"
 
 State = Literal["queued", "running", "stopped", "failed", "done"]
@@ -49,8 +54,16 @@ class RunRecord(Strict):
     conversations: int
     validation: int
     skipped: int
+    # Exchanges at the end of conversations that did not fit into the window.
+    left_out: int = 0
+    # Of one epoch.
     tokens: int
     tokens_with_loss: int
+    # Packed rows of one epoch, and optimizer steps of the run.
+    rows: int = 0
+    steps: int = 0
+    device: str = ""
+    processes: int = 1
     versions: dict[str, str]
     commit: str
     started: str
@@ -70,6 +83,12 @@ def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
     """Add one line to `metrics.jsonl`."""
     with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics, allow_nan=False) + "\n")
+
+
+def cut_metrics(run: Path, step: int) -> None:
+    """Forget the lines after `step`: a run that goes on from there writes them again."""
+    kept = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
+    write_whole(run / METRICS_FILE, "".join(kept))
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
@@ -102,7 +121,12 @@ def newest_finished(runs: Path) -> Path:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is never half there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
+    try:
+        partial.write_text(text, encoding="utf-8")
+    except OSError:
+        # A full disk: what there is of it would only take more room.
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
 
 

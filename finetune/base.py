@@ -3,6 +3,7 @@
 In: `BASE=…` or the contract's `base_model`. Out: a `Base`, or `BadInput` before anything is loaded.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,18 @@ from data.template import END
 
 PAD = "<|endoftext|>"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a safetensors file: its dtype in the format's words (BF16, F32, …), and where its bytes lie."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    # Bytes of the file.
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,10 @@ class Base:
     def weight_files(self) -> list[Path]:
         """The safetensors files, in order."""
         return sorted(self.folder.glob("*.safetensors"))
+
+    def tensors(self) -> dict[str, Stored]:
+        """Every weight by name, from the files' headers: nothing is loaded."""
+        return {name: stored for path in self.weight_files() for name, stored in stored_tensors(path).items()}
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each weight file, by name."""
@@ -62,6 +79,34 @@ def find_base(name: str, *, home: str | None = None) -> Base:
             "BASE=FOLDER names one that is here, and `make demo` needs none."
         ) from None
     return _checked(Base(name, Path(found)))
+
+
+def stored_tensors(path: Path) -> dict[str, Stored]:
+    """The header of a safetensors file (https://github.com/huggingface/safetensors#format). Raises `BadInput`."""
+    broken = f"{path}: cut short or no safetensors file; "
+    again = "fetch it or make it again."
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        # Eight bytes tell the length of a JSON text that tells where each tensor lies behind it.
+        head = file.read(8)
+        begin = 8 + int.from_bytes(head, "little")
+        if len(head) < 8 or begin > size:
+            raise BadInput(broken + again)
+        text = file.read(begin - 8)
+    try:
+        header = json.loads(text)
+        found = {
+            name: Stored(
+                path, about["dtype"], tuple(about["shape"]), *(begin + place for place in about["data_offsets"])
+            )
+            for name, about in header.items()
+            if name != "__metadata__"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(broken + again) from None
+    if max((stored.end for stored in found.values()), default=begin) != size:
+        raise BadInput(broken + again)
+    return found
 
 
 def load_tokenizer(base: Base) -> Any:
@@ -113,10 +158,6 @@ def _checked(base: Base) -> Base:
         missing = sorted(name for name in named if not (base.folder / name).is_file())
         if missing:
             raise BadInput(f"{base.folder}: {missing[0]} is missing; `make download` goes on where it stopped.")
-    for path in base.weight_files():
-        # Eight bytes tell the header's length: a download cut short is noticed without reading it.
-        with path.open("rb") as file:
-            head = file.read(8)
-        if len(head) < 8 or int.from_bytes(head, "little") + 8 > path.stat().st_size:
-            raise BadInput(f"{path}: cut short or no safetensors file; download it again.")
+    # A download cut short is noticed without reading it.
+    base.tensors()
     return base

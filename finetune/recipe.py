@@ -33,7 +33,9 @@ class Recipe(Strict):
     max_length: Annotated[int, Field(ge=32)]
     packing: bool
 
-    # peft.LoraConfig.
+    # What is trained: an adapter beside the base, an adapter beside the base in 4 bits (CUDA only), or every weight.
+    method: Literal["lora", "qlora", "full"] = "lora"
+    # peft.LoraConfig; of no effect where every weight is trained.
     r: Count
     lora_alpha: Count
     lora_dropout: Share

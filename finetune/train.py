@@ -1,53 +1,97 @@
-"""Tune a base with LoRA on the conversations of a recipe.
+"""Tune a base on the conversations of a recipe.
 
 In: a recipe, the contract, a base, `data/`. Out: a run folder `runs/<id>/` (see data/runs.py) with `adapter/`.
 
     python -m finetune train mindpal                        # finetune/recipes/mindpal.yaml
     python -m finetune train tiny num_train_epochs=2 --base data/standin --run runs/try
+    python -m finetune train mindpal --plan                 # what it would do and need, and what is wrong
+    python -m finetune train mindpal --run runs/try --resume
+    accelerate launch --num_processes 2 -m finetune train mindpal --run runs/try
+
+Ctrl-C or SIGTERM ends it after the step, with a checkpoint. Whatever ended a run, --resume goes on from its last whole
+checkpoint; on one CPU the result is the same bit for bit.
 """
 
 import argparse
+import errno
+import fcntl
+import importlib.util
+import logging
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data.contract import Contract, read_contract, sha256
 from data.conversations import DATA_DIR, Conversation, conversations, find_dataset, split
 from data.runs import (
     ADAPTER,
     CHECKPOINTS,
+    LOG_FILE,
+    MODEL,
     RECIPE_FILE,
     STATUS_FILE,
     RunRecord,
     Status,
-    append_metrics,
+    cut_metrics,
     now,
+    read_record,
     read_status,
     write_record,
     write_status,
+    write_whole,
 )
-from data.strict import BadInput
-from finetune.base import Base, find_base, load_tokenizer
+from data.strict import BadInput, read_json
+from finetune.base import Base, find_base, load_tokenizer, stored_tensors
+from finetune.checkpoints import checkpoints_in, close_folder, newest_good, remove_unfinished
 from finetune.encode import Encoder, Example, count_tokens, encode_all
+from finetune.plan import Machine, Plan, check_base, check_disk, check_method, lines, make_plan, this_machine
 from finetune.progress import Advance, progress
 from finetune.recipe import Recipe, dump_recipe, read_recipe
+from finetune.report_loss import draw_loss
+from finetune.weights import read_tensor, rewrite
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors", "tokenizers", "numpy")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """The run ended because somebody wanted it to. `signal` is the signal's number."""
+
+    def __init__(self, signal: int):
+        super().__init__("stopped")
+        self.signal = signal
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a run, encoded."""
+    """The data of a run, encoded. `names` are the ids of the training conversations, in their order."""
 
     train: list[Example]
     validation: list[Example]
+    names: list[str]
     record: RunRecord
+    # What is unusual about the data, in sentences.
+    remarks: list[str]
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together (`accelerate launch`), and which one this is. Number 0 writes."""
+
+    count: int = 1
+    rank: int = 0
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:
@@ -63,14 +107,39 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument(
         "--skip-bad", action="store_true", help="go on without records that are no conversation, and count them"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's last whole checkpoint")
+    parser.add_argument("--plan", action="store_true", help="tell what the run would do and need, and end")
     given = parser.parse_args(words)
-    recipe = read_recipe(given.recipe, given.overrides)
-    contract = read_contract(base_model=given.base)
-    run = given.run or Path("runs") / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{Path(given.recipe).stem}"
-    base = find_base(contract.base_model, home=environment.get("HF_HUB_CACHE"))
-    train(recipe, contract, base, run, given.data_dir, skip_bad=given.skip_bad, resume=given.resume)
-    print(f"{run / ADAPTER}: trained; `python -m finetune merge {run}` makes a model folder of it.")
+    processes = Processes(int(environment.get("WORLD_SIZE", "1")), int(environment.get("RANK", "0")))
+    try:
+        recipe = read_recipe(given.recipe, given.overrides)
+        contract = read_contract(base_model=given.base)
+        if processes.count > 1 and not given.run:
+            raise BadInput("Several processes need one run folder; name it with --run.")
+        run = given.run or Path("runs") / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{Path(given.recipe).stem}"
+        base = find_base(contract.base_model, home=environment.get("HF_HUB_CACHE"))
+        if given.plan:
+            prepared, plan, machine = look_ahead(
+                recipe, contract, base, run, given.data_dir, skip_bad=given.skip_bad, environment=environment
+            )
+            print("\n".join(_told(recipe, base, prepared, plan, machine)))
+            return 0
+        train(
+            recipe, contract, base, run, given.data_dir,
+            skip_bad=given.skip_bad, resume=given.resume, environment=environment, processes=processes,
+        )  # fmt: skip
+    except BadInput:
+        if processes.rank:
+            # Process 0 says it.
+            return 2
+        raise
+    except Stopped as stopped:
+        if not processes.rank:
+            print(f"{run}: stopped; the same command with --resume --run {run} goes on.", file=sys.stderr)
+        return 128 + stopped.signal
+    if not processes.rank:
+        made = run / (MODEL if recipe.method == "full" else ADAPTER)
+        print(f"{made}: trained; `python -m finetune merge {run}` makes a model folder of it.")
     return 0
 
 
@@ -83,23 +152,71 @@ def train(
     *,
     skip_bad: bool = False,
     resume: bool = False,
+    environment: Mapping[str, str] | None = None,
+    processes: Processes = Processes(),
 ) -> None:
-    """Run the recipe. Raises `BadInput` before any weight is loaded where something is wrong."""
-    _check_device(recipe)
-    _check_run(run, recipe, resume=resume)
-    prepared = prepare(recipe, contract, base, data_dir, skip_bad=skip_bad)
+    """Run the recipe. Raises `BadInput` before any weight is loaded where something is wrong, and `Stopped`."""
+    if not processes.rank:
+        _check_run(run, recipe, resume=resume)
+    prepared, plan, machine = look_ahead(
+        recipe, contract, base, run, data_dir, skip_bad=skip_bad, environment=environment or {}, processes=processes
+    )
+    if processes.rank:
+        checkpoint = newest_good(run / CHECKPOINTS)[0] if resume else None
+        _fit(recipe, base, run, prepared, checkpoint, processes)
+        return
+    if resume:
+        _check_same(run, prepared.record)
     run.mkdir(parents=True, exist_ok=True)
-    (run / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-    write_record(run, prepared.record)
-    write_status(run, Status(state="running", pid=os.getpid(), message="loading the base"))
-    try:
-        _fit(recipe, contract, base, run, prepared, resume=resume)
-    except KeyboardInterrupt:
-        write_status(run, Status(state="stopped", message="stopped by a person; --resume goes on"))
-        raise
-    except BaseException as error:
-        write_status(run, Status(state="failed", message=str(error) or type(error).__name__))
-        raise
+    with _locked(run), _logging(run), _failures(run):
+        for line in _told(recipe, base, prepared, plan, machine):
+            log.info("%s", line)
+        checkpoint = _find_checkpoint(run) if resume else None
+        write_whole(run / RECIPE_FILE, dump_recipe(recipe))
+        write_record(run, prepared.record)
+        cut_metrics(run, _step(checkpoint))
+        write_status(
+            run,
+            Status(
+                state="running", step=_step(checkpoint), steps=plan.steps, pid=os.getpid(), message="loading the base"
+            ),
+        )
+        if _step(checkpoint) < plan.steps:
+            checkpoint = _fit(recipe, base, run, prepared, checkpoint, processes)
+        if checkpoint is None:
+            raise RuntimeError("the trainer ended without a checkpoint")
+        _finish(recipe, base, run, checkpoint)
+        write_status(run, Status(state="done", step=plan.steps, steps=plan.steps, message="trained"))
+
+
+def look_ahead(
+    recipe: Recipe,
+    contract: Contract,
+    base: Base,
+    run: Path,
+    data_dir: Path,
+    *,
+    skip_bad: bool,
+    environment: Mapping[str, str],
+    processes: Processes = Processes(),
+) -> tuple[Prepared, Plan, Machine]:
+    """Everything that can be known without loading a weight. Raises `BadInput` at the first thing that is wrong."""
+    if recipe.max_length > contract.window:
+        raise BadInput(
+            f"max_length ({recipe.max_length}) is above the contract's window ({contract.window}); lower it."
+        )
+    machine = this_machine(environment)
+    check_method(recipe, machine, bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None)
+    prepared = prepare(recipe, contract, base, data_dir, skip_bad=skip_bad)
+    check_base(recipe, base, len(prepared.tokenizer))
+    lengths = [len(example.input_ids) for example in prepared.train]
+    longest = max(len(example.input_ids) for example in (*prepared.train, *prepared.validation))
+    plan = make_plan(recipe, base, lengths, longest, machine, processes.count)
+    check_disk(plan, run)
+    record = prepared.record.model_copy(
+        update={"rows": plan.rows, "steps": plan.steps, "device": machine.name, "processes": processes.count}
+    )
+    return replace(prepared, record=record), plan, machine
 
 
 def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, skip_bad: bool) -> Prepared:
@@ -116,11 +233,8 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
     training, held_out = split(found, recipe.val_size)
     if not training:
         raise BadInput(f"No conversation is left to train on; val_size is {recipe.val_size}.")
-    if recipe.max_length > contract.window:
-        raise BadInput(
-            f"max_length ({recipe.max_length}) is above the contract's window ({contract.window}); lower it."
-        )
-    encoder = Encoder(load_tokenizer(base), thinking=contract.thinking)
+    tokenizer = load_tokenizer(base)
+    encoder = Encoder(tokenizer, thinking=contract.thinking)
     examples = encode_all(encoder, training, recipe.max_length)
     validation = encode_all(encoder, held_out, recipe.max_length)
     tokens, with_loss = count_tokens(examples)
@@ -133,33 +247,99 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         conversations=len(examples),
         validation=len(validation),
         skipped=skipped,
+        left_out=sum(example.left_out for example in (*examples, *validation)),
         tokens=tokens,
         tokens_with_loss=with_loss,
         versions={"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
         commit=_commit(),
         started=now(),
     )
-    return Prepared(examples, validation, record)
+    remarks = [f"{one.file} record {one.row}: {remark}" for one in found for remark in one.remarks]
+    return Prepared(examples, validation, [one.id for one in training], record, remarks, tokenizer)
 
 
-def _fit(recipe: Recipe, contract: Contract, base: Base, run: Path, prepared: Prepared, *, resume: bool) -> None:
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM
+def _fit(
+    recipe: Recipe, base: Base, run: Path, prepared: Prepared, checkpoint: Path | None, processes: Processes
+) -> Path | None:
+    """Train to the end from a checkpoint or from the beginning; the last checkpoint. Raises `Stopped`."""
+    import datasets
+    from transformers import PrinterCallback
     from transformers.utils import logging as transformers_log
-    from trl import SFTConfig
 
     from finetune.step.trainer import make_trainer
+    from finetune.watch import Watch, stopping
 
     transformers_log.set_verbosity_error()
     transformers_log.disable_progress_bar()
-    tokenizer = load_tokenizer(base)
-    cuda = torch.cuda.is_available()
-    model = AutoModelForCausalLM.from_pretrained(
-        base.folder, dtype=torch.bfloat16 if recipe.bf16 else torch.float32, local_files_only=True
+    datasets.disable_progress_bars()
+    with stopping() as stop:
+        trainer = make_trainer(
+            recipe.training_step,
+            _load_model(recipe, base),
+            _lora(recipe),
+            _arguments(recipe, run, validate=bool(prepared.validation)),
+            datasets.Dataset.from_list([_columns(example) for example in prepared.train]),
+            datasets.Dataset.from_list([_columns(example) for example in prepared.validation])
+            if prepared.validation
+            else None,
+            prepared.tokenizer,
+        )
+        # It prints a dictionary for each logged step; Watch tells the same in words.
+        trainer.remove_callback(PrinterCallback)
+        records = {tuple(example.input_ids): name for example, name in zip(prepared.train, prepared.names, strict=True)}
+        with _bar(prepared.record.steps, processes) as advance:
+            trainer.add_callback(Watch(run, trainer, records, advance, stop, keep=recipe.save_total_limit))
+            stop.patient = True
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            stop.patient = False
+        if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+            raise Stopped(stop.asked)
+    return checkpoints_in(run / CHECKPOINTS)[0][1]
+
+
+def _load_model(recipe: Recipe, base: Base) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if recipe.method == "qlora":
+        # NF4 with doubly quantised constants, as in the paper (https://arxiv.org/abs/2305.14314).
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if recipe.bf16 else torch.float32,
+        )
+        return AutoModelForCausalLM.from_pretrained(
+            base.folder, quantization_config=quantization, local_files_only=True
+        )
+    # Trained in bf16 a weight would lose most of its updates: they are smaller than its last bit. So fp32 where all are
+    # trained, and bf16 only to compute in.
+    half = recipe.bf16 and recipe.method != "full"
+    return AutoModelForCausalLM.from_pretrained(
+        base.folder, dtype=torch.bfloat16 if half else torch.float32, local_files_only=True
     )
-    config = SFTConfig(
+
+
+def _lora(recipe: Recipe) -> Any:
+    from peft import LoraConfig
+
+    if recipe.method == "full":
+        return None
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=list(recipe.target_modules),
+    )
+
+
+def _arguments(recipe: Recipe, run: Path, *, validate: bool) -> Any:
+    import torch
+    from trl import SFTConfig
+
+    cuda = torch.cuda.is_available()
+    return SFTConfig(
         output_dir=str(run / CHECKPOINTS),
         use_cpu=not cuda,
         max_length=recipe.max_length,
@@ -180,89 +360,232 @@ def _fit(recipe: Recipe, contract: Contract, base: Base, run: Path, prepared: Pr
         gradient_checkpointing=recipe.gradient_checkpointing,
         logging_steps=recipe.logging_steps,
         save_steps=recipe.save_steps,
-        save_total_limit=recipe.save_total_limit,
-        eval_strategy="steps" if prepared.validation else "no",
+        eval_strategy="steps" if validate else "no",
         eval_steps=recipe.eval_steps,
         prediction_loss_only=True,
         seed=recipe.seed,
-        report_to=["tensorboard"],
+        # Watch writes the events, into the run folder itself, and removes old checkpoints when the new one is whole.
+        report_to=[],
+        save_total_limit=None,
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
+        # NaN is to be seen where it arises.
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
     )
-    lora = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=recipe.r,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=list(recipe.target_modules),
-    )
-    trainer = make_trainer(
-        recipe.training_step,
-        model,
-        lora,
-        config,
-        Dataset.from_list([_columns(example) for example in prepared.train]),
-        Dataset.from_list([_columns(example) for example in prepared.validation]) if prepared.validation else None,
-        tokenizer,
-    )
-    with progress("training", 1) as advance:
-        trainer.add_callback(_reporter(run, advance))
-        trainer.train(resume_from_checkpoint=resume or None)
-    trainer.save_model(str(run / ADAPTER))
-    state = trainer.state
-    write_status(run, Status(state="done", step=state.global_step, steps=state.max_steps, message="trained"))
+
+
+def _finish(recipe: Recipe, base: Base, run: Path, checkpoint: Path) -> None:
+    """What comes out, from the last checkpoint: whole or not at all."""
+    folder = run / (MODEL if recipe.method == "full" else ADAPTER)
+    partial = run / f".{folder.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    if recipe.method == "full":
+        _full_model(base, checkpoint, partial)
+    else:
+        for name in ADAPTER_FILES:
+            shutil.copyfile(checkpoint / name, partial / name)
+    close_folder(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _full_model(base: Base, checkpoint: Path, folder: Path) -> None:
+    """The base's files with the trained weights in the base's dtype."""
+    trained = {
+        name: stored for path in checkpoint.glob("model*.safetensors") for name, stored in stored_tensors(path).items()
+    }
+    # Where both are one matrix the trainer writes it once, and a base may hold it twice.
+    if "model.embed_tokens.weight" in trained:
+        trained.setdefault("lm_head.weight", trained["model.embed_tokens.weight"])
+    changes = {name: lambda old, stored=stored: read_tensor(stored).to(old.dtype) for name, stored in trained.items()}
+    for path in base.weight_files():
+        rewrite(path, folder / path.name, changes)
 
 
 def _columns(example: Example) -> dict[str, list[int]]:
     return {"input_ids": example.input_ids, "labels": example.labels}
 
 
-def _reporter(run: Path, advance: Advance) -> Any:
-    from transformers import TrainerCallback
-
-    class Reporter(TrainerCallback):  # type: ignore[misc]
-        """Writes metrics and status, and moves the bar."""
-
-        note = ""
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            advance(state.global_step / max(1, state.max_steps), self.note)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-            append_metrics(run, {"step": state.global_step, "time": now(), **logs})
-            if "loss" in logs:
-                self.note = f"loss {float(logs['loss']):.3f}"
-            write_status(
-                run,
-                Status(
-                    state="running", step=state.global_step, steps=state.max_steps, pid=os.getpid(), message=self.note
-                ),
-            )
-
-    return Reporter()
-
-
-def _check_device(recipe: Recipe) -> None:
-    import torch
-
-    if recipe.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        raise BadInput("bf16: this GPU has none; add bf16=false.")
+@contextmanager
+def _bar(steps: int, processes: Processes) -> Iterator[Advance]:
+    """The bar in a terminal. Elsewhere nothing: each logged step is a line."""
+    if processes.rank or not sys.stderr.isatty():
+        yield lambda done, note="": None
+        return
+    with progress("training", steps) as advance:
+        yield advance
 
 
 def _check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
     exists = (run / STATUS_FILE).is_file()
+    state = read_status(run).state if exists else None
     if resume and not exists:
         raise BadInput(f"{run}: no run to resume; leave --resume out to start one.")
-    if exists and not resume:
-        raise BadInput(
-            f"{run}: holds a run already ({read_status(run).state}); name another with --run, or add --resume."
-        )
+    if resume and state == "done":
+        raise BadInput(f"{run}: has finished; there is nothing to resume.")
+    # The studio's worker finds a folder that waits for it.
+    if exists and not resume and state != "queued":
+        raise BadInput(f"{run}: holds a run already ({state}); name another with --run, or add --resume.")
     if resume and (run / RECIPE_FILE).read_text(encoding="utf-8") != dump_recipe(recipe):
         raise BadInput(f"{run}: was started with another recipe ({run / RECIPE_FILE}); resume it with that one.")
 
 
+def _check_same(run: Path, record: RunRecord) -> None:
+    """A resumed run has to see what it saw before."""
+    before = read_record(run)
+    for what, old, new in (
+        ("base", before.base_files, record.base_files),
+        ("contract", before.contract, record.contract),
+        ("data", before.data_files, record.data_files),
+        ("number of processes", before.processes, record.processes),
+    ):
+        if old != new:
+            raise BadInput(f"{run}: was started with another {what}; bring that back, or start a new run.")
+
+
+def _find_checkpoint(run: Path) -> Path | None:
+    """The newest whole checkpoint. Those after it are told, and removed: training comes by there again."""
+    checkpoint, passed = newest_good(run / CHECKPOINTS)
+    for path, wrong in passed.items():
+        log.warning("%s %s: passed over", path, wrong)
+        shutil.rmtree(path)
+    log.info("going on from %s", checkpoint.name if checkpoint else "the beginning: no whole checkpoint is there")
+    return checkpoint
+
+
+def _step(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    state = read_json(checkpoint / "trainer_state.json")
+    if not isinstance(state, dict):
+        raise BadInput(f"{checkpoint / 'trainer_state.json'}: expected a mapping; remove {checkpoint}.")
+    return int(state["global_step"])
+
+
+def _told(recipe: Recipe, base: Base, prepared: Prepared, plan: Plan, machine: Machine) -> list[str]:
+    record = prepared.record
+    few = 3
+    more = len(prepared.remarks) - few
+    return [
+        f"plan: {record.conversations:,} conversations to train on, {record.validation:,} to validate with; "
+        f"{record.tokens:,} tokens an epoch, {record.tokens_with_loss:,} of them with loss",
+        *(
+            [f"plan: {record.left_out:,} exchanges are left out: they do not fit into max_length"]
+            if record.left_out
+            else []
+        ),
+        *([f"plan: {record.skipped:,} bad records are left out"] if record.skipped else []),
+        *(f"plan: {remark}" for remark in prepared.remarks[:few]),
+        *([f"plan: and {more:,} more such remarks"] if more > 0 else []),
+        *lines(recipe, base, plan, machine),
+    ]
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    """Two processes must not write into one run. The system lets go of the lock however a process ends."""
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{run}: another process is training in it; wait for it, or stop it.") from None
+        yield
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full disk: the line stands on standard error, and the run ends with a sentence of its own."""
+
+
+class _Screen(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Above the bar, which takes the place of `sys.stderr` while it is drawn."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _logging(run: Path) -> Iterator[None]:
+    """Our lines to standard error and train.log; other packages' warnings to train.log alone."""
+    ours, root = logging.getLogger("finetune"), logging.getLogger()
+    file, screen = _LogFile(run / LOG_FILE, encoding="utf-8"), _Screen()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    # What ends the run is said by whoever called it.
+    screen.addFilter(lambda record: record.levelno < logging.ERROR)
+    ours.addHandler(screen)
+    root.addHandler(file)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(file)
+        ours.removeHandler(screen)
+        ours.setLevel(level)
+        file.close()
+
+
+@contextmanager
+def _failures(run: Path) -> Iterator[None]:
+    """However a run ends, its status says so, and what a person can mend is one sentence."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped):
+        _end(run, "stopped", "stopped by a person; --resume goes on")
+        raise
+    except BadInput as error:
+        _end(run, "failed", str(error))
+        raise
+    except BaseException as error:
+        sentence = _mendable(run, error)
+        _end(run, "failed", sentence or str(error) or type(error).__name__)
+        if sentence:
+            raise BadInput(sentence) from None
+        log.exception("the program failed")
+        raise
+
+
+def _end(run: Path, state: Literal["stopped", "failed"], message: str) -> None:
+    # An unfinished checkpoint is of no use, and on a full disk the status needs its room.
+    remove_unfinished(run / CHECKPOINTS)
+    with suppress(OSError):
+        before = read_status(run)
+        write_status(run, before.model_copy(update={"state": state, "message": message, "pid": None}))
+        draw_loss(run)
+    log.error("%s", message)
+
+
+def _mendable(run: Path, error: BaseException) -> str | None:
+    """The sentence for a full disk or too little memory; None for what is a fault of the program's."""
+    told = f"{type(error).__name__} {error}"
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # safetensors and torch tell the system's error in words of their own.
+    if full or any(
+        sign in told
+        for sign in ("No space left", "File too large", "os error 28", "PytorchStreamWriter", "unexpected pos")
+    ):
+        checkpoint, _ = newest_good(run / CHECKPOINTS)
+        good = f"{checkpoint.name} is whole" if checkpoint else "no checkpoint was written yet"
+        return f"{run}: the disk is full ({_free(run)} free); make room and go on with --resume: {good}."
+    if "OutOfMemoryError" in told or "can't allocate memory" in told or isinstance(error, MemoryError):
+        return (
+            f"{run}: out of memory; lower max_length or per_device_train_batch_size, or set "
+            "gradient_checkpointing=true, and start a new run."
+        )
+    return None
+
+
+def _free(run: Path) -> str:
+    return f"{shutil.disk_usage(run).free / 1e6:,.0f} MB"
+
+
 def _commit() -> str:
+    """The code's commit, with `-dirty` where files differ from it."""
     done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
+    )  # fmt: skip
     return done.stdout.strip() if done.returncode == 0 else "unknown"

@@ -1,0 +1,232 @@
+"""What a run will do and need, told before any weight is loaded.
+
+In: a recipe, a base's file headers, the lengths of the conversations, the machine. Out: a `Plan`, or `BadInput` where the
+run could not work.
+"""
+
+import bisect
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data.strict import BadInput, suggestion
+from finetune.base import Base, Stored
+from finetune.recipe import Recipe
+
+# TRL packs so many conversations at a time (the batch of datasets.map).
+_PACKED_AT_ONCE = 1000
+_GB = 1e9
+# Bytes of a trained number: itself, its gradient and AdamW's two moments, all in fp32.
+_TRAINED = 16
+# What Python, torch and the trainer take before any tensor.
+_PROGRAM = {"cpu": 0.8 * _GB, "cuda": 0.6 * _GB}
+# Logits of so many positions exist at once (finetune/step/head.py, and TRL's own head in chunks), in bf16 and fp32.
+_LOGITS = 2**26 * 6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the run computes. `memory` is what is free, in bytes."""
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    memory: int
+    bf16: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the run will do. Memory and disk are estimates, in bytes."""
+
+    rows: int
+    # The share of the rows that is filled.
+    filled: float
+    rows_a_step: int
+    steps_an_epoch: int
+    steps: int
+    parameters: int
+    trained: int
+    memory: int
+    disk: int
+
+
+def make_plan(
+    recipe: Recipe, base: Base, lengths: Sequence[int], longest: int, machine: Machine, processes: int = 1
+) -> Plan:
+    """The plan for conversations of these lengths, in tokens, the validation's `longest` one too. Raises `BadInput`."""
+    tensors = {name: stored for name, stored in base.tensors().items() if len(stored.shape) > 0}
+    trained = sum(_trained(recipe, base, tensors).values())
+    rows = rows_after_packing(lengths, recipe.max_length) if recipe.packing else len(lengths)
+    rows_a_step = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * processes
+    # As transformers counts: whole batches for every process, then whole accumulations.
+    batches = math.ceil(math.ceil(rows / recipe.per_device_train_batch_size) / processes)
+    an_epoch = math.ceil(batches / recipe.gradient_accumulation_steps)
+    numbers = sum(_numbers(stored) for stored in tensors.values())
+    return Plan(
+        rows=rows,
+        filled=sum(lengths) / (rows * recipe.max_length) if recipe.packing else 1.0,
+        rows_a_step=rows_a_step,
+        steps_an_epoch=an_epoch,
+        steps=recipe.max_steps or math.ceil(recipe.num_train_epochs * an_epoch),
+        parameters=numbers,
+        trained=trained,
+        memory=round(_memory(recipe, base, numbers, trained, longest, machine)),
+        # Weights and moments of each checkpoint that is kept and of the one being written, and what comes out.
+        disk=round(trained * 12 * (recipe.save_total_limit + 1) + trained * 4),
+    )
+
+
+def rows_after_packing(lengths: Sequence[int], max_length: int) -> int:
+    """How many rows TRL's packing ("bfd": the longest first, each into the fullest row that has room) makes."""
+    rows = 0
+    for start in range(0, len(lengths), _PACKED_AT_ONCE):
+        room: list[int] = []
+        for length in sorted(lengths[start : start + _PACKED_AT_ONCE], reverse=True):
+            place = bisect.bisect_left(room, length)
+            left = room.pop(place) - length if place < len(room) else max_length - length
+            bisect.insort(room, left)
+        rows += len(room)
+    return rows
+
+
+def check_method(recipe: Recipe, machine: Machine, *, bitsandbytes: bool) -> None:
+    """Whether this machine can do what the recipe wants. Raises `BadInput`."""
+    if recipe.bf16 and not machine.bf16:
+        raise BadInput(f"bf16: {machine.name} has no bf16; add bf16=false.")
+    if recipe.method == "qlora" and machine.kind != "cuda":
+        raise BadInput("method=qlora: bitsandbytes' 4 bits need an NVIDIA GPU, and there is none; use method=lora.")
+    if recipe.method == "qlora" and not bitsandbytes:
+        raise BadInput("method=qlora: bitsandbytes is not installed; `pip install bitsandbytes`, or use method=lora.")
+
+
+def check_base(recipe: Recipe, base: Base, tokenizer_size: int) -> None:
+    """Whether the base can take the recipe's rows and the tokenizer's ids. Raises `BadInput`."""
+    config = base.config()
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and recipe.max_length > positions:
+        raise BadInput(f"max_length ({recipe.max_length}) is above what {base.name} can read ({positions}); lower it.")
+    vocabulary = config.get("vocab_size")
+    if isinstance(vocabulary, int) and tokenizer_size > vocabulary:
+        raise BadInput(
+            f"{base.folder}: its tokenizer knows {tokenizer_size} tokens, its model {vocabulary}: they do not belong "
+            "together; download the base again."
+        )
+
+
+def check_disk(plan: Plan, run: Path) -> None:
+    """Whether the run's files have room. Raises `BadInput`."""
+    folder = next(path for path in (run.absolute(), *run.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free < plan.disk:
+        raise BadInput(
+            f"{run}: its checkpoints take {_told(plan.disk)} and the disk has {_told(free)} free; make room, "
+            "lower save_total_limit, or put the run elsewhere with --run."
+        )
+
+
+def lines(recipe: Recipe, base: Base, plan: Plan, machine: Machine) -> list[str]:
+    """The plan in words, and what is unusual about it."""
+    dtype = "bf16" if recipe.bf16 else "fp32"
+    told = [
+        f"plan: {base.name}, {plan.parameters / 1e6:,.4g} M parameters, {recipe.method} trains "
+        f"{plan.trained / 1e6:,.3g} M of them in {dtype} on {machine.name}"
+        if recipe.method == "full"
+        else f"plan: {base.name}, {plan.parameters / 1e6:,.4g} M parameters in {dtype} on {machine.name}; "
+        f"{recipe.method} trains {plan.trained / 1e6:,.3g} M beside them",
+        f"plan: {plan.rows:,} rows of {recipe.max_length} tokens, {plan.filled:.0%} full; "
+        if recipe.packing
+        else f"plan: {plan.rows:,} rows; ",
+        f"plan: memory about {_told(plan.memory)}, free {_told(machine.memory)}; checkpoints about {_told(plan.disk)}",
+    ]
+    told[1] += f"{plan.rows_a_step} a step, {plan.steps_an_epoch} steps an epoch, {plan.steps} steps in all"
+    if plan.memory > machine.memory:
+        told.append(
+            "plan: this may not fit into memory; lower max_length or per_device_train_batch_size, or set "
+            "gradient_checkpointing=true"
+        )
+    if recipe.lr_scheduler_type != "constant" and recipe.warmup_steps >= plan.steps:
+        told.append(
+            f"plan: warmup_steps ({recipe.warmup_steps}) is not below the number of steps ({plan.steps}): the learning "
+            "rate never reaches its full value"
+        )
+    return told
+
+
+def this_machine(environment: Mapping[str, str]) -> Machine:
+    """The device that training would use, and its free memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        device = int(environment.get("LOCAL_RANK", "0"))
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch emulates is no bf16 to train in.
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Machine("cuda", torch.cuda.get_device_name(device), free, able)
+    return Machine("cpu", f"CPU ({torch.get_num_threads()} threads)", free_memory(), True)
+
+
+def free_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that a process may still take here: the machine's, or a container's where that is less."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    found = [os.sysconf("SC_PHYS_PAGES") * page]
+    if (proc / "meminfo").is_file():
+        rows = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines())
+        found.append(int(rows["MemAvailable"].split()[0]) * 1024)
+    limit = cgroup / "memory.max"
+    if limit.is_file() and limit.read_text().strip() != "max":
+        found.append(int(limit.read_text()) - int((cgroup / "memory.current").read_text()))
+    return min(found)
+
+
+def _trained(recipe: Recipe, base: Base, tensors: dict[str, Stored]) -> dict[str, int]:
+    """The number of trained numbers by weight: all, or those of A [r, in] and B [out, r]."""
+    if recipe.method == "full":
+        return {name: _numbers(stored) for name, stored in tensors.items()}
+    found: dict[str, int] = {}
+    layers = {name.split(".")[-2]: name for name, stored in tensors.items() if len(stored.shape) == 2}
+    for target in recipe.target_modules:
+        fitting = {
+            name: recipe.r * sum(stored.shape)
+            for name, stored in tensors.items()
+            if name.endswith(f".{target}.weight") and len(stored.shape) == 2
+        }
+        if not fitting:
+            raise BadInput(
+                f'target_modules: {base.name} has no layer "{target}"{suggestion(target, list(layers)) or "."} '
+                f"Its layers: {', '.join(sorted(layers))}."
+            )
+        found |= fitting
+    return found
+
+
+def _memory(recipe: Recipe, base: Base, numbers: int, trained: int, longest: int, machine: Machine) -> float:
+    """Peak bytes: program, weights, trained numbers, and what the backward pass needs of one batch.
+
+    The last is counted from Qwen3's layer: per token the norms and their fp32 copies (20 bytes a hidden entry), the
+    attention's states (12 an entry), the MLP's (10) and one byte for each dropped entry. Within a third of what was
+    measured (tests/finetune/test_plan.py holds the figures).
+    """
+    config = base.config()
+    hidden, layers = int(config.get("hidden_size", 0)), int(config.get("num_hidden_layers", 0))
+    inner, heads = int(config.get("intermediate_size", 0)), int(config.get("num_attention_heads", 0))
+    width = int(config.get("head_dim") or hidden // max(1, heads))
+    attention = width * (heads + 2 * int(config.get("num_key_value_heads", heads)))
+    wide = 1 if recipe.bf16 else 2
+    layer = wide * (20 * hidden + 12 * attention + 10 * inner) + (5 * hidden + inner if recipe.lora_dropout else 0)
+    kept = layer + 2 * wide * hidden * layers if recipe.gradient_checkpointing else layer * layers
+    tokens = recipe.per_device_train_batch_size * (recipe.max_length if recipe.packing else longest)
+    a_number = {"lora": 2 * wide, "qlora": 0.6, "full": 0}[recipe.method]
+    logits = min(_LOGITS, 6 * tokens * int(config.get("vocab_size", 0)))
+    return _PROGRAM[machine.kind] + a_number * numbers + _TRAINED * trained + tokens * kept + logits
+
+
+def _numbers(stored: Stored) -> int:
+    return math.prod(stored.shape)
+
+
+def _told(size: float) -> str:
+    return f"{size / _GB:.1f} GB" if size >= 0.1 * _GB else f"{size / 1e6:.0f} MB"
