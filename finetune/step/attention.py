@@ -2,11 +2,12 @@
 
 In: queries, keys and values of one row and where its conversations begin. Out: as transformers' attention functions.
 
-A mask over the row makes every token meet every other one and throws most of it away. Conversation by conversation
-the work is a fraction. On a GPU that is one call of `torch.nn.attention.varlen`; elsewhere short conversations take
-two matmuls per key-value head and long ones torch's tiled attention.
+A mask over the row makes every token meet every other one and throws most of it away. Conversation by conversation,
+and within one block of queries after the other, the work is a fraction. On a GPU that is one call of
+`torch.nn.attention.varlen`; elsewhere each block takes two matmuls per key-value head around a softmax.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch.nn import functional
 
 NAME = "mindpal_conversations"
 
-# Above this many tokens torch's tiled attention beats the plain product, which fills its upper half for nothing.
-# CPU milliseconds forth and back on an EPYC core, 16 heads of 128: 350 tokens 37 and 45, 512: 80 and 83, 1024: 356
-# and 218.
-_LONG = 512
+# Queries taken at a time: they meet no key behind their own block. CPU milliseconds forth and back on an EPYC core for
+# 16 heads of 128, against torch's tiled attention: 350 tokens 15 and 43, 1024: 96 and 208, 2048: 361 and 681.
+_BLOCK = 128
+# The probabilities are kept for the way back: half a square. Above this length tiled attention, which keeps none.
+_LONG = 2048
 
 
 def attention(
@@ -73,53 +75,51 @@ def conversations_attention(query: Any, key: Any, value: Any, bounds: list[int],
 
 
 class _Conversations(torch.autograd.Function):  # type: ignore[misc]
-    """The plain product for short conversations: two matmuls a key-value head, probabilities kept for the way back."""
+    """Softmax(query key^T) value in blocks of queries, each with the keys of its conversation up to its own end."""
 
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, value: Any, bounds: list[int], scaling: float) -> Any:
         heads, tokens, width = query.shape
         groups = key.shape[0]
         out = query.new_empty(tokens, heads, width)
-        wide = torch.promote_types(query.dtype, torch.float32)
-        longest = max(end - start for start, end in pairwise(bounds))
-        future = torch.full((longest, longest), float("-inf"), dtype=wide, device=query.device).triu_(1)
+        query = query * scaling
+        future = torch.full((_BLOCK, _BLOCK), float("-inf"), dtype=query.dtype, device=query.device).triu_(1)
         kept = []
-        for start, end in pairwise(bounds):
-            length = end - start
-            scores = torch.bmm(_grouped(query[:, start:end], groups), key[:, start:end].transpose(1, 2))
-            scores = scores.to(wide).view(groups, -1, length, length).mul_(scaling).add_(future[:length, :length])
-            weights = scores.softmax(-1).to(query.dtype).view(groups, -1, length)
+        for start, first, end in _blocks(bounds):
+            rows = end - first
+            scores = torch.bmm(_grouped(query[:, first:end], groups), key[:, start:end].transpose(1, 2))
+            scores.view(heads, rows, -1)[..., first - start :].add_(future[:rows, :rows])
+            weights = scores.softmax(-1)
             kept.append(weights)
-            out[start:end] = _by_token(torch.bmm(weights, value[:, start:end]), length)
-        ctx.save_for_backward(query, key, value, out, *kept)
+            out[first:end] = torch.bmm(weights, value[:, start:end]).view(heads, rows, width).transpose(0, 1)
+        ctx.save_for_backward(query, key, value, *kept)
         ctx.bounds, ctx.scaling = bounds, scaling
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        query, key, value, out, *kept = ctx.saved_tensors
+        query, key, value, *kept = ctx.saved_tensors
+        heads, _, width = query.shape
         groups = key.shape[0]
-        d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-        wide = torch.promote_types(query.dtype, torch.float32)
-        # The row sums of (d weights * weights), as FlashAttention gets them: from the output, not from the weights.
-        delta = (grad.to(wide) * out).sum(-1)
-        for (start, end), weights in zip(pairwise(ctx.bounds), kept, strict=True):
-            length = end - start
-            d_out = _grouped(grad[start:end].transpose(0, 1), groups)
-            d_value[:, start:end] = torch.bmm(weights.transpose(1, 2), d_out)
-            d_weights = torch.bmm(d_out, value[:, start:end].transpose(1, 2)).to(wide)
-            d_weights.sub_(_grouped(delta[start:end].t()[..., None], groups))
-            d_scores = d_weights.mul_(weights).mul_(ctx.scaling).to(query.dtype)
-            d_query[:, start:end] = torch.bmm(d_scores, key[:, start:end]).view(-1, length, query.shape[-1])
-            d_key[:, start:end] = torch.bmm(d_scores.transpose(1, 2), _grouped(query[:, start:end], groups))
-        return d_query, d_key, d_value, None, None
+        grad = grad.transpose(0, 1)
+        d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for (start, first, end), weights in zip(_blocks(ctx.bounds), kept, strict=True):
+            d_out = _grouped(grad[:, first:end], groups)
+            d_value[:, start:end].baddbmm_(weights.transpose(1, 2), d_out)
+            d_weights = torch.bmm(d_out, value[:, start:end].transpose(1, 2))
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            d_query[:, first:end] = torch.bmm(d_scores, key[:, start:end]).view(heads, -1, width)
+            d_key[:, start:end].baddbmm_(d_scores.transpose(1, 2), _grouped(query[:, first:end], groups))
+        return d_query.mul_(ctx.scaling), d_key, d_value, None, None
+
+
+def _blocks(bounds: list[int]) -> Iterator[tuple[int, int, int]]:
+    """(where the conversation starts, the block's first query, its end), for every block of queries."""
+    for start, end in pairwise(bounds):
+        for first in range(start, end, _BLOCK):
+            yield start, first, min(end, first + _BLOCK)
 
 
 def _grouped(states: Any, groups: int) -> Any:
     """[Hq, n, D] -> [Hk, Hq/Hk * n, D]: the query heads that share a key-value head, one below the other."""
     return states.reshape(groups, -1, states.shape[-1])
-
-
-def _by_token(states: Any, length: int) -> Any:
-    """[Hk, Hq/Hk * n, D] -> [n, Hq, D]."""
-    return states.view(-1, length, states.shape[-1]).transpose(0, 1)

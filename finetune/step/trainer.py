@@ -18,6 +18,7 @@ from trl import SFTTrainer
 
 from finetune.step.attention import NAME, attention
 from finetune.step.head import sparse_loss
+from finetune.step.layers import slim_layers
 from finetune.step.lora import slim_lora
 from finetune.step.neftune import add_noise
 
@@ -59,8 +60,8 @@ def obstacle(model: Any, lora: Any, args: Any) -> str | None:
         return "the base is quantised"
     if any(kind != "full_attention" for kind in config.layer_types):
         return "the base has sliding windows"
-    if config.attention_bias or config.attention_dropout:
-        return "the base has a bias or dropout in its attention"
+    if config.attention_bias or config.attention_dropout or config.hidden_act != "silu":
+        return "the base is no plain qwen3 (a bias or dropout in its attention, or another activation)"
     touched = {*lora.target_modules, *(lora.modules_to_save or ())}
     if {"lm_head", "embed_tokens"} & touched:
         return "the head or the embeddings are trained"
@@ -76,7 +77,7 @@ def obstacle(model: Any, lora: Any, args: Any) -> str | None:
 
 
 class FastTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with the sparse head, attention by conversation, lean LoRA and NEFTune by conversation."""
+    """TRL's trainer with the sparse head, attention by conversation, lean layers and NEFTune by conversation."""
 
     def __init__(self, model: Any, **given: Any) -> None:
         super().__init__(model, **given)
@@ -85,6 +86,7 @@ class FastTrainer(SFTTrainer):  # type: ignore[misc]
         # Without packing too: the rows of a batch one behind the other instead of padded.
         self.data_collator.padding_free = True
         slim_lora(self.model, self.model.active_peft_config.lora_dropout)
+        slim_layers(self.model)
         _flatten(self.model.get_base_model(), self.args.neftune_noise_alpha)
 
     def compute_loss(
