@@ -9,7 +9,7 @@ The meaning of every key is LLaMA-Factory's (its `data/README.md`), so a `datase
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from data.strict import BadInput, Strict, read_json, suggestion
+from data.template import RESPONSES_BETWEEN, THOUGHT_BLOCK
 
 DATA_DIR = Path(__file__).parent
 INDEX_FILE = "dataset_info.json"
@@ -29,10 +30,22 @@ ANSWERS: tuple[Role, ...] = ("assistant", "call")
 
 @dataclass(frozen=True)
 class Turn:
-    """One thing said."""
+    """One thing said.
+
+    The text of a `call` is for `read_calls`. Several tools' answers to one call stand in one `tool` turn, with
+    `RESPONSES_BETWEEN` between them.
+    """
 
     role: Role
     text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request for a tool: `arguments` is any JSON value, an object as a rule."""
+
+    name: str
+    arguments: Any
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ class Conversation:
     row: int
     turns: tuple[Turn, ...]
     system: str | None = None
+    # The JSON text of a list of tools, or empty.
     tools: str = ""
     # The record's other columns (id, topic, age, language, …), as they stand in the file.
     columns: dict[str, Any] = field(default_factory=dict)
@@ -186,6 +200,28 @@ def conversations(name: str, data_dir: Path = DATA_DIR, *, skip_bad: bool = Fals
     return good, len(bad)
 
 
+def read_calls(text: str) -> tuple[str, list[Call]]:
+    """What a `call` turn says before its calls, thoughts included, and the calls.
+
+    Like LLaMA-Factory's FunctionFormatter: the text is an object with "name" and "arguments" or a list of them, beside
+    thoughts at most; or words with such JSON between `<tool_call>` and `</tool_call>`. Unlike there, several such
+    pairs keep their order, and arguments written as a JSON text (OpenAI's form) become the object that they mean: that
+    is what Qwen3's own template and a server write. Raises ValueError with what is wrong, a clause without its subject.
+    """
+    words, written = "".join(block.group() for block in THOUGHT_BLOCK.finditer(text)), [THOUGHT_BLOCK.sub("", text)]
+    if _CALL.search(text) and not _is_json(written[0]):
+        before, *rest = _CALL.split(text)
+        # Line breaks between and behind calls say nothing; words there are said first, as the model is to say them.
+        words, written = before + "".join(part for part in rest[1::2] if part.strip()), rest[::2]
+    calls: list[Call] = []
+    for part in written:
+        found = _json(part, 'write {"name": …, "arguments": {…}} or a list of such')
+        calls += [_call(call) for call in (found if isinstance(found, list) else [found])]
+    if not calls:
+        raise ValueError("is an empty list; name a tool or remove the exchange")
+    return words, calls
+
+
 def is_validation(conversation: Conversation, share: float) -> bool:
     """Whether a conversation belongs to the validation split: `share` (0 to 1) of all, by a hash of its first question.
 
@@ -221,38 +257,56 @@ def _list(names: Sequence[str] | dict[str, Any]) -> str:
 
 
 def _records(path: Path) -> Iterator[Any]:
-    """The records of a `.json` or `.jsonl` file one by one: of a file cut short, all up to the cut and a `Problem`."""
+    """The records of a `.json` or `.jsonl` file one by one; what cannot be read is a `Problem` in a record's place.
+
+    A list that is cut short or damaged gives all records up to there. Lines are read one by one: a million fit.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        if path.suffix == ".jsonl":
+            with path.open("rb") as file:
+                yield from _lines(file, path.name)
+            return
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; {INDEX_FILE} names it.") from None
     except IsADirectoryError:
         raise BadInput(f"{path}: is a folder; a .json or .jsonl file was expected.") from None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise BadInput(f"{path}: not UTF-8 at byte {error.start} (line {line}); save the file as UTF-8.") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}.") from None
-    yield from _lines(text, path.name) if path.suffix == ".jsonl" else _items(text, path.name)
+    try:
+        text, damage = raw.decode("utf-8-sig"), ""
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        text = raw[: error.start].decode("utf-8-sig")
+        damage = f"not UTF-8 at byte {error.start} (line {line}); save the file as UTF-8."
+    yield from _items(text, path.name, damage)
 
 
-def _lines(text: str, file: str) -> Iterator[Any]:
-    rows = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    for row, (number, line) in enumerate(rows):
+def _lines(file: Iterable[bytes], name: str) -> Iterator[Any]:
+    row = 0
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
         try:
-            yield json.loads(line)
+            yield json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            yield Problem(
+                name, row, None, f"line {number} is not UTF-8 at its byte {error.start}; save the file as UTF-8."
+            )
         except (ValueError, RecursionError) as error:
-            yield Problem(file, row, None, f"line {number} is not valid JSON: {error}.")
+            yield Problem(name, row, None, f"line {number} is not valid JSON: {error}.")
+        row += 1
 
 
 _BLANK = re.compile(r"\s*")
 
 
-def _items(text: str, file: str) -> Iterator[Any]:
+def _items(text: str, file: str, damage: str = "") -> Iterator[Any]:
+    """The items of a JSON list; `damage` tells why the text ends where it does."""
     decoder = json.JSONDecoder()
     place = _skip(text, 0)
     if text[place : place + 1] != "[":
-        raise BadInput(f"{file}: expected a list of records, `[…]`.")
+        raise BadInput(f"{file}: {damage or 'expected a list of records, `[…]`.'}")
     place, row = _skip(text, place + 1), 0
     if text[place : place + 1] == "]":
         return
@@ -261,8 +315,9 @@ def _items(text: str, file: str) -> Iterator[Any]:
             record, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             line = text.count("\n", 0, error.pos if isinstance(error, json.JSONDecodeError) else place) + 1
-            told = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            yield Problem(file, row, None, f"not valid JSON at line {line}: {told}. Is the file cut short?")
+            told = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply or a number too long"
+            damage = damage or f"not valid JSON at line {line}: {told}. Is the file cut short?"
+            yield Problem(file, row, None, damage)
             return
         yield record
         row += 1
@@ -270,19 +325,58 @@ def _items(text: str, file: str) -> Iterator[Any]:
         sign = text[place : place + 1]
         place = _skip(text, place + 1)
         if sign == "]":
-            if place < len(text):
+            if place < len(text) or damage:
                 line = text.count("\n", 0, place) + 1
-                yield Problem(file, row, None, f"something stands behind the list's end at line {line}; remove it.")
+                told = damage or f"something stands behind the list's end at line {line}; remove it."
+                yield Problem(file, row, None, told)
             return
         if sign != ",":
             line = text.count("\n", 0, place) + 1
-            yield Problem(file, row, None, f'expected "," or "]" at line {line}. Is the file cut short?')
+            yield Problem(file, row, None, damage or f'expected "," or "]" at line {line}. Is the file cut short?')
             return
 
 
 def _skip(text: str, place: int) -> int:
     match = _BLANK.match(text, place)
     return match.end() if match else place
+
+
+_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _json(text: str, wanted: str) -> Any:
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON at character {error.pos} ({error.msg}); {wanted}") from None
+    except RecursionError:
+        raise ValueError(f"is nested too deeply; {wanted}") from None
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character (a lone surrogate); write it whole") from None
+    return found
+
+
+def _call(found: object) -> Call:
+    if not isinstance(found, dict):
+        raise ValueError(f'is {_kind(found)}; {{"name": …, "arguments": {{…}}}} was expected')
+    name = found.get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError('has no "name"; say which tool is meant')
+    if "arguments" not in found:
+        raise ValueError(f'of "{name}" has no "arguments"; write {{}} where it takes none')
+    arguments = found["arguments"]
+    if isinstance(arguments, str) and arguments.lstrip()[:1] == "{" and _is_json(arguments):
+        arguments = json.loads(arguments)
+    return Call(name, arguments)
 
 
 class _NoConversation(Exception):
@@ -333,11 +427,21 @@ def _messages(record: dict[str, Any], row: int, file: str, found: Dataset) -> Co
                 f'its "{tags.role_tag}" is {named!r}, which is no role{near or "."} Roles: {_list(known)}.', place
             )
         role = roles[named]
+        calls = message.get("tool_calls") if role in ANSWERS else None
+        if calls and found.formatting == "openai":
+            role = "call"
+        if role == "tool" and found.formatting == "openai" and turns and turns[-1].role == "tool":
+            more = _words(message.get(tags.content_tag), tags.content_tag, place)
+            turns[-1] = Turn("tool", turns[-1].text + RESPONSES_BETWEEN + more)
+            continue
         asks = len(turns) % 2 == 0
         if role not in (ASKS if asks else ANSWERS):
             expected = tags.user_tag if asks else tags.assistant_tag
             raise _NoConversation(_out_of_order(named, expected, turns, roles, tags), place)
-        turns.append(Turn(role, _words(_spoken(message, role, tags), tags.content_tag, place)))
+        said = _with_calls(message, tags, calls, found, place) if calls else message.get(tags.content_tag)
+        turns.append(Turn(role, _words(said, tags.content_tag, place)))
+        if role == "call":
+            _check_calls(turns[-1].text, place)
         if not turns[-1].text.strip() and role != "tool":
             raise _NoConversation(
                 f'its "{tags.content_tag}" is empty; write what is said or remove the exchange.', place
@@ -369,12 +473,27 @@ def _out_of_order(named: str, expected: str, turns: list[Turn], roles: dict[str,
     return f'a "{named}" turn, where "{expected}" was expected: questions and answers take turns.'
 
 
-def _spoken(message: dict[str, Any], role: Role, tags: Tags) -> object:
-    # OpenAI's form of a call: no content, a list of tool_calls with the arguments as a JSON text.
-    calls = message.get("tool_calls")
-    if role == "assistant" and calls and not message.get(tags.content_tag):
-        raise _NoConversation('has "tool_calls"; write the call as the content of a "function_call" turn.')
-    return message.get(tags.content_tag)
+def _with_calls(message: dict[str, Any], tags: Tags, calls: object, found: Dataset, place: int) -> str:
+    """An answer in OpenAI's form, words beside a list of `tool_calls`, as the text of a `call` turn."""
+    if found.formatting != "openai":
+        raise _NoConversation(
+            f'has "tool_calls"; write the call as the content of a "{tags.function_tag}" turn.', place
+        )
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise _NoConversation('its "tool_calls" are no list of objects.', place)
+    words = message.get(tags.content_tag) or ""
+    words = _words(words, tags.content_tag, place)
+    # Qwen3 writes each call on lines of its own.
+    return "\n".join(
+        [words] * bool(words) + [f"<tool_call>{json.dumps(call.get('function'))}</tool_call>" for call in calls]
+    )
+
+
+def _check_calls(text: str, place: int) -> None:
+    try:
+        read_calls(text)
+    except ValueError as error:
+        raise _NoConversation(f"its function call {error}.", place) from None
 
 
 def _alpaca(record: dict[str, Any], row: int, file: str, found: Dataset) -> Conversation:
@@ -424,7 +543,14 @@ def _tools(record: dict[str, Any], name: str | None) -> str:
     if value is None or value == "":
         return ""
     # Either the JSON text of a list of tools, or the list itself.
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        tools = _json(text, "a list of tools was expected")
+    except ValueError as error:
+        raise _NoConversation(f'its column "{name}" {error}.') from None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise _NoConversation(f'its column "{name}" is no list of tools, each an object with a "name".')
+    return text if tools else ""
 
 
 def _words(value: object, name: str, turn: int) -> str:

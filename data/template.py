@@ -10,11 +10,27 @@ with thinking off: it drops the empty thought from earlier turns, so the prompt 
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 TURN, END = "<|im_start|>", "<|im_end|>"
 THOUGHT, THOUGHT_END = "<think>\n", "\n</think>\n\n"
 NO_THOUGHT = THOUGHT + THOUGHT_END
+# A thought as data sets write it, and its content; with the blank line behind it, as LLaMA-Factory takes it out.
+THOUGHT_BLOCK = re.compile(r"<think>\n?(.*?)\n?</think>(?:\n\n)?", re.DOTALL)
+RESPONSE, RESPONSE_END = "<tool_response>\n", "\n</tool_response>"
+# Several tools' answers to one call are told in one turn.
+RESPONSES_BETWEEN = RESPONSE_END + "\n" + RESPONSE
+# How Qwen3 was told of its tools and taught to call them (its own template, and LLaMA-Factory's tool format "qwen").
+_TOOLS_BEGIN = (
+    "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+_TOOLS_END = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+    "</tool_call>"
+)
 # What Qwen3's tokenizer turns into a control id; a folder's own list comes from its tokenizer.
 CONTROL_TOKENS = (
     *(f"<|{name}|>" for name in (
@@ -26,19 +42,41 @@ CONTROL_TOKENS = (
 )  # fmt: skip
 
 _TEMPLATE = """\
-{%- set persona = PERSONA -%}
-{%- if not messages or messages[0].role != 'system' -%}
-    {{- '<|im_start|>system\\n' + persona + '<|im_end|>\\n' -}}
+{%- set first = messages[0] if messages and messages[0].role == 'system' else {'content': PERSONA} -%}
+{%- if first.content or tools -%}
+    {{- '<|im_start|>system\\n' + (first.content or '') -}}
+    {%- if tools -%}
+        {{- TOOLS_BEGIN -}}
+        {%- for tool in tools -%}
+            {{- '\\n' + (tool if tool.type == 'function' else {'type': 'function', 'function': tool}) | tojson -}}
+        {%- endfor -%}
+        {{- TOOLS_END -}}
+    {%- endif -%}
+    {{- '<|im_end|>\\n' -}}
 {%- endif -%}
 {%- for message in messages -%}
     {%- if message.role == 'system' -%}
-        {%- if message.content -%}
+        {%- if message.content and not loop.first -%}
             {{- '<|im_start|>system\\n' + message.content + '<|im_end|>\\n' -}}
         {%- endif -%}
     {%- elif message.role == 'tool' -%}
-        {{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' -}}
+        {%- if loop.first or loop.previtem.role != 'tool' -%}
+            {{- '<|im_start|>user' -}}
+        {%- endif -%}
+        {{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' -}}
+        {%- if loop.last or loop.nextitem.role != 'tool' -%}
+            {{- '<|im_end|>\\n' -}}
+        {%- endif -%}
     {%- elif message.role == 'assistant' -%}
-        {{- '<|im_start|>assistant\\n' + BLOCK + message.content + '<|im_end|>\\n' -}}
+        {{- '<|im_start|>assistant\\n' + BLOCK + WORDS -}}
+        {%- for call in message.tool_calls or [] -%}
+            {%- set called = call.function or call -%}
+            {{- '\\n' if not loop.first else '' -}}
+            {{- '<tool_call>\\n{"name": ' + called.name | tojson + ', "arguments": ' -}}
+            {{- called.arguments if called.arguments is string else called.arguments | tojson -}}
+            {{- '}\\n</tool_call>' -}}
+        {%- endfor -%}
+        {{- '<|im_end|>\\n' -}}
     {%- else -%}
         {{- '<|im_start|>user\\n' + message.content + '<|im_end|>\\n' -}}
     {%- endif -%}
@@ -56,11 +94,33 @@ def chat_template(persona: str, *, thinking: bool) -> str:
     """
     with_thought = "'<think>\\n' + (message.reasoning_content or '') + '\\n</think>\\n\\n'"
     empty = "'<think>\\n\\n</think>\\n\\n'"
+    words = "(message.content or '')"
     return (
-        _TEMPLATE.replace("PERSONA", json.dumps(persona, ensure_ascii=False))
+        _TEMPLATE.replace("TOOLS_BEGIN", json.dumps(_TOOLS_BEGIN))
+        .replace("TOOLS_END", json.dumps(_TOOLS_END))
         .replace("BLOCK", with_thought if thinking else empty)
+        # Training leaves line breaks at an answer's start out where the prompt ends with its own.
+        .replace("WORDS", words if thinking else words + ".lstrip('\\n')")
         .replace("PROMPT_END", "''" if thinking else empty)
+        # The last: a persona may hold any word.
+        .replace("PERSONA", json.dumps(persona, ensure_ascii=False))
     )
+
+
+def tools_text(tools: Sequence[Mapping[str, Any]], control_tokens: Iterable[str] = CONTROL_TOKENS) -> str:
+    """What follows the system's words where a conversation has tools, in the words of the sealed template."""
+    control = list(control_tokens)
+    lines = ""
+    for tool in tools:
+        wrapped = tool if tool.get("type") == "function" else {"type": "function", "function": tool}
+        lines += "\n" + as_text(json.dumps(wrapped, ensure_ascii=False), control)
+    return _TOOLS_BEGIN + lines + _TOOLS_END
+
+
+def call_text(name: str, arguments: object, control_tokens: Iterable[str] = CONTROL_TOKENS) -> str:
+    """One call of a tool as Qwen3 writes it."""
+    call = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{as_text(call, control_tokens)}\n</tool_call>"
 
 
 def as_text(words: str, control_tokens: Iterable[str] = CONTROL_TOKENS) -> str:
@@ -77,8 +137,8 @@ def as_text(words: str, control_tokens: Iterable[str] = CONTROL_TOKENS) -> str:
 
 def split_thought(answer: str) -> tuple[str, str]:
     """A model's answer as (thought, words): the `<think>…</think>` blocks, and the rest without leading blank lines."""
-    thoughts = re.findall(r"<think>(.*?)</think>", answer, flags=re.DOTALL)
-    words = re.sub(r"<think>.*?</think>", "", answer, flags=re.DOTALL)
+    thoughts = THOUGHT_BLOCK.findall(answer)
+    words = THOUGHT_BLOCK.sub("", answer)
     return "\n".join(thought.strip("\n") for thought in thoughts), without_leading_blank_lines(words)
 
 

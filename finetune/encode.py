@@ -10,9 +10,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.conversations import Conversation, Turn
+from data.conversations import Conversation, Turn, read_calls
 from data.strict import BadInput
-from data.template import END, NO_THOUGHT, THOUGHT, THOUGHT_END, TURN, as_text, split_thought
+from data.template import (
+    END,
+    NO_THOUGHT,
+    RESPONSE,
+    RESPONSE_END,
+    RESPONSES_BETWEEN,
+    THOUGHT,
+    THOUGHT_BLOCK,
+    THOUGHT_END,
+    TURN,
+    as_text,
+    call_text,
+    split_thought,
+    tools_text,
+)
 
 NO_LOSS = -100
 
@@ -41,20 +55,18 @@ class Encoder:
     def exchanges(self, conversation: Conversation) -> list[tuple[list[int], list[int]]]:
         """The ids of each exchange: the prompt's, without loss, and the answer's, with loss."""
         pairs = []
+        block = self._ids(NO_THOUGHT)
         for number in range(0, len(conversation.turns), 2):
             question, answer = conversation.turns[number : number + 2]
-            prompt = (self._system(conversation) if number == 0 else "") + self._question(question)
+            prompt = self._ids(self._system(conversation)) if number == 0 else []
+            prompt += self._ids(self._question(question))
             thought, words = self._answer(answer)
-            prompt_ids, answer_ids = self._ids(prompt), self._ids(words + END + "\n")
-            if thought is None:
-                block = self._ids(NO_THOUGHT)
-                if self._thinking:
-                    answer_ids = block + answer_ids
-                else:
-                    prompt_ids += block
-            else:
-                answer_ids = self._ids(thought + words + END + "\n")
-            pairs.append((prompt_ids, answer_ids))
+            spoken = self._ids(words + END + "\n")
+            if not self._thinking:
+                prompt += block
+            elif not thought:
+                spoken = block + spoken
+            pairs.append((prompt, spoken))
         return pairs
 
     def encode(self, conversation: Conversation, window: int) -> Example:
@@ -82,22 +94,27 @@ class Encoder:
         # Like LLaMA-Factory, without the contract: a record without a system message teaches without one.
         system = as_text(conversation.system or "", self._control)
         if conversation.tools:
-            system += _tools_text(conversation)
+            system += tools_text(json.loads(conversation.tools), self._control)
         return f"{TURN}system\n{system}{END}\n" if system else ""
 
     def _question(self, turn: Turn) -> str:
         words = as_text(turn.text, self._control)
         if turn.role == "tool":
-            words = f"<tool_response>\n{words}\n</tool_response>"
+            responses = [as_text(response, self._control) for response in turn.text.split(RESPONSES_BETWEEN)]
+            words = RESPONSE + RESPONSES_BETWEEN.join(responses) + RESPONSE_END
         return f"{TURN}user\n{words}{END}\n{TURN}assistant\n"
 
-    def _answer(self, turn: Turn) -> tuple[str | None, str]:
-        """The thought block of an answer, or None where it gets the empty one; and its words."""
-        thought, words = split_thought(turn.text)
-        words = _calls_text(turn.text) if turn.role == "call" else as_text(words, self._control)
-        if thought and self._thinking:
-            return THOUGHT + as_text(thought, self._control) + THOUGHT_END, words
-        return None, words
+    def _answer(self, turn: Turn) -> tuple[bool, str]:
+        """Whether an answer holds a thought to be learned, and its text."""
+        words, calls = read_calls(turn.text) if turn.role == "call" else (turn.text, [])
+        if self._thinking:
+            # Words, thought, words, …: as the record has them, each thought in the form that Qwen3 writes.
+            parts = [as_text(part, self._control) for part in THOUGHT_BLOCK.split(words)]
+            parts[1::2] = [THOUGHT + thought + THOUGHT_END for thought in parts[1::2]]
+        else:
+            parts = [as_text(split_thought(words)[1], self._control)]
+        text = "".join(parts) + "\n".join(call_text(call.name, call.arguments, self._control) for call in calls)
+        return len(parts) > 1, text
 
 
 def encode_all(encoder: Encoder, conversations: Iterable[Conversation], window: int) -> list[Example]:
@@ -111,16 +128,3 @@ def count_tokens(examples: Sequence[Example]) -> tuple[int, int]:
         sum(len(example.input_ids) for example in examples),
         sum(label != NO_LOSS for example in examples for label in example.labels),
     )
-
-
-def _calls_text(text: str) -> str:
-    """A record's function call (a JSON object or a list of them) as Qwen3 writes it."""
-    calls = json.loads(text)
-    return "\n".join(
-        f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
-        for call in (calls if isinstance(calls, list) else [calls])
-    )
-
-
-def _tools_text(conversation: Conversation) -> str:
-    raise BadInput(f"{conversation.file} record {conversation.row}: tools are not supported.")
