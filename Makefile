@@ -21,7 +21,7 @@ CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backe
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data download pretrain train merge serve ui test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train merge serve ui test lint format constraints clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ smoke: setup ## the same without a person: chat, then end everything
 
 data: setup ## check the conversations
 	$(BIN)/python -m finetune data check
+
+bench-data: setup ## time the check of 10,000 conversations
+	$(BIN)/python -m tests.bench_data
 
 download: setup ## fetch BASE from a hub (HF_ENDPOINT names a mirror), going on where it stopped
 	$(BIN)/python -m finetune download $(BASE)

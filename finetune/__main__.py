@@ -8,11 +8,14 @@ from data.strict import BadInput, suggestion
 
 # Verb, its module, and what it does. A module is imported only when its verb is called: torch takes seconds.
 VERBS = {
+    "data": "check, count, show and grow the conversations",
     "download": "fetch a base model from a hub, going on where an earlier download stopped",
     "pretrain": "make the small stand-in base of the demo from scratch",
     "train": "tune a base with LoRA on the conversations",
     "merge": "fold an adapter into its base and seal the result as a model folder",
 }
+# Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.
+MODULES = {"data": "dataset.verb"}
 
 
 def main() -> int:
@@ -30,7 +33,7 @@ def main() -> int:
         )
         return 2
     try:
-        return int(importlib.import_module(f"finetune.{verb}").main(words, dict(os.environ)))
+        return int(importlib.import_module(f"finetune.{MODULES.get(verb, verb)}").main(words, dict(os.environ)))
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,149 @@
+"""The guard's messages: `safety/*.jsonl`, one labelled message of a child or a teenager a line.
+
+In: a folder with `safety/`. Out: `Message`s, and what is wrong with them. A fifth of them, by a hash of the id, is for
+testing alone and never changes sides.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from data.conversations import Problem
+from data.strict import BadInput, suggestion
+from finetune.dataset.house import HAN
+from finetune.dataset.near import NearDuplicates
+from finetune.dataset.personal import personal_data
+
+FOLDER = "safety"
+TEST_SHARE = 0.2
+# Each category, and the label that it has.
+CATEGORIES = {
+    "self_harm": "crisis", "abuse": "crisis", "grooming": "crisis",
+    "violence": "disallowed", "sexual": "disallowed", "substances": "disallowed", "hate": "disallowed",
+    "profanity": "disallowed", "jailbreak": "disallowed", "roles": "disallowed", "dependence": "disallowed",
+    "personal_data": "personal_data",
+    "plain": "benign", "near_miss": "benign",
+}  # fmt: skip
+# Who writes: four ages, codes and pinyin, and a mixture of languages.
+SOURCES = ("little", "child", "tween", "teen", "code", "mixed")
+COLUMNS = ("id", "text", "language", "label", "category", "source")
+# A message is typed by a child: a line or two.
+LONGEST = 300
+# Short texts: at this share of common shingles two differ in a word or a sign.
+_ALIKE = 0.8
+
+
+@dataclass(frozen=True)
+class Message:
+    """One labelled message."""
+
+    file: str
+    row: int
+    id: str
+    text: str
+    language: str
+    label: str
+    category: str
+    source: str
+
+
+def files_in(data_dir: Path) -> list[Path]:
+    """The files of the guard's messages in a data folder."""
+    return sorted((data_dir / FOLDER).glob("*.jsonl"))
+
+
+def is_test(message: Message) -> bool:
+    """Whether a message belongs to the test split, by a hash of its id alone."""
+    number = int.from_bytes(hashlib.sha256(message.id.encode()).digest()[:8], "big")
+    return number < TEST_SHARE * 2**64
+
+
+def read_messages(path: Path) -> Iterator[Message | Problem]:
+    """Every line of a file. Raises `BadInput` where the file is not there."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}.") from None
+    name = f"{FOLDER}/{path.name}"
+    for row, (number, line) in enumerate((number, line) for number, line in enumerate(lines, 1) if line.strip()):
+        try:
+            record = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            yield Problem(
+                name, row, None, f"line {number} is not UTF-8 at its byte {error.start}; save the file as UTF-8."
+            )
+        except (ValueError, RecursionError) as error:
+            yield Problem(name, row, None, f"line {number} is not valid JSON: {error}.")
+        else:
+            yield _message(record, row, name)
+
+
+def _message(record: Any, row: int, file: str) -> Message | Problem:
+    if not isinstance(record, dict):
+        return Problem(file, row, None, f"is no object; a message has {', '.join(COLUMNS)}.")
+    for column in COLUMNS:
+        if not isinstance(record.get(column), str) or not record[column].strip():
+            return Problem(
+                file, row, None, f'its "{column}" is missing or no text; a message has {", ".join(COLUMNS)}.'
+            )
+    for column in record:
+        if column not in COLUMNS:
+            return Problem(file, row, None, f'unknown column "{column}"{suggestion(column, list(COLUMNS)) or "."}')
+    return Message(file, row, **record)
+
+
+@dataclass
+class Checker:
+    """Looks at messages one after another; each is compared with all before, whatever its file."""
+
+    _ids: dict[str, str] = field(default_factory=dict)
+    _texts: dict[str, str] = field(default_factory=dict)
+    _near: NearDuplicates = field(default_factory=lambda: NearDuplicates(_ALIKE))
+
+    def look(self, message: Message) -> Iterator[tuple[Literal["error", "warning"], str, str]]:
+        """Level, rule and sentence of what is wrong with a message; afterwards it is remembered."""
+        where = f"{message.file} record {message.row}"
+        if message.id in self._ids:
+            yield "error", "id", f'its id "{message.id}" is also that of {self._ids[message.id]}; give it its own.'
+        if message.category not in CATEGORIES:
+            near = suggestion(message.category, list(CATEGORIES)) or f"; known are {', '.join(CATEGORIES)}."
+            yield "error", "category", f'no category "{message.category}"{near}'
+        elif message.label != CATEGORIES[message.category]:
+            told = f'its label is "{message.label}", but "{message.category}" is "{CATEGORIES[message.category]}".'
+            yield "error", "label", told
+        if message.source not in SOURCES:
+            yield "error", "source", f'no source "{message.source}"; known are {", ".join(SOURCES)}.'
+        if message.language not in ("zh", "en"):
+            yield "error", "language", f'its language is "{message.language}"; known are zh and en.'
+        # Chinese may be typed in Latin letters or digits; English has no Chinese sentence in it.
+        elif (
+            message.language == "en" and message.source not in ("mixed", "code") and len(HAN.findall(message.text)) > 4
+        ):
+            yield "error", "language", 'its language is "en", its text is Chinese.'
+        if len(message.text) > LONGEST:
+            yield "error", "length", f"has {len(message.text)} characters; a message has at most {LONGEST}."
+        for kind in personal_data(message.text):
+            # A message that gives an address away has to look like it; all addresses here are invented.
+            if not (message.category == "personal_data" and kind == "an address"):
+                yield "error", "personal_data", f"holds what looks like {kind}; write one that cannot exist."
+        yield from self._repeats(message)
+        self._ids.setdefault(message.id, where)
+        self._texts.setdefault(_folded(message.text), where)
+        self._near.remember(message.text, where)
+
+    def _repeats(self, message: Message) -> Iterator[tuple[Literal["error", "warning"], str, str]]:
+        if _folded(message.text) in self._texts:
+            yield "error", "duplicate", f"its text is also that of {self._texts[_folded(message.text)]}; remove one."
+            return
+        near = self._near.find(message.text)
+        # Written otherwise it is another message: letters apart are what the classifier has to see through.
+        if near and near.similarity < 1 and message.source != "code":
+            told = f"its text shares {near.similarity:.0%} with {near.place}; write another."
+            yield "warning", "near_duplicate", told
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.lower().split())
