@@ -1,0 +1,101 @@
+"""Our command lines as processes of their own that start at once.
+
+Importing torch and the trainers takes longer than most tests. A server process imports them one time and forks a child
+for each command; a child is a real process: it can be killed, and its exit code and output are its own.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The server runs no operation of torch: threads of its own would not live on in a child.
+PRELOAD = [
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "finetune.train",
+    "finetune.watch",
+    "matplotlib.figure",
+    "finetune.step.trainer",
+]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """`python -m finetune WORDS` in a child, its output in files of `folder`."""
+
+    def __init__(self, folder: Path, *words: str, environment: Mapping[str, str] | None = None, limit: int = 0):
+        """`limit` is the largest file that the command may write, in bytes; 0 for any."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        context: Any = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
+        self.process = context.Process(
+            target=_run, args=(words, str(self._out), str(self._err), dict(environment or {}), limit)
+        )
+        self.process.start()
+
+    def wait(self, seconds: float = 240) -> Done:
+        """Until the command ends by itself."""
+        self.process.join(seconds)
+        if self.process.is_alive():
+            self.process.kill()
+            raise TimeoutError(f"still running after {seconds} s: {self._err.read_text()}")
+        return Done(self.process.exitcode, self._out.read_text(), self._err.read_text())
+
+    def wait_for(self, seen: Callable[[], bool], seconds: float = 240) -> None:
+        """Until something is seen; it must still run then."""
+        began = time.monotonic()
+        while not seen():
+            if not self.process.is_alive() or time.monotonic() - began > seconds:
+                raise AssertionError(f"not seen: {self._err.read_text()}")
+            time.sleep(0.005)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        os.kill(self.process.pid, number)
+
+
+def finetune(folder: Path, *words: str, **given: Any) -> Done:
+    """Run a command to its end."""
+    return Command(folder, *words, **given).wait()
+
+
+def _run(words: tuple[str, ...], out: str, err: str, environment: dict[str, str], limit: int) -> None:
+    import resource
+
+    import torch
+
+    from finetune.__main__ import main
+
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    os.environ.update(environment)
+    # Models this small gain nothing from a second thread, and two threads wait for one another on a busy machine.
+    torch.set_num_threads(1)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["finetune", *words]
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)

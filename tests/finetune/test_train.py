@@ -1,0 +1,242 @@
+"""A run that people can live with: killed, stopped, resumed, out of room, not a number, and told beforehand."""
+
+import json
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data.contract import sha256
+from data.runs import ADAPTER, CHECKPOINTS, LOG_FILE, LOSS_FILE, METRICS_FILE, read_metrics, read_record, read_status
+from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
+from tests.commands import Command, Done, finetune
+from tests.finetune.small_runs import curve, make_data, make_recipe
+from tests.small_models import make_base
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+class Place:
+    """A base, a data set and a recipe; `words` are those of a run on them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.base = make_base(folder / "base")
+        self.data = make_data(folder / "data")
+        self.recipe = make_recipe(folder / "small.yaml")
+
+    def words(self, run: Path, *more: str) -> list[str]:
+        given = ["train", str(self.recipe), *more, "--base", str(self.base), "--data-dir", str(self.data)]
+        return [*given, "--run", str(run)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def whole(place: Place) -> Path:
+    """A run that nothing disturbed."""
+    run = place.folder / "whole"
+    done = finetune(place.folder / "whole-out", *place.words(run))
+    assert done.code == 0, done.err
+    return run
+
+
+@pytest.fixture
+def run(place: Place, request: pytest.FixtureRequest) -> Iterator[Path]:
+    folder = place.folder / "runs" / request.node.name
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def same(run: Path, whole: Path) -> None:
+    """The same curve and the same adapter, bit for bit."""
+    assert curve(run) == curve(whole)
+    assert sha256(run / ADAPTER / WEIGHTS) == sha256(whole / ADAPTER / WEIGHTS)
+    assert read_status(run).state == "done"
+
+
+def one_sentence(done: Done, *parts: str) -> None:
+    """Exit code 2, one line on standard error besides the plan and the steps, no traceback."""
+    lines = [line for line in done.err.splitlines() if not re.match(r"plan: |step \d+ of|going on ", line)]
+    assert (done.code, len(lines), done.out) == (2, 1, ""), done.err
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_a_run_folder_holds_everything(place: Place, whole: Path) -> None:
+    names = {path.name for path in whole.iterdir()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert names - events == {
+        "recipe.yaml", "run.json", "status.json", METRICS_FILE, LOG_FILE, LOSS_FILE, ADAPTER, CHECKPOINTS, ".lock",
+    }  # fmt: skip
+    assert {path.name for path in (whole / ADAPTER).iterdir()} == {"adapter_config.json", WEIGHTS, FILES_FILE}
+    assert (whole / LOSS_FILE).read_bytes().startswith(b"\x89PNG")
+    record = read_record(whole)
+    assert record.data_files == {"small.json": sha256(place.data / "small.json")}
+    assert record.base_files == {"model.safetensors": sha256(place.base / "model.safetensors")}
+    assert record.versions["torch"] == torch.__version__
+    assert len(record.commit.removesuffix("-dirty")) == 40
+    # Every token of both epochs was seen and counted.
+    last = [line for line in read_metrics(whole) if "loss" in line][-1]
+    assert last["num_input_tokens_seen"] > record.tokens
+    assert last["step"] <= record.steps == read_status(whole).step
+    told = EventAccumulator(str(whole)).Reload()
+    assert [event.step for event in told.Scalars("loss")] == [
+        line["step"] for line in read_metrics(whole) if "loss" in line
+    ]
+
+
+def test_only_our_lines_are_printed(place: Place, whole: Path) -> None:
+    told = (place.folder / "whole-out" / "stderr").read_text().splitlines()
+    assert len(told) > 8
+    assert all(line.startswith(("plan: ", "step ")) for line in told), told
+    assert any("tokens/s" in line for line in told)
+    assert any("memory about" in line and "free" in line for line in told)
+    in_log = [line.split(" INFO ", 1)[1] for line in (whole / LOG_FILE).read_text().splitlines() if " INFO " in line]
+    assert in_log == told
+    assert "good-by" not in (whole / LOG_FILE).read_text()
+
+
+def test_a_checkpoint_holds_what_is_needed(whole: Path) -> None:
+    found = checkpoints_in(whole / CHECKPOINTS)
+    assert len(found) == 2
+    for _, path in found:
+        assert damage(path) is None
+        assert {file.name for file in path.iterdir()} == {
+            "adapter_config.json", WEIGHTS, "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json",
+            "loss.json", FILES_FILE,
+        }  # fmt: skip
+
+
+def test_killed_at_any_moment_it_ends_the_same(place: Place, whole: Path, run: Path) -> None:
+    words = place.words(run)
+    checkpoints = run / CHECKPOINTS
+    # In the middle of writing a checkpoint.
+    command = Command(run.with_suffix(".1"), *words)
+    command.wait_for((checkpoints / "checkpoint-4").is_dir)
+    command.send(signal.SIGKILL)
+    assert Command.wait(command).code == -signal.SIGKILL
+    assert read_status(run).state == "running"
+    # Somewhere behind it.
+    command = Command(run.with_suffix(".2"), *words, "--resume")
+    command.wait_for(lambda: any(line["step"] == 6 for line in read_metrics(run)))
+    command.send(signal.SIGKILL)
+    assert Command.wait(command).code == -signal.SIGKILL
+    # The newest whole checkpoint has a bad bit: the one before it is taken.
+    newest = next(path for _, path in checkpoints_in(checkpoints) if damage(path) is None)
+    content = bytearray((newest / "optimizer.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / "optimizer.pt").write_bytes(content)
+    done = finetune(run.with_suffix(".3"), *words, "--resume")
+    assert done.code == 0, done.err
+    assert f"{newest} has a damaged optimizer.pt: passed over" in done.err
+    same(run, whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_stop_it_saves_and_goes_on_later(
+    place: Place, whole: Path, run: Path, number: signal.Signals, code: int
+) -> None:
+    command = Command(run.with_suffix(".1"), *place.words(run))
+    command.wait_for(lambda: any(line["step"] == 3 for line in read_metrics(run)))
+    command.send(number)
+    done = command.wait()
+    assert done.code == code, done.err
+    assert done.err.splitlines()[-1] == f"{run}: stopped; the same command with --resume --run {run} goes on."
+    status = read_status(run)
+    assert (status.state, status.pid) == ("stopped", None)
+    assert checkpoints_in(run / CHECKPOINTS)[0][0] == status.step >= 3
+    done = finetune(run.with_suffix(".2"), *place.words(run, "--resume"))
+    assert done.code == 0, done.err
+    same(run, whole)
+
+
+def test_a_run_killed_before_its_adapter_is_written_needs_no_step_more(place: Place, whole: Path, run: Path) -> None:
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / ADAPTER)
+    (run / "status.json").write_text(json.dumps({"state": "running", "step": 5, "steps": 9}))
+    done = finetune(run.with_suffix(".1"), *place.words(run, "--resume"))
+    assert done.code == 0, done.err
+    assert "loss" not in done.err.split("going on from", 1)[1]
+    same(run, whole)
+
+
+def test_a_finished_run_is_not_trained_on(place: Place, whole: Path) -> None:
+    before = sha256(whole / ADAPTER / WEIGHTS)
+    one_sentence(finetune(place.folder / "out", *place.words(whole)), "holds a run already (done)")
+    one_sentence(finetune(place.folder / "out", *place.words(whole, "--resume")), "nothing to resume")
+    assert sha256(whole / ADAPTER / WEIGHTS) == before
+
+
+def test_resuming_with_other_data_is_refused(place: Place, whole: Path, run: Path) -> None:
+    shutil.copytree(whole, run)
+    (run / "status.json").write_text(json.dumps({"state": "stopped"}))
+    other = make_data(place.folder / "other")
+    (other / "small.json").write_text((other / "small.json").read_text().replace("small-03", "small-xx"))
+    words = place.words(run, "--resume")
+    words[words.index(str(place.data))] = str(other)
+    one_sentence(finetune(place.folder / "out", *words), "started with another data")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_good_checkpoint(place: Place, whole: Path, run: Path) -> None:
+    # Files may grow to so much: the first checkpoints fit, then the disk is as good as full.
+    words = place.words(run)
+    first = Command(run.with_suffix(".1"), *words)
+    first.wait_for((run / CHECKPOINTS / "checkpoint-2" / FILES_FILE).is_file)
+    first.send(signal.SIGTERM)
+    first.wait()
+    good = checkpoints_in(run / CHECKPOINTS)[0][1]
+    largest = (good / "optimizer.pt").stat().st_size
+    done = finetune(run.with_suffix(".2"), *words, "--resume", limit=largest // 2)
+    one_sentence(done, "the disk is full", "--resume", f"{good.name} is whole")
+    assert read_status(run).state == "failed"
+    assert [path for _, path in checkpoints_in(run / CHECKPOINTS) if damage(path) is None][0] == good
+    assert all(damage(path) is None for _, path in checkpoints_in(run / CHECKPOINTS))
+    done = finetune(run.with_suffix(".3"), *words, "--resume")
+    assert done.code == 0, done.err
+    same(run, whole)
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step_and_records(place: Place, run: Path, tmp_path: Path) -> None:
+    # A base in which one word that only one record has is broken.
+    base = make_base(tmp_path / "base")
+    from transformers import AutoTokenizer
+
+    word = AutoTokenizer.from_pretrained(base).encode("!")[0]
+    weights = load_file(base / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    weights["model.embed_tokens.weight"][word] = float("nan")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    records = json.loads((place.data / "small.json").read_text())
+    for record in records[:3]:
+        record["conversations"][0]["value"] += "!" if record is records[1] else "."
+    data = make_data(tmp_path / "data", records)
+    words = [
+        "train", str(place.recipe), "val_size=0.0", "packing=false", "num_train_epochs=1", "save_steps=1",
+        "--base", str(base), "--data-dir", str(data), "--run", str(run),
+    ]  # fmt: skip
+    done = finetune(tmp_path / "out", *words)
+    one_sentence(done, "step ", "the loss is not a finite number", "small-01;")
+    assert read_status(run).state == "failed"
+    for _, path in checkpoints_in(run / CHECKPOINTS):
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(path / WEIGHTS).values())
+
+
+def test_the_plan_alone_makes_nothing(place: Place, run: Path) -> None:
+    done = finetune(place.folder / "out", *place.words(run, "--plan"))
+    assert done.code == 0, done.err
+    assert not run.exists()
+    assert "steps in all" in done.out
+    assert "memory about" in done.out
