@@ -12,10 +12,13 @@ VERBS = {
     "download": "fetch a base model from a hub, going on where an earlier download stopped",
     "pretrain": "make the small stand-in base of the demo from scratch",
     "train": "tune a base with LoRA on the conversations",
+    "import-llamafactory": "make a recipe out of a LLaMA-Factory command or YAML",
+    "bench-train": "measure training speed against LLaMA-Factory, or against TRL on a GPU",
+    "chat": "talk to a run's adapter, a model folder or a base in the terminal",
     "merge": "fold an adapter into its base and seal the result as a model folder",
 }
 # Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.
-MODULES = {"data": "dataset.verb"}
+MODULES = {"data": "dataset.verb", "bench-train": "bench_train", "import-llamafactory": "llamafactory"}
 
 
 def main() -> int:
@@ -24,7 +27,7 @@ def main() -> int:
     if verb in ("-h", "--help"):
         print(__doc__)
         for name, told in VERBS.items():
-            print(f"  {name:12} {told}")
+            print(f"  {name:20} {told}")
         return 0
     if verb not in VERBS:
         print(
