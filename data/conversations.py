@@ -178,7 +178,7 @@ def read_dataset(name: str, data_dir: Path = DATA_DIR) -> Iterator[Conversation 
     for row, record in enumerate(_records(path)):
         if found.num_samples is not None and row >= found.num_samples:
             return
-        yield record if isinstance(record, Problem) else _conversation(record, row, path.name, found)
+        yield record if isinstance(record, Problem) else read_record(record, row, path.name, found)
 
 
 def conversations(name: str, data_dir: Path = DATA_DIR, *, skip_bad: bool = False) -> tuple[list[Conversation], int]:
@@ -385,7 +385,8 @@ class _NoConversation(Exception):
         self.sentence, self.turn = sentence, turn
 
 
-def _conversation(record: object, row: int, file: str, found: Dataset) -> Conversation | Problem:
+def read_record(record: object, row: int, file: str, found: Dataset) -> Conversation | Problem:
+    """One record as it stands in a file of the set `found`."""
     try:
         if not isinstance(record, dict):
             raise _NoConversation(f"is {_kind(record)}; a record is an object with the columns of {INDEX_FILE}.")
