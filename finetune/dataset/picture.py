@@ -42,9 +42,11 @@ def png(counts: Counts) -> bytes:
     left.set_title("conversations by topic and age")
     left.tick_params(axis="y", labelsize=8)
     left.margins(y=0.005)
-    left.legend(loc="lower right")
-    for split in counts.splits.values():
-        right.hist(split.lengths, bins=40, alpha=0.7, label=split.name)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.03), ncols=len(_COLOURS))
+    splits = list(counts.splits.values())
+    right.hist(
+        [one.lengths for one in splits], bins=40, stacked=True, color=_COLOURS[:2], label=[one.name for one in splits]
+    )
     right.set_title(f"length of a conversation ({counts.unit})")
     right.set_ylabel("conversations")
     right.legend()
