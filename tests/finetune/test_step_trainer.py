@@ -1,5 +1,9 @@
 """The fast step against stock TRL on a real tiny Qwen3: same loss, same gradients, evaluation too."""
 
+import json
+import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +12,10 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig
+from trl import SFTConfig, SFTTrainer
 
-from finetune.step.trainer import FastTrainer, make_trainer
+from finetune.step.trainer import FastTrainer, make_trainer, obstacle
 from tests.small_models import make_base
-
-# TRL is told that its own attention may mix packed conversations; it builds the mask that keeps them apart.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -90,3 +91,137 @@ def test_loss_and_gradients_are_trls_in_fp32(base: Path, tmp_path: Path, shape: 
     assert len(fast[1]) == 2 * 2 * len(TARGETS)
     for name, expected in stock[1].items():
         assert (fast[1][name] - expected).norm() <= 1e-5 * expected.norm(), name
+
+
+def test_loss_is_trls_in_bf16(base: Path, tmp_path: Path) -> None:
+    stock, _ = loss_and_gradients(trainer(base, tmp_path, "trl", torch.bfloat16))
+    fast, _ = loss_and_gradients(trainer(base, tmp_path, "fast", torch.bfloat16))
+    assert fast == pytest.approx(stock, abs=1e-3)
+
+
+def test_a_run_with_accumulation_and_evaluation_goes_as_trls(base: Path, tmp_path: Path) -> None:
+    told = []
+    for step in ("trl", "fast"):
+        made = trainer(
+            base, tmp_path, step, torch.float32,
+            gradient_accumulation_steps=2, max_steps=2, eval_strategy="steps", eval_steps=2,
+        )  # fmt: skip
+        made.train()
+        history = made.state.log_history
+        told.append([line[name] for line in history for name in ("loss", "eval_loss", "grad_norm") if name in line])
+        assert history[-2]["eval_num_tokens"] > 0
+    assert len(told[0]) == 5
+    assert told[1] == pytest.approx(told[0], rel=1e-4)
+
+
+def test_dropout_and_noise_work_in_training_and_not_in_evaluation(base: Path, tmp_path: Path) -> None:
+    made = trainer(base, tmp_path, "fast", torch.float32, dropout=0.3, neftune_noise_alpha=5.0)
+    plain = trainer(base, tmp_path, "fast", torch.float32)
+    batch = next(iter(made.get_train_dataloader()))
+    losses = []
+    for model in (made, made, plain):
+        model.model.train()
+        losses.append(model.compute_loss(model.model, batch).item())
+    # Each pass draws anew, and both differ from a pass without.
+    assert len({round(loss, 6) for loss in losses}) == 3
+    for model in (made, plain):
+        model.model.eval()
+    expected = plain.compute_loss(plain.model, batch).item()
+    assert made.compute_loss(made.model, batch).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_run(base: Path, tmp_path: Path) -> None:
+    weights = []
+    for _ in range(2):
+        made = trainer(base, tmp_path, "fast", torch.bfloat16, dropout=0.3, neftune_noise_alpha=5.0)
+        made.train()
+        weights.append(torch.cat([p.flatten() for p in made.model.parameters() if p.requires_grad]))
+    assert torch.equal(*weights)
+
+
+def test_the_recipe_can_ask_for_trls_own(base: Path, tmp_path: Path) -> None:
+    assert type(trainer(base, tmp_path, "trl", torch.float32)) is SFTTrainer
+
+
+def test_where_it_cannot_work_trls_own_step_is_taken_and_one_line_says_why(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="finetune.step.trainer"):
+        made = make_trainer(
+            "fast",
+            AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+            None,
+            SFTConfig(str(tmp_path), use_cpu=True, report_to=[], max_length=96, prediction_loss_only=True, bf16=False),
+            rows(1, [30, 40]),
+            None,
+            AutoTokenizer.from_pretrained(base),
+        )
+    assert type(made) is SFTTrainer
+    (line,) = [record for record in caplog.records if record.name == "finetune.step.trainer"]
+    assert line.getMessage() == (
+        "training_step: TRL's own step, because all parameters are trained, and its head has to be frozen"
+    )
+
+
+@pytest.mark.parametrize(
+    ("base_changes", "lora_changes", "argument_changes", "reason"),
+    [
+        ({}, {}, {}, None),
+        ({"model_type": "llama"}, {}, {}, "this one is llama"),
+        ({"quantization_config": {"load_in_4bit": True}}, {}, {}, "quantised"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, {}, {}, "sliding windows"),
+        ({"attention_bias": True}, {}, {}, "no plain qwen3"),
+        ({"hidden_act": "gelu"}, {}, {}, "no plain qwen3"),
+        ({}, {"target_modules": ["q_proj", "lm_head"]}, {}, "the head or the embeddings are trained"),
+        ({}, {"modules_to_save": ["embed_tokens"]}, {}, "the head or the embeddings are trained"),
+        ({}, {"use_dora": True}, {}, "more than plain LoRA"),
+        ({}, {}, {"prediction_loss_only": False}, "more than the plain loss"),
+    ],
+)
+def test_obstacles(
+    base: Path,
+    tmp_path: Path,
+    base_changes: dict[str, Any],
+    lora_changes: dict[str, Any],
+    argument_changes: dict[str, Any],
+    reason: str | None,
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    for name, value in base_changes.items():
+        setattr(model.config, name, value)
+    lora = LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": TARGETS, **lora_changes})
+    settings = {"use_cpu": True, "report_to": [], "prediction_loss_only": True, **argument_changes}
+    found = obstacle(model, lora, SFTConfig(str(tmp_path), **settings))
+    assert found is None if reason is None else reason in (found or "")
+
+
+TWO_PROCESSES = """
+import sys, json
+from pathlib import Path
+import torch
+from tests.finetune.test_step_trainer import trainer
+made = trainer(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], torch.float32, gradient_accumulation_steps=int(sys.argv[4]))
+made.train()
+if made.args.process_index == 0:
+    print(json.dumps([type(made).__name__, [line["loss"] for line in made.state.log_history if "loss" in line]]))
+"""
+
+
+@pytest.mark.end_to_end
+def test_two_processes_learn_as_one_with_the_same_rows_a_step(base: Path, tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES, encoding="utf-8")
+    told = []
+    for count in (1, 2):
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(script),
+            str(base), str(tmp_path), "fast", str(2 // count),
+        ] if count > 1 else [sys.executable, str(script), str(base), str(tmp_path), "fast", "2"]  # fmt: skip
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+            env={"PATH": "", "PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        told.append(json.loads(next(line for line in done.stdout.splitlines() if line.startswith('["'))))
+    assert told[0][0] == told[1][0] == "FastTrainer"
+    assert told[1][1] == pytest.approx(told[0][1], abs=1e-4)

@@ -1,0 +1,93 @@
+"""The bench's parts that can be told right from wrong without an hour of training."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.strict import BadInput
+from finetune.base import Base
+from finetune.bench_train import (
+    Watched,
+    flops_per_token,
+    llamafactory_arguments,
+    main,
+    our_words,
+    watch,
+)
+from finetune.encode import Example
+from finetune.recipe import read_recipe
+
+# Burns processor time, takes 50 MiB, and writes a step every time.
+TRAINING = """
+import json, sys, time
+held = bytearray(50 * 2**20)
+for step in range(1, 4):
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    with open(sys.argv[1], "a") as out:
+        out.write(json.dumps({"step": step, "num_input_tokens_seen": 100 * step}) + "\\n")
+        out.write(json.dumps({"step": step, "eval_loss": 1.0}) + "\\n")
+    time.sleep(0.1)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+def test_a_training_is_watched_from_its_first_step_to_its_last(tmp_path: Path) -> None:
+    lines = tmp_path / "steps.jsonl"
+    seen = watch([sys.executable, "-c", TRAINING, str(lines), "0"], {}, lines, tmp_path / "log", cuda=False)
+    assert seen.tokens == 200
+    assert 0.15 < seen.cpu_seconds < 0.35
+    assert seen.seconds >= 0.35
+    assert seen.peak_mib > 50
+    assert seen.cpu_speed == pytest.approx(200 / seen.cpu_seconds)
+
+
+def test_a_training_that_fails_is_told_with_its_log(tmp_path: Path) -> None:
+    lines = tmp_path / "steps.jsonl"
+    with pytest.raises(BadInput, match=r"code 3 after 3 steps; .*log says why"):
+        watch([sys.executable, "-c", TRAINING, str(lines), "3"], {}, lines, tmp_path / "log", cuda=False)
+
+
+def test_rounds_add_up() -> None:
+    sum_ = Watched()
+    sum_.add(Watched(tokens=100, seconds=1, cpu_seconds=2, peak_mib=900))
+    sum_.add(Watched(tokens=300, seconds=1, cpu_seconds=2, peak_mib=700))
+    assert (sum_.speed, sum_.cpu_speed, sum_.peak_mib) == (200, 100, 900)
+
+
+def test_flops_count_weights_attention_and_labels() -> None:
+    config = {
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "hidden_size": 8, "intermediate_size": 16,
+        "num_hidden_layers": 3, "vocab_size": 100,
+    }  # fmt: skip
+    example = Example(input_ids=[1] * 10, labels=[-100] * 5 + [1] * 5)
+    # q and o 8x8 each, k and v 8x4 each, three of 8x16.
+    weights = 3 * (2 * 64 + 2 * 32 + 3 * 128)
+    # Half of the tokens have a label; a token meets five others in the mean, over 8 numbers, in 12 FLOPs.
+    assert flops_per_token(config, [example]) == 4 * (weights + 800 / 2) + 3 * 12 * 8 * 5
+
+
+def test_both_sides_get_the_same_numbers() -> None:
+    recipe = read_recipe("mindpal", ["gradient_accumulation_steps=3"])
+    base = Base("x", Path("/models/x"))
+    theirs = llamafactory_arguments(recipe, base, Path("data"), Path("run"), 4)
+    given = dict(zip(theirs[::2], theirs[1::2], strict=True))
+    ours = our_words(recipe, base, Path("data"), Path("run"), 3)
+    assert given["--max_steps"] == "4"
+    assert "max_steps=4" in ours
+    assert given["--gradient_accumulation_steps"] == "3"
+    assert "gradient_accumulation_steps=3" in ours
+    assert (given["--lora_rank"], given["--cutoff_len"], given["--neftune_noise_alpha"]) == ("8", "2048", "5.0")
+    assert given["--dataset"] == "child_chat,child_chat_en"
+    assert "dataset=child_chat,child_chat_en" in ours
+
+
+def test_a_gpu_that_is_not_there_is_told_at_once() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(BadInput, match="no CUDA device"):
+        main(["--device", "cuda"], {})
