@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 
 _MADE_UP = re.compile(
-    r"0000|11111111|1234567|abc123|某|555-?01\d\d$|@(?:[\w-]+\.)*(?:example\.(?:com|org|net|cn)|[\w-]+\.(?:example|test|invalid))$"
+    r"0000|11111111|12345678|abc123|某|555-?01\d\d$|@(?:[\w-]+\.)*(?:example\.(?:com|org|net|cn)|[\w-]+\.(?:example|test|invalid))$"
 )
 _SEPARATORS = re.compile(r"[\s-]+")
 # Weights of the 17 digits of a Chinese identity number, and the last sign by the remainder (GB 11643-1999).
