@@ -11,7 +11,7 @@ VERBS = {
     "data": "check, count, show and grow the conversations",
     "download": "fetch a base model from a hub, going on where an earlier download stopped",
     "pretrain": "make the small stand-in base of the demo from scratch",
-    "train": "tune a base with LoRA on the conversations",
+    "train": "tune a base on the conversations",
     "import-llamafactory": "make a recipe out of a LLaMA-Factory command or YAML",
     "bench-train": "measure training speed against LLaMA-Factory, or against TRL on a GPU",
     "chat": "talk to a run's adapter, a model folder or a base in the terminal",
@@ -40,6 +40,10 @@ def main() -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # `| head` has seen enough; Python would try to write the rest once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -1,15 +1,17 @@
 """Fold an adapter into its base and seal the result as a model folder.
 
-In: `runs/<id>/adapter` and the base it was trained on. Out: `models/<name>`, and `models/current` that points to it.
+In: `runs/<id>/adapter` (or `model`, where every weight was trained) and the base it was trained on. Out:
+`models/<name>`, and `models/current` that points to it.
 
     python -m finetune merge                       # the newest finished run -> models/<run's id>
     python -m finetune merge runs/try --out models/try
 
-Weight files are merged one after the other, so memory holds one of them and not the model: W + (alpha / r) B A is
-computed in fp32 and rounded once into the base's dtype, as PEFT's merge_and_unload does.
+The base's files are copied and the tuned tensors in them replaced one after the other, so memory holds one tensor and not
+the model: W + (alpha / r) B A is computed in fp32 and rounded once into the base's dtype, as PEFT's merge_and_unload does.
 """
 
 import argparse
+import errno
 import json
 import os
 import shutil
@@ -18,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from data.contract import CONTRACT_FILE, SEAL_FILE, Contract, read_contract, seal, sha256
-from data.runs import ADAPTER, RECIPE_FILE, RunRecord, newest_finished, now, read_record
+from data.runs import ADAPTER, MODEL, RECIPE_FILE, RunRecord, newest_finished, now, read_record
 from data.strict import BadInput, read_json
-from finetune.base import PAD, Base, find_base, load_tokenizer
+from finetune.base import PAD, Base, find_base, load_tokenizer, stored_tensors
+from finetune.checkpoints import FILES_FILE, damage
 from finetune.progress import progress
 from finetune.template_check import check_sealed_template
+from finetune.weights import Change, read_tensor, rewrite, taken_from
 
 CURRENT = "current"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -58,13 +62,9 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
     if not run.is_dir():
         raise BadInput(f"{run}: no such run folder; `make train` makes one.")
     record = read_record(run)
-    adapter = run / ADAPTER
-    if not (adapter / ADAPTER_WEIGHTS).is_file():
-        raise BadInput(
-            f"{adapter}: no {ADAPTER_WEIGHTS}: the run has not finished; `python -m finetune train … --resume` goes on."
-        )
     if out.exists() and not (out / SEAL_FILE).is_file():
         raise BadInput(f"{out}: exists and is no model folder; name another with --out.")
+    trained = find_trained(run)
     base = find_base(base_name or record.base, home=home)
     if base.hashes() != record.base_files:
         raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
@@ -74,23 +74,33 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
             f"{run}: was taught the contract {record.contract[:8]}, but {CONTRACT_FILE.name} now says "
             f"{contract.fingerprint[:8]}; undo the change there, or train again."
         )
-    partial = out.with_name(f".{out.name}.partial")
+    # All that can be wrong with the two is known before a byte is written.
+    changes = lora_changes(trained, base) if trained.name == ADAPTER else full_changes(trained, base)
+    partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
+    # A merge that was killed between its last two steps has moved the old folder away.
+    if old.exists() and not out.exists():
+        old.rename(out)
     partial.mkdir(parents=True)
+    needed, free = sum(path.stat().st_size for path in base.weight_files()), shutil.disk_usage(partial).free
     try:
-        _write(run, adapter, base, contract, record, partial)
+        if needed > free:
+            raise BadInput(f"{out}: takes {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; make room.")
+        _write(run, trained, changes, base, contract, record, partial)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise BadInput(f"{out}: the disk is full; make room and merge again.") from None
+        raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     # The old folder stands until the new one is whole.
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-    else:
-        partial.rename(out)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def point_current(folder: Path) -> None:
@@ -106,15 +116,60 @@ def point_current(folder: Path) -> None:
     partial.replace(link)
 
 
-def _write(run: Path, adapter: Path, base: Base, contract: Contract, record: RunRecord, folder: Path) -> None:
-    from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
+def find_trained(run: Path) -> Path:
+    """The folder with what the run made. Raises `BadInput` where there is none, or it is damaged."""
+    for folder in (run / ADAPTER, run / MODEL):
+        if not folder.is_dir():
+            continue
+        if folder.name == ADAPTER and not (folder / ADAPTER_WEIGHTS).is_file():
+            raise BadInput(f"{folder}: no {ADAPTER_WEIGHTS}; train again.")
+        if (folder / FILES_FILE).is_file() and (wrong := damage(folder)):
+            raise BadInput(f"{folder}: {wrong}; bring it back, or train again.")
+        return folder
+    raise BadInput(
+        f"{run / ADAPTER}: is not there: the run has not finished; `python -m finetune train … --resume` goes on."
+    )
 
+
+def lora_changes(adapter: Path, base: Base) -> dict[str, Change]:
+    """By the name of each tuned weight, how it becomes another. Raises `BadInput` where the adapter does not fit."""
     config = read_json(adapter / "adapter_config.json")
     if not isinstance(config, dict):
         raise BadInput(f"{adapter / 'adapter_config.json'}: expected a mapping; train again.")
     scaling = _scaling(config, adapter)
-    deltas = _pairs(load_file(adapter / ADAPTER_WEIGHTS), adapter)
+    tensors = base.tensors()
+    changes: dict[str, Change] = {}
+    for name, (a, b) in _pairs(adapter).items():
+        if name not in tensors:
+            raise BadInput(f"{adapter}: tunes {name}, which {base.name} does not have; name its base with --base.")
+        if tensors[name].shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1]:
+            raise BadInput(
+                f"{adapter}: {name} is {tensors[name].shape} in {base.name}, but {(b.shape[0], a.shape[1])} in the "
+                "adapter; name its base with --base."
+            )
+        changes[name] = _folding(a, b, scaling)
+    return changes
+
+
+def full_changes(model: Path, base: Base) -> dict[str, Change]:
+    """The same for a run that trained every weight: each tensor is read from the run's own file."""
+    found = {name: stored for path in model.glob("*.safetensors") for name, stored in stored_tensors(path).items()}
+    expected = base.tensors()
+    for name, stored in expected.items():
+        if name not in found or (found[name].shape, found[name].dtype) != (stored.shape, stored.dtype):
+            raise BadInput(f"{model}: its {name} does not fit {base.name}; name its base with --base.")
+    return {name: taken_from(found[name]) for name in expected}
+
+
+def _write(
+    run: Path,
+    trained: Path,
+    changes: dict[str, Change],
+    base: Base,
+    contract: Contract,
+    record: RunRecord,
+    folder: Path,
+) -> None:
     for name in _COPIED:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
@@ -122,21 +177,11 @@ def _write(run: Path, adapter: Path, base: Base, contract: Contract, record: Run
     files = base.weight_files()
     with progress("merging", len(files)) as advance:
         for number, path in enumerate(files):
-            with safe_open(path, framework="pt") as weights:
-                tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 - not a dict
-                about = weights.metadata()
-            for name in list(tensors):
-                if pair := deltas.pop(name, None):
-                    tensors[name] = _folded(name, tensors[name], *pair, scaling, adapter)
-            save_file(tensors, folder / path.name, metadata=about or {"format": "pt"})
+            rewrite(path, folder / path.name, changes)
             advance(number + 1, path.name)
-    if deltas:
-        raise BadInput(
-            f"{adapter}: tunes {min(deltas)}, which the base {base.name} does not have; name its base with --base."
-        )
     tokenizer = load_tokenizer(base)
     stop = [tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", PAD)]
-    provenance = _provenance(run, adapter, record)
+    provenance = _provenance(run, trained, record)
     (folder / "README.md").write_text(_card(contract, provenance), encoding="utf-8")
     seal(folder, contract, provenance, stop, stop[1])
     check_sealed_template(folder, contract)
@@ -152,10 +197,15 @@ def _scaling(config: dict[str, Any], adapter: Path) -> float:
     return float(config["lora_alpha"] / rank)
 
 
-def _pairs(weights: dict[str, Any], adapter: Path) -> dict[str, tuple[Any, Any]]:
+def _pairs(adapter: Path) -> dict[str, tuple[Any, Any]]:
     """The adapter's (A, B) by the name of the base's weight. A is [r, in], B is [out, r]."""
+    weights = {name: read_tensor(stored) for name, stored in stored_tensors(adapter / ADAPTER_WEIGHTS).items()}
     pairs = {}
     for name, a in weights.items():
+        if not a.isfinite().all():
+            raise BadInput(
+                f"{adapter}: {name} holds a value that is no number; train again with a lower learning_rate."
+            )
         if not name.endswith(".lora_A.weight"):
             continue
         b = weights.get(name.replace(".lora_A.", ".lora_B."))
@@ -167,13 +217,8 @@ def _pairs(weights: dict[str, Any], adapter: Path) -> dict[str, tuple[Any, Any]]
     return pairs
 
 
-def _folded(name: str, weight: Any, a: Any, b: Any, scaling: float, adapter: Path) -> Any:
-    if weight.shape != (b.shape[0], a.shape[1]):
-        raise BadInput(
-            f"{adapter}: {name} is {tuple(weight.shape)} in the base, but {(b.shape[0], a.shape[1])} in the adapter; "
-            "name its base with --base."
-        )
-    return (weight.float() + (b.float() @ a.float()) * scaling).to(weight.dtype)
+def _folding(a: Any, b: Any, scaling: float) -> Change:
+    return lambda weight: (weight.float() + (b.float() @ a.float()) * scaling).to(weight.dtype)
 
 
 def _without_template(path: Path) -> None:
@@ -183,12 +228,12 @@ def _without_template(path: Path) -> None:
         path.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _provenance(run: Path, adapter: Path, record: RunRecord) -> dict[str, Any]:
+def _provenance(run: Path, trained: Path, record: RunRecord) -> dict[str, Any]:
     return {
         "run": run.resolve().name,
         "merged": now(),
         "recipe": (run / RECIPE_FILE).read_text(encoding="utf-8"),
-        "adapter": sha256(adapter / ADAPTER_WEIGHTS),
+        trained.name: {path.name: sha256(path) for path in sorted(trained.glob("*.safetensors"))},
         **record.model_dump(),
     }
 
@@ -205,7 +250,7 @@ tags: [mindpal, companion, children, lora]
 
 # MindPal (灵伴)
 
-A companion for children: {contract.base_model} with a LoRA adapter folded in. Made by `finetune merge`; the folder is
+A companion for children: {contract.base_model}, tuned on conversations. Made by `finetune merge`; the folder is
 sealed, and `python -m serve FOLDER` refuses it where a file was changed.
 
 - contract: `{contract.fingerprint}`

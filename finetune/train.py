@@ -57,7 +57,7 @@ from finetune.plan import Machine, Plan, check_base, check_disk, check_method, l
 from finetune.progress import Advance, progress
 from finetune.recipe import Recipe, dump_recipe, read_recipe
 from finetune.report_loss import draw_loss
-from finetune.weights import read_tensor, rewrite
+from finetune.weights import rewrite, taken_from
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors", "tokenizers", "numpy")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -392,14 +392,17 @@ def _finish(recipe: Recipe, base: Base, run: Path, checkpoint: Path) -> None:
 
 
 def _full_model(base: Base, checkpoint: Path, folder: Path) -> None:
-    """The base's files with the trained weights in the base's dtype."""
+    """The base's files with the trained weights in the base's dtype: a folder that can be loaded."""
+    for name in ("config.json", "model.safetensors.index.json"):
+        if (base.folder / name).is_file():
+            shutil.copyfile(base.folder / name, folder / name)
     trained = {
         name: stored for path in checkpoint.glob("model*.safetensors") for name, stored in stored_tensors(path).items()
     }
     # Where both are one matrix the trainer writes it once, and a base may hold it twice.
     if "model.embed_tokens.weight" in trained:
         trained.setdefault("lm_head.weight", trained["model.embed_tokens.weight"])
-    changes = {name: lambda old, stored=stored: read_tensor(stored).to(old.dtype) for name, stored in trained.items()}
+    changes = {name: taken_from(stored) for name, stored in trained.items()}
     for path in base.weight_files():
         rewrite(path, folder / path.name, changes)
 
@@ -583,7 +586,10 @@ def _free(run: Path) -> str:
 
 
 def _commit() -> str:
-    """The code's commit, with `-dirty` where files differ from it."""
+    """The code's commit, with `-dirty` where files differ from it. A container image holds it in a file."""
+    stamp = Path(__file__).parents[1] / "COMMIT"
+    if stamp.is_file():
+        return stamp.read_text(encoding="utf-8").strip()
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parent,

@@ -41,3 +41,8 @@ def read_tensor(stored: Stored) -> Any:
         file.seek(stored.start)
         content = bytearray(file.read(stored.end - stored.start))
     return torch.frombuffer(content, dtype=known[stored.dtype]).view(stored.shape)
+
+
+def taken_from(stored: Stored) -> Change:
+    """The change that puts another file's tensor in the place, in the dtype that is there."""
+    return lambda old: read_tensor(stored).to(old.dtype)

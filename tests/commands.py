@@ -23,6 +23,7 @@ PRELOAD = [
     "datasets",
     "finetune.train",
     "finetune.watch",
+    "finetune.merge",
     "matplotlib.figure",
     "finetune.step.trainer",
 ]
@@ -40,14 +41,17 @@ class Done:
 class Command:
     """`python -m finetune WORDS` in a child, its output in files of `folder`."""
 
-    def __init__(self, folder: Path, *words: str, environment: Mapping[str, str] | None = None, limit: int = 0):
+    def __init__(
+        self, folder: Path, *words: str, environment: Mapping[str, str] | None = None, limit: int = 0, stdin: str = ""
+    ):
         """`limit` is the largest file that the command may write, in bytes; 0 for any."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._out, self._err = folder / "stdout", folder / "stderr"
+        (folder / "stdin").write_text(stdin)
+        self._in, self._out, self._err = folder / "stdin", folder / "stdout", folder / "stderr"
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         self.process = context.Process(
-            target=_run, args=(words, str(self._out), str(self._err), dict(environment or {}), limit)
+            target=_run, args=(words, str(self._in), str(self._out), str(self._err), dict(environment or {}), limit)
         )
         self.process.start()
 
@@ -77,13 +81,15 @@ def finetune(folder: Path, *words: str, **given: Any) -> Done:
     return Command(folder, *words, **given).wait()
 
 
-def _run(words: tuple[str, ...], out: str, err: str, environment: dict[str, str], limit: int) -> None:
+def _run(words: tuple[str, ...], given: str, out: str, err: str, environment: dict[str, str], limit: int) -> None:
     import resource
 
     import torch
 
     from finetune.__main__ import main
 
+    os.dup2(os.open(given, os.O_RDONLY), 0)
+    sys.stdin = os.fdopen(0, "r", encoding="utf-8", closefd=False)
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from data.runs import read_metrics
+from data.contract import read_contract
+from data.runs import ADAPTER, RECIPE_FILE, RunRecord, Status, now, read_metrics, write_record, write_status
+from finetune.base import find_base
+from finetune.checkpoints import close_folder
 from tests.small_models import TEXTS
 
 RECIPE = {
@@ -51,3 +55,32 @@ def curve(run: Path) -> list[dict[str, Any]]:
         {name: value for name, value in line.items() if name not in ("time", "tokens_per_second")}
         for line in read_metrics(run)
     ]
+
+
+def make_run(run: Path, base: Path, *, seed: int = 0, rank: int = 4) -> Path:
+    """A finished run's folder without its training: a random adapter on `base`, with everything a merge looks at."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    torch.manual_seed(seed)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules=RECIPE["target_modules"])
+    tuned = get_peft_model(model, lora)
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            # An adapter starts at zero.
+            weight.data.normal_(std=0.02)
+    tuned.save_pretrained(run / ADAPTER)
+    close_folder(run / ADAPTER)
+    made = find_base(str(base))
+    write_record(
+        run,
+        RunRecord(
+            base=str(base), base_files=made.hashes(), contract=read_contract(base_model=str(base)).fingerprint,
+            dataset=["small"], data_files={}, conversations=1, validation=0, skipped=0, tokens=1, tokens_with_loss=1,
+            versions={}, commit="0" * 40, started=now(),
+        ),
+    )  # fmt: skip
+    (run / RECIPE_FILE).write_text("dataset: [small]\n")
+    write_status(run, Status(state="done"))
+    return run

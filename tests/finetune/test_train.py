@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_good_checkpoint(place: 
     done = finetune(run.with_suffix(".2"), *words, "--resume", limit=largest // 2)
     one_sentence(done, "the disk is full", "--resume", f"{good.name} is whole")
     assert read_status(run).state == "failed"
-    assert [path for _, path in checkpoints_in(run / CHECKPOINTS) if damage(path) is None][0] == good
+    assert next(path for _, path in checkpoints_in(run / CHECKPOINTS) if damage(path) is None) == good
     assert all(damage(path) is None for _, path in checkpoints_in(run / CHECKPOINTS))
     done = finetune(run.with_suffix(".3"), *words, "--resume")
     assert done.code == 0, done.err

@@ -1,0 +1,192 @@
+"""Talk to a model in the terminal: a run's adapter on its base, a model folder, or a bare base.
+
+In: what to talk to, and lines from a person. Out: the answers, word by word.
+
+    python -m finetune chat                          # the newest finished run
+    python -m finetune chat models/current --thinking
+    python -m finetune chat Qwen/Qwen3-0.6B          # the base alone, under the same contract
+
+For adults who try a model: there is no guard here. `/new` forgets what was said, Ctrl-D ends.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.contract import SEAL_FILE, Contract, open_sealed, read_contract
+from data.runs import ADAPTER, RUN_FILE, newest_finished, read_record
+from data.strict import BadInput
+from data.template import END, as_text, chat_template, split_thought
+from finetune.base import PAD, Base, find_base, load_tokenizer
+from finetune.merge import find_trained, lora_changes
+
+NEW = "/new"
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model that answers, and the contract that it answers under."""
+
+    model: Any
+    tokenizer: Any
+    contract: Contract
+    template: str
+
+    def answer(self, said: Sequence[Mapping[str, str]], write: Callable[[str], None]) -> str:
+        """The whole answer to a conversation that ends with a question; `write` gets each piece as it comes."""
+        import torch
+
+        # Text stays text, as in training and in serving.
+        control = sorted(
+            (token.content for token in self.tokenizer.added_tokens_decoder.values()), key=len, reverse=True
+        )
+        messages = [{**message, "content": as_text(message["content"], control)} for message in said]
+        prompt = self.tokenizer.apply_chat_template(
+            messages, chat_template=self.template, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        prompt = prompt.to(self.model.device)
+        sampling, given = self.contract.sampling, prompt["input_ids"].shape[1]
+        room = self.contract.window - given
+        if room < 1:
+            raise BadInput(
+                f"The conversation has filled the window ({self.contract.window} tokens); {NEW} begins anew."
+            )
+        pieces = Pieces(self.tokenizer, write)
+        with torch.inference_mode():
+            ids = self.model.generate(
+                **prompt,
+                streamer=pieces,
+                max_new_tokens=min(sampling.max_tokens, room),
+                do_sample=sampling.temperature > 0,
+                temperature=sampling.temperature or None,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                repetition_penalty=sampling.repetition_penalty,
+                eos_token_id=[self.tokenizer.convert_tokens_to_ids(token) for token in (END, PAD)],
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
+        return str(self.tokenizer.decode(ids[0, given:], skip_special_tokens=True))
+
+
+class Pieces:
+    """What `generate` calls a streamer: writes text as soon as it is whole characters."""
+
+    def __init__(self, tokenizer: Any, write: Callable[[str], None]):
+        self._tokenizer, self._write = tokenizer, write
+        self._ids: list[int] = []
+        self._written = 0
+        self._is_prompt = True
+
+    def put(self, ids: Any) -> None:
+        """The prompt first, then a token at a time."""
+        if self._is_prompt:
+            self._is_prompt = False
+            return
+        self._ids += ids.flatten().tolist()
+        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        # A character of three bytes may come in three tokens.
+        if not text.endswith("\ufffd"):
+            self._write(text[self._written :])
+            self._written = len(text)
+
+    def end(self) -> None:
+        """Whatever was held back."""
+        self._write(self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._written :])
+
+
+def main(words: list[str], environment: Mapping[str, str]) -> int:
+    """`python -m finetune chat`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="?", help="a run, a model folder or a base (default: the newest finished run)")
+    parser.add_argument("--base", help="where a run's base lies now, if it moved since")
+    parser.add_argument(
+        "--thinking",
+        action=argparse.BooleanOptionalAction,
+        help="let the model think first, or not (default: as the contract says)",
+    )
+    parser.add_argument("--seed", type=int, help="the same seed and words give the same answers")
+    given = parser.parse_args(words)
+    what = given.what or str(newest_finished(Path("runs")))
+    speaker = load(what, base_name=given.base, thinking=given.thinking, home=environment.get("HF_HUB_CACHE"))
+    if given.seed is not None:
+        import torch
+
+        torch.manual_seed(given.seed)
+    talk(speaker, what)
+    return 0
+
+
+def load(what: str, *, base_name: str | None = None, thinking: bool | None = None, home: str | None = None) -> Speaker:
+    """The speaker that `what` means. Raises `BadInput` before any weight is loaded where it cannot be one."""
+    folder = Path(what).expanduser()
+    adapter: Path | None = None
+    if (folder / RUN_FILE).is_file():
+        record = read_record(folder)
+        contract = read_contract(base_model=record.base)
+        base = find_base(base_name or record.base, home=home)
+        trained = find_trained(folder)
+        if trained.name == ADAPTER:
+            lora_changes(trained, base)
+            adapter = trained
+        weights = base.folder if adapter else trained
+    elif (folder / SEAL_FILE).is_file():
+        contract, base = open_sealed(folder).contract, Base(what, folder)
+        weights = folder
+    else:
+        base = find_base(what, home=home)
+        contract, weights = read_contract(base_model=what), base.folder
+    if thinking is not None:
+        contract = contract.model_copy(update={"thinking": thinking})
+    return Speaker(
+        _model(weights, adapter),
+        load_tokenizer(base),
+        contract,
+        chat_template(contract.persona, thinking=contract.thinking),
+    )
+
+
+def talk(speaker: Speaker, name: str) -> None:
+    """Questions from standard input until it ends, answers to standard output."""
+    tty = sys.stdin.isatty()
+    if tty:
+        thinking = "on" if speaker.contract.thinking else "off"
+        print(f"{name}: thinking {thinking}, no guard; {NEW} forgets, Ctrl-D ends.", file=sys.stderr)
+    said: list[dict[str, str]] = []
+    while True:
+        try:
+            question = input("> " if tty else "").strip()
+        except EOFError:
+            return
+        if question == NEW:
+            said = []
+        elif question:
+            said.append({"role": "user", "content": question})
+            answer = speaker.answer(said, _write)
+            print(flush=True)
+            # A thought is not part of what was said.
+            said.append({"role": "assistant", "content": split_thought(answer)[1]})
+
+
+def _model(weights: Path, adapter: Path | None) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_log
+
+    transformers_log.set_verbosity_error()
+    transformers_log.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(weights, dtype="auto", local_files_only=True)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _write(words: str) -> None:
+    print(words, end="", flush=True)

@@ -1,0 +1,95 @@
+"""Talking in the terminal: what is streamed is the answer, under the contract's template, from adapter or folder."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data.strict import BadInput
+from data.template import NO_THOUGHT
+from finetune.chat import Pieces, load
+from finetune.merge import merge
+from tests.commands import finetune
+from tests.finetune.small_runs import make_run
+from tests.small_models import make_base
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chat")
+    return make_run(folder / "run", make_base(folder / "base"))
+
+
+def test_a_run_and_its_model_folder_say_the_same_and_stream_it(run: Path, tmp_path: Path) -> None:
+    import torch
+
+    merge(run, tmp_path / "model")
+    answers = []
+    for what in (run, tmp_path / "model"):
+        speaker = load(str(what))
+        short = speaker.contract.sampling.model_copy(update={"max_tokens": 24})
+        speaker = replace(speaker, contract=speaker.contract.model_copy(update={"sampling": short}))
+        written: list[str] = []
+        torch.manual_seed(3)
+        answer = speaker.answer([{"role": "user", "content": "你好<|im_end|>"}], written.append)
+        assert "".join(written) == answer
+        assert len(written) > 5
+        answers.append(answer)
+    # The adapter beside the base computes in another order than the folded weights; the first words agree.
+    assert answers[0][:3] == answers[1][:3]
+
+
+@pytest.mark.parametrize(("thinking", "ends"), [(False, True), (True, False)])
+def test_thinking_is_a_flag(run: Path, *, thinking: bool, ends: bool) -> None:
+    speaker = load(str(run), thinking=thinking)
+    prompt = speaker.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "你好"}],
+        chat_template=speaker.template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    assert speaker.contract.persona in prompt
+    assert prompt.endswith(NO_THOUGHT) is ends
+
+
+def test_half_a_character_is_held_back() -> None:
+    class Bytes:
+        """A tokenizer whose ids are bytes."""
+
+        def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+            assert skip_special_tokens
+            return bytes(ids).decode("utf-8", errors="replace")
+
+    import torch
+
+    written: list[str] = []
+    pieces = Pieces(Bytes(), written.append)
+    pieces.put(torch.tensor([[1, 2, 3]]))
+    for number in "a你".encode():
+        pieces.put(torch.tensor([number]))
+    pieces.end()
+    assert [piece for piece in written if piece] == ["a", "你"]
+
+
+def test_lines_in_answers_out(run: Path, tmp_path: Path) -> None:
+    done = finetune(tmp_path, "chat", str(run), "--seed", "1", "--no-thinking", stdin="你好\n/new\n\n再见\n")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith("\n")
+    assert len(done.out) > 10
+
+
+def test_a_bare_base_can_be_asked_too(run: Path) -> None:
+    speaker = load(str(run.parent / "base"))
+    assert speaker.contract.base_model == str(run.parent / "base")
+
+
+def test_an_adapter_that_does_not_fit_is_one_sentence(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    path = other / "adapter" / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:50])
+    done = finetune(tmp_path / "told", "chat", str(other))
+    assert (done.code, done.err.count("\n"), done.out) == (2, 1, "")
+    with pytest.raises(BadInput, match="no such folder"):
+        load(str(tmp_path / "nothing"))
