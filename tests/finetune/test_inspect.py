@@ -1,6 +1,8 @@
 """`python -m finetune data inspect`: what it shows and writes is what training gets."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,16 @@ def test_mistakes_are_one_sentence() -> None:
         main(["sharegtp", *PLACES], {})
     with pytest.raises(BadInput, match="nowhere: no such folder; --tokenizer names one"):
         main(["sharegpt", "--tokenizer", "nowhere"], {})
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    tool = [sys.executable, "-m", "finetune", "data", "inspect"]
+    command = [*tool, "child_chat", "--tokenizer", str(GOLDEN / "tokenizer"), "--jsonl", "-"]
+    # Read one line and hang up, as `| head -1` does; the rest is more than a pipe holds.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        assert json.loads(process.stdout.readline())["row"] == 0
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
