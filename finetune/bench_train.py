@@ -139,8 +139,9 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
                     command = [str(python), "-P", str(Path(__file__).with_name("bench_driver.py"))]
                     command += llamafactory_arguments(recipe, base, given.data_dir, run, steps + 1)
                 else:
-                    command = [sys.executable, "-m", "finetune", *our_words(recipe, base, given.data_dir, run, steps)]
-                    command += ["training_step=fast" if side == "ours" else "training_step=trl"]
+                    step = "fast" if side == "ours" else "trl"
+                    ours_words = our_words(recipe, base, given.data_dir, run, steps, step=step)
+                    command = [sys.executable, "-m", "finetune", *ours_words]
                 lines = run / ("steps.jsonl" if side == "llamafactory" else "metrics.jsonl")
                 once = watch(command, {**environment, "BENCH_STEPS": str(lines)}, lines, run.with_suffix(".log"), cuda)
                 sum_.add(once)
@@ -181,13 +182,14 @@ def watch(command: list[str], environment: Mapping[str, str], lines: Path, log: 
     return Watched(last_tokens - first_tokens, last - first, last_cpu - first_cpu, peak)
 
 
-def our_words(recipe: Recipe, base: Base, data_dir: Path, run: Path, steps: int) -> list[str]:
-    """`python -m finetune …` for the first `steps + 1` steps of the recipe."""
+def our_words(recipe: Recipe, base: Base, data_dir: Path, run: Path, steps: int, *, step: str) -> list[str]:
+    """`python -m finetune …` for the first `steps + 1` steps of the recipe with that `training_step`."""
     changed = ("gradient_accumulation_steps", "per_device_train_batch_size", "optim", "logging_steps", "eval_steps")
     values = recipe.model_dump()
     return [
-        "train", "mindpal", "--base", str(base.folder), "--data-dir", str(data_dir), "--run", str(run),
-        f"max_steps={steps + 1}", f"dataset={','.join(recipe.dataset)}", *(f"{key}={values[key]}" for key in changed),
+        "train", "mindpal", *(f"{key}={values[key]}" for key in changed), f"max_steps={steps + 1}",
+        f"dataset={','.join(recipe.dataset)}", f"training_step={step}",
+        "--base", str(base.folder), "--data-dir", str(data_dir), "--run", str(run),
     ]  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from data.conversations import DATA_DIR
 from data.strict import BadInput
+from finetune import train
 from finetune.base import Base
 from finetune.bench_train import (
     Watched,
@@ -17,6 +19,7 @@ from finetune.bench_train import (
 )
 from finetune.encode import Example
 from finetune.recipe import read_recipe
+from tests.small_models import make_base
 
 # Burns processor time, takes 50 MiB, and writes a step every time.
 TRAINING = """
@@ -74,7 +77,7 @@ def test_both_sides_get_the_same_numbers() -> None:
     base = Base("x", Path("/models/x"))
     theirs = llamafactory_arguments(recipe, base, Path("data"), Path("run"), 4)
     given = dict(zip(theirs[::2], theirs[1::2], strict=True))
-    ours = our_words(recipe, base, Path("data"), Path("run"), 3)
+    ours = our_words(recipe, base, Path("data"), Path("run"), 3, step="fast")
     assert given["--max_steps"] == "4"
     assert "max_steps=4" in ours
     assert given["--gradient_accumulation_steps"] == "3"
@@ -82,6 +85,14 @@ def test_both_sides_get_the_same_numbers() -> None:
     assert (given["--lora_rank"], given["--cutoff_len"], given["--neftune_noise_alpha"]) == ("8", "2048", "5.0")
     assert given["--dataset"] == "child_chat,child_chat_en"
     assert "dataset=child_chat,child_chat_en" in ours
+
+
+def test_our_side_is_a_command_that_train_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = Base("x", make_base(tmp_path / "base"))
+    recipe = read_recipe("mindpal", ["dataset=child_chat_en", "logging_steps=1"])
+    words = our_words(recipe, base, DATA_DIR, tmp_path / "run", 2, step="trl")
+    assert train.main([*words[1:], "--plan"], {}) == 0
+    assert "3 steps" in capsys.readouterr().out
 
 
 def test_a_gpu_that_is_not_there_is_told_at_once() -> None:
