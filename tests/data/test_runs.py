@@ -1,58 +1,61 @@
-"""data/runs.py: a reader of a run folder never meets half a file."""
+"""A run folder's files: replaced whole, read while they are written, and the newest run found."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from data.runs import Status, append_metrics, newest_finished, now, read_metrics, read_status, write_status, write_whole
+from data.runs import (
+    METRICS_FILE,
+    Status,
+    append_metrics,
+    cut_metrics,
+    newest_finished,
+    read_metrics,
+    read_status,
+    write_status,
+    write_whole,
+)
 from data.strict import BadInput
 
 
-def test_a_status_is_read_as_it_was_written(tmp_path: Path) -> None:
-    write_status(tmp_path, Status(state="running", step=3, steps=9, message="损失 1.2", pid=7))
-    found = read_status(tmp_path)
-    assert (found.state, found.step, found.steps, found.message, found.pid) == ("running", 3, 9, "损失 1.2", 7)
-    assert found.updated <= now()
-    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
-
-
-def test_a_damaged_status_is_told(tmp_path: Path) -> None:
-    (tmp_path / "status.json").write_text('{"state": "flying"}')
-    with pytest.raises(BadInput, match='"state"'):
-        read_status(tmp_path)
-
-
-def test_a_line_that_is_still_being_written_is_not_one(tmp_path: Path) -> None:
+def test_a_line_that_is_still_being_written_is_not_one_yet(tmp_path: Path) -> None:
     assert list(read_metrics(tmp_path)) == []
-    append_metrics(tmp_path, {"step": 1, "loss": 2.5})
-    append_metrics(tmp_path, {"step": 2, "loss": 2.0})
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "lo')
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
-
-
-def test_a_loss_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON compliant"):
+    append_metrics(tmp_path, {"step": 1, "loss": 0.1 + 0.2})
+    with (tmp_path / METRICS_FILE).open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert list(read_metrics(tmp_path)) == [{"step": 1, "loss": 0.1 + 0.2}]
+    with pytest.raises(ValueError, match="not JSON compliant"):
         append_metrics(tmp_path, {"loss": float("nan")})
 
 
-def test_the_newest_finished_run_is_the_one_that_ended_last(tmp_path: Path) -> None:
-    for name, state in (("b", "done"), ("a", "done"), ("c", "failed")):
+def test_a_resumed_run_forgets_what_it_will_write_again(tmp_path: Path) -> None:
+    for step in (2, 4, 4, 6):
+        append_metrics(tmp_path, {"step": step})
+    with (tmp_path / METRICS_FILE).open("a") as file:
+        file.write('{"st')
+    cut_metrics(tmp_path, 4)
+    append_metrics(tmp_path, {"step": 5})
+    assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4, 4, 5]
+
+
+def test_the_newest_finished_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no finished run"):
+        newest_finished(tmp_path / "none")
+    for name, state in (("b", "done"), ("a", "done"), ("c", "running")):
         (tmp_path / name).mkdir()
-        write_status(tmp_path / name, Status.model_validate({"state": state}))
-        later = read_status(tmp_path / name).updated
-        while now() == later:
-            pass
-    assert newest_finished(tmp_path) == tmp_path / "a"
+        # The times are told to the millisecond.
+        time.sleep(0.003)
+        write_status(tmp_path / name, Status.model_validate({"state": state, "step": 3}))
+    assert newest_finished(tmp_path).name == "a"
+    assert read_status(tmp_path / "c").step == 3
+    assert read_status(tmp_path / "c").updated.endswith("+00:00")
 
 
-def test_no_finished_run_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="make train"):
-        newest_finished(tmp_path / "runs")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a.txt", "old")
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", "old")
     with pytest.raises(UnicodeEncodeError):
-        write_whole(tmp_path / "a.txt", "half \ud800")
-    assert (tmp_path / "a.txt").read_text() == "old"
+        write_whole(tmp_path / "file", "half a character: \ud800")
+    assert (tmp_path / "file").read_text() == "old"
+    with pytest.raises(OSError, match="No such file"):
+        write_whole(tmp_path / "nowhere" / "file", "new")

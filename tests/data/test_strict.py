@@ -47,7 +47,7 @@ def test_a_wrong_one_is_told_with_its_place(raw: object, told: str) -> None:
 
 def test_a_frozen_model_stays_as_it_is() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Inner(learning_rate=1.0).learning_rate = 2.0  # type: ignore[misc]
+        Inner(learning_rate=1.0).learning_rate = 2.0
 
 
 @pytest.mark.parametrize(("words", "number"), [("1e-4", 1e-4), ("5E3", 5e3), ("1.5", 1.5), ("-2.", -2.0)])
