@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 # Program that has to be there, and the Debian packages that bring it.
-NEEDED = {"chromium": ("chromium", "fonts-noto-cjk")}
+NEEDED = {"chromium": ("chromium", "fonts-noto-cjk"), "createdb": ("postgresql",)}
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from data.strict import BadInput
 
 MODEL = "mindpal"
+STT_MODEL = "whisper-1"  # the name that servers of this API answer to; most ignore it
 CONTRACT_HEADER = "x-mindpal-contract"
 BEAT_S = 0.25  # how often a waiting page gets an empty piece, so that a press of Stop is noticed before the first word
 CONNECT_S = 3.0
@@ -36,12 +37,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the model answers, and where the family's records lie."""
+    """Where the model answers, where the family's records and their key lie, and who turns speech into text."""
 
     api_url: str
     api_key: str
     family: Path
     database_url: str | None
+    key_file: Path
+    stt_url: str | None
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -51,11 +54,14 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         key = Path(key_file).read_text(encoding="utf-8").strip() if key_file else ""
     except OSError as error:
         raise BadInput(f"MINDPAL_API_KEY_FILE: {key_file} cannot be read: {error.strerror}.") from None
+    family = Path(environment.get("MINDPAL_FAMILY") or "family")
     return Settings(
         api_url=environment.get("MINDPAL_API_URL") or "http://127.0.0.1:8000/v1",
         api_key=key or "none",  # the client library insists on a key; a server without keys ignores it
-        family=Path(environment.get("MINDPAL_FAMILY") or "family"),
+        family=family,
         database_url=environment.get("DATABASE_URL") or None,
+        key_file=Path(environment.get("MINDPAL_KEY_FILE") or family / "key"),
+        stt_url=environment.get("STT_URL") or None,
     )
 
 
@@ -100,7 +106,9 @@ class Reply:
     def close(self) -> None:
         """Close the stream, and with it the server's work. Closing twice is harmless."""
         self._pieces.close()
-        self._loop.close()
+        if not self._loop.is_closed():
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
 
     def _run(self) -> Generator[str, None, None]:
         client = openai.AsyncOpenAI(
@@ -170,6 +178,21 @@ class Reply:
             if not task.done():
                 task.cancel()
                 self._loop.run_until_complete(asyncio.wait({task}))
+
+
+def transcribe(settings: Settings, wav: bytes, language: str) -> str:
+    """What was said in a recording (WAV, 16 kHz), by the server at `stt_url`; the recording is kept nowhere.
+
+    Raises `Asleep` when nobody answers.
+    """
+    client = openai.OpenAI(base_url=settings.stt_url, api_key=settings.api_key, max_retries=1, timeout=30)
+    try:
+        heard = client.audio.transcriptions.create(model=STT_MODEL, file=("speech.wav", wav), language=language)
+    except openai.OpenAIError as error:
+        raise Asleep(f"{settings.stt_url} cannot be reached: {type(error).__name__}.") from None
+    finally:
+        client.close()
+    return heard.text.strip()
 
 
 async def _next(chunks: Any) -> ChatCompletionChunk | None:

@@ -1,121 +1,123 @@
 """Keep the family's records: consent, children, conversations, alerts. Every write is committed before it returns.
 
-In: a database URL (`url_for` gives SQLite in the family folder, or `DATABASE_URL`). Out: frozen rows.
-Run: `store = Store(url_for(Path("family"), None))`; opening brings the tables up to date, or says why it cannot.
+In: a database URL (`url_for` gives SQLite in the family folder, or `DATABASE_URL`) and a key file. Out: frozen rows.
+Run: `store = Store(url_for(Path("family"), None), Path("family/key"))`; opening brings the tables up to date, or says
+why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) and is opened on the way out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import DateTime, ForeignKey, String, Text, create_engine, event, select, update
-from sqlalchemy.engine import Dialect, Engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import Select, create_engine, delete, event, func, select, text, update
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from data.strict import BadInput
+from ui.sealing import Sealer, WrongKey, read_key
+from ui.tables import (
+    Access,
+    AgeBand,
+    Alert,
+    Audit,
+    Channel,
+    Child,
+    Consent,
+    ConversationRow,
+    Delivery,
+    Feedback,
+    Household,
+    Language,
+    MessageRow,
+    Mood,
+    MoodRow,
+    Role,
+    State,
+    Visit,
+)
 
 POLICY_VERSION = "2026-11-24"
 TITLE_CHARS = 24
 ABANDONED_S = 10  # a reply is touched about once a second while it grows; ten silent seconds mean its writer is gone
-
-AgeBand = Literal["4-6", "7-9", "10-12"]
-Language = Literal["zh", "en"]
-Role = Literal["user", "assistant"]
-State = Literal["done", "stopped", "waiting", "guarded"]
-
-
-class Moment(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite forgets time zones; this puts UTC back."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+# Acts closer together than this belong to one visit. Each visit counts a minute more than from its first act to its
+# last: the reading after the last one.
+SAME_VISIT = timedelta(minutes=5)
+READING = timedelta(minutes=1)
+RETENTION_DAYS = 180  # nothing is kept without an end (16 CFR 312.10); the guardian may choose another number
+KEY_CHECK = "mindpal"
 
 
-class Table(DeclarativeBase):
-    """What all tables share: a number that names the row."""
+@dataclass(frozen=True)
+class Profile:
+    """What a guardian says of a child."""
 
-    type_annotation_map: ClassVar = {datetime: Moment}
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-
-
-class Consent(Table):
-    """A guardian's yes: who, when, to which text; `withdrawn_at` ends it."""
-
-    __tablename__ = "consents"
-
-    guardian: Mapped[str] = mapped_column(String(80))
-    given_at: Mapped[datetime]
-    policy_version: Mapped[str] = mapped_column(String(20))
-    withdrawn_at: Mapped[datetime | None]
+    nickname: str
+    age_band: AgeBand = "7-9"
+    language: Language = "zh"
+    avatar: str = "star"
 
 
-class Child(Table):
-    """A child who may talk to 灵伴."""
+@dataclass(frozen=True)
+class Limits:
+    """What a guardian allows a child. `quiet_from` and `quiet_to` are HH:MM by the server's clock."""
 
-    __tablename__ = "children"
-
-    nickname: Mapped[str] = mapped_column(String(40))
-    age_band: Mapped[AgeBand] = mapped_column(String(8))
-    language: Mapped[Language] = mapped_column(String(2))
-
-
-class Conversation(Table):
-    """One conversation of one child."""
-
-    __tablename__ = "conversations"
-
-    child_id: Mapped[int] = mapped_column(ForeignKey("children.id", ondelete="CASCADE"), index=True)
-    title: Mapped[str] = mapped_column(String(80))
-    created: Mapped[datetime]
-    updated: Mapped[datetime] = mapped_column(index=True)
+    minutes_a_day: int
+    quiet_from: str
+    quiet_to: str
+    break_minutes: int
+    blocked_topics: str
+    read_aloud: bool
+    voice: bool
 
 
-class Message(Table):
-    """One thing said. `waiting`: a question not yet answered, or a reply still growing."""
+@dataclass(frozen=True)
+class Conversation:
+    """One conversation of one child, with its title opened."""
 
-    __tablename__ = "messages"
-
-    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
-    role: Mapped[Role] = mapped_column(String(10))
-    text: Mapped[str] = mapped_column(Text)
-    state: Mapped[State] = mapped_column(String(10))
-    action: Mapped[str | None] = mapped_column(String(40))
-    category: Mapped[str | None] = mapped_column(String(80))
-    contract: Mapped[str | None] = mapped_column(String(80))
-    created: Mapped[datetime]
+    id: int
+    child_id: int
+    title: str
+    created: datetime
+    updated: datetime
+    hidden: bool
 
 
-class Alert(Table):
-    """Something that the guardian should see. It points at the message; it holds no words of it."""
+@dataclass(frozen=True)
+class Message:
+    """One thing said, opened."""
 
-    __tablename__ = "alerts"
-
-    message_id: Mapped[int] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"))
-    category: Mapped[str] = mapped_column(String(80))
-    created: Mapped[datetime]
-    seen: Mapped[bool]
+    id: int
+    conversation_id: int
+    role: Role
+    text: str
+    state: State
+    action: str | None
+    category: str | None
+    contract: str | None
+    feedback: Feedback | None
+    created: datetime
 
 
 class Store:
-    """The family's records. One per process; safe to share between threads."""
+    """The family's records. One per process; safe to share between threads. `clock` is the server's, in UTC."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key_file: Path, clock: Callable[[], datetime] | None = None) -> None:
+        self.now = clock or _now
         self._engine = create_engine(url)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _careful_sqlite)
         try:
-            _migrate(self._engine)
+            self.sealer = Sealer(read_key(key_file, make=not _sealed(self._engine)))
+            _migrate(self._engine, self.sealer)
+            self._check_key(key_file)
         except BaseException:
             self.close()
             raise
@@ -126,149 +128,474 @@ class Store:
 
     # the guardian
 
-    def first_run(self, guardian: str, nickname: str, age_band: AgeBand, language: Language) -> Child:
-        """Store the guardian's consent and the child's profile, both or neither."""
-        child = Child(nickname=nickname, age_band=age_band, language=language)
-        with self._write() as session:
-            session.add(Consent(guardian=guardian, given_at=_now(), policy_version=POLICY_VERSION, withdrawn_at=None))
-            session.add(child)
+    def first_run(self, guardian: str, emergency: str, pin_hash: str, profile: Profile | None) -> Child | None:
+        """Store the guardian's consent, emergency contact and PIN, and the first child's profile: all or nothing."""
+        child = _child(profile) if profile else None
+        with self.writing() as session:
+            session.add(self._consent(guardian))
+            home = session.get_one(Household, 1)
+            home.emergency, home.pin_hash, home.pin_tries = self.sealer.seal(emergency), pin_hash, 0
+            home.pin_locked_until = None
+            if child:
+                session.add(child)
         return child
 
+    def household(self) -> Household:
+        """The family's settings."""
+        with self.reading() as session:
+            return session.get_one(Household, 1)
+
+    def emergency(self) -> str:
+        """Whom to call, as the guardian wrote it; may be empty."""
+        return self.sealer.open(self.household().emergency)
+
+    def set_household(self, *, emergency: str, transcripts: Access, retention_days: int) -> None:
+        """Keep the family's settings."""
+        with self.writing() as session:
+            home = session.get_one(Household, 1)
+            home.emergency = self.sealer.seal(emergency)
+            home.transcripts, home.retention_days = transcripts, retention_days
+
     def consent_again(self, guardian: str) -> None:
-        """Store a new consent after a withdrawal; children and conversations are as they were."""
-        with self._write() as session:
-            session.add(Consent(guardian=guardian, given_at=_now(), policy_version=POLICY_VERSION, withdrawn_at=None))
+        """Store a new consent after a withdrawal or a new policy; children and conversations are as they were."""
+        with self.writing() as session:
+            session.add(self._consent(guardian))
 
     def consent(self) -> Consent | None:
         """The consent that holds now, or None: then nobody may chat."""
-        with self._read() as session:
+        with self.reading() as session:
             holds = Consent.withdrawn_at.is_(None) & (Consent.policy_version == POLICY_VERSION)
             return session.scalars(select(Consent).where(holds).order_by(Consent.id.desc())).first()
 
+    def consents(self) -> list[Consent]:
+        """Every consent ever given, newest first."""
+        with self.reading() as session:
+            return list(session.scalars(select(Consent).order_by(Consent.id.desc())))
+
     def withdraw(self) -> None:
         """End every consent, at once."""
-        with self._write() as session:
-            session.execute(update(Consent).where(Consent.withdrawn_at.is_(None)).values(withdrawn_at=_now()))
-
-    def child(self) -> Child | None:
-        """The child whose page this is: the newest profile."""
-        with self._read() as session:
-            return session.scalars(select(Child).order_by(Child.id.desc())).first()
-
-    def alerts(self) -> list[Alert]:
-        """Every alert, newest first."""
-        with self._read() as session:
-            return list(session.scalars(select(Alert).order_by(Alert.id.desc())))
-
-    def alerts_seen(self) -> None:
-        """The guardian has looked at the list."""
-        with self._write() as session:
-            session.execute(update(Alert).where(Alert.seen.is_(False)).values(seen=True))
+        with self.writing() as session:
+            session.execute(update(Consent).where(Consent.withdrawn_at.is_(None)).values(withdrawn_at=self.now()))
 
     def last_contract(self) -> str | None:
         """The fingerprint that the newest answer carried."""
-        with self._read() as session:
+        with self.reading() as session:
             return session.scalars(
-                select(Message.contract).where(Message.contract.is_not(None)).order_by(Message.id.desc())
+                select(MessageRow.contract).where(MessageRow.contract.is_not(None)).order_by(MessageRow.id.desc())
             ).first()
+
+    def audit(self, what: str, child_id: int | None = None, conversation_id: int | None = None) -> None:
+        """Add a line to the log of what was looked at, exported or deleted."""
+        with self.writing() as session:
+            session.add(Audit(at=self.now(), what=what, child_id=child_id, conversation_id=conversation_id))
+
+    def audited(self, limit: int = 100) -> list[Audit]:
+        """The newest lines of that log, newest first."""
+        with self.reading() as session:
+            return list(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit)))
+
+    # the children
+
+    def children(self) -> list[Child]:
+        """Every child, in the order of their profiles."""
+        with self.reading() as session:
+            return list(session.scalars(select(Child).order_by(Child.id)))
+
+    def child(self, child_id: int) -> Child | None:
+        """This child, or None."""
+        with self.reading() as session:
+            return session.get(Child, child_id)
+
+    def add_child(self, profile: Profile) -> Child:
+        """Keep a new child's profile, with the default limits."""
+        child = _child(profile)
+        with self.writing() as session:
+            session.add(child)
+        return child
+
+    def set_profile(self, child_id: int, profile: Profile) -> None:
+        """Change a child's profile."""
+        with self.writing() as session:
+            child = session.get_one(Child, child_id)
+            child.nickname, child.age_band = profile.nickname, profile.age_band
+            child.language, child.avatar = profile.language, profile.avatar
+
+    def set_limits(self, child_id: int, limits: Limits) -> None:
+        """Change what a child is allowed."""
+        with self.writing() as session:
+            child = session.get_one(Child, child_id)
+            child.minutes_a_day, child.break_minutes = limits.minutes_a_day, limits.break_minutes
+            child.quiet_from, child.quiet_to = limits.quiet_from, limits.quiet_to
+            child.blocked_topics = limits.blocked_topics
+            child.read_aloud, child.voice = limits.read_aloud, limits.voice
+
+    # the time a child spends
+
+    def visit(self, child_id: int) -> Visit:
+        """Count an act of the child: the running visit goes on, or a new one begins."""
+        now = self.now()
+        with self.writing() as session:
+            last = session.scalars(
+                select(Visit).where(Visit.child_id == child_id).order_by(Visit.id.desc()).limit(1)
+            ).first()
+            # A clock that was set back finds `seen` in the future: the visit goes on, and no time is given back.
+            if last is not None and now - last.seen < SAME_VISIT:
+                last.seen = max(last.seen, now)
+                return last
+            begun = Visit(child_id=child_id, began=now, seen=now, reminded=None, rested=None)
+            session.add(begun)
+        return begun
+
+    def last_visit(self, child_id: int) -> Visit:
+        """The newest visit, running or not, without counting an act; a first one when there was none."""
+        with self.reading() as session:
+            last = session.scalars(
+                select(Visit).where(Visit.child_id == child_id).order_by(Visit.id.desc()).limit(1)
+            ).first()
+        return last or self.visit(child_id)
+
+    def seconds_since(self, child_id: int, start: datetime) -> float:
+        """How long the child has been here since `start`, in seconds."""
+        return sum(
+            (visit.seen + READING - max(visit.began, start)).total_seconds() for visit in self.visits(child_id, start)
+        )
+
+    def visits(self, child_id: int, start: datetime) -> list[Visit]:
+        """The child's visits that ended after `start`, in order."""
+        with self.reading() as session:
+            mine = select(Visit).where(Visit.child_id == child_id, Visit.seen > start)
+            return list(session.scalars(mine.order_by(Visit.id)))
+
+    def reminded(self, visit: Visit) -> None:
+        """The child has read again what 灵伴 is."""
+        with self.writing() as session:
+            session.execute(update(Visit).where(Visit.id == visit.id).values(reminded=self.now()))
+
+    def rested(self, visit: Visit) -> None:
+        """The child has read that a break is due."""
+        with self.writing() as session:
+            session.execute(update(Visit).where(Visit.id == visit.id).values(rested=self.now()))
+
+    def feel(self, child_id: int, mood: Mood) -> None:
+        """Keep how the child said they felt."""
+        with self.writing() as session:
+            session.add(MoodRow(child_id=child_id, mood=mood, created=self.now()))
+
+    def moods(self, child_id: int, start: datetime) -> list[MoodRow]:
+        """What the child said of their mood since `start`, in order."""
+        with self.reading() as session:
+            mine = select(MoodRow).where(MoodRow.child_id == child_id, MoodRow.created >= start)
+            return list(session.scalars(mine.order_by(MoodRow.id)))
+
+    # alerts
+
+    def alerts(self, child_id: int | None = None) -> list[Alert]:
+        """Every alert, or those of one child, newest first."""
+        with self.reading() as session:
+            found = select(Alert)
+            if child_id is not None:
+                found = found.join(MessageRow, MessageRow.id == Alert.message_id).join(
+                    ConversationRow, ConversationRow.id == MessageRow.conversation_id
+                )
+                found = found.where(ConversationRow.child_id == child_id)
+            return list(session.scalars(found.order_by(Alert.id.desc())))
+
+    def alerts_seen(self) -> None:
+        """The guardian has looked at the list."""
+        with self.writing() as session:
+            session.execute(update(Alert).where(Alert.seen.is_(False)).values(seen=True))
+
+    def passage(self, alert: Alert, around: int = 2) -> list[Message]:
+        """What was said around an alert: `around` messages before and after it, in order. The look is audited."""
+        with self.reading() as session:
+            row = session.get_one(MessageRow, alert.message_id)
+            child_id = session.get_one(ConversationRow, row.conversation_id).child_id
+        self.audit("passage", child_id, row.conversation_id)
+        said = self.messages(row.conversation_id, replaced=True)
+        at = next(place for place, message in enumerate(said) if message.id == alert.message_id)
+        return said[max(0, at - around) : at + around + 1]
 
     # the conversation
 
-    def conversations(self, child_id: int, limit: int = 30) -> list[Conversation]:
-        """The child's conversations, the one spoken in last first."""
-        with self._read() as session:
-            mine = select(Conversation).where(Conversation.child_id == child_id)
-            return list(
-                session.scalars(mine.order_by(Conversation.updated.desc(), Conversation.id.desc()).limit(limit))
-            )
+    def conversations(self, child_id: int, limit: int | None = 30, *, hidden: bool = False) -> list[Conversation]:
+        """The child's conversations, the one spoken in last first; with `hidden`, also what the child put away."""
+        mine = select(ConversationRow).where(ConversationRow.child_id == child_id)
+        if not hidden:
+            mine = mine.where(ConversationRow.hidden.is_(False))
+        return self._conversations(
+            mine.order_by(ConversationRow.updated.desc(), ConversationRow.id.desc()).limit(limit)
+        )
+
+    def search(self, child_id: int, words: str, limit: int = 30) -> list[Conversation]:
+        """The child's conversations whose title or messages hold `words`, in whatever case."""
+        wanted = words.casefold()
+        said = (
+            select(MessageRow.conversation_id, MessageRow.text)
+            .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
+            .where(ConversationRow.child_id == child_id, ConversationRow.hidden.is_(False))
+            .where(MessageRow.state != "replaced")
+        )
+        with self.reading() as session:
+            spoken = {found for found, sealed in session.execute(said) if wanted in self.sealer.open(sealed).casefold()}
+        mine = self.conversations(child_id, None)
+        return [found for found in mine if found.id in spoken or wanted in found.title.casefold()][:limit]
 
     def conversation(self, child_id: int, conversation_id: int) -> Conversation | None:
-        """This conversation, if it is this child's."""
-        with self._read() as session:
-            found = session.get(Conversation, conversation_id)
-            return found if found is not None and found.child_id == child_id else None
+        """This conversation, if it is this child's and not put away."""
+        with self.reading() as session:
+            found = session.get(ConversationRow, conversation_id)
+        return self._open(found) if found is not None and found.child_id == child_id and not found.hidden else None
 
-    def messages(self, conversation_id: int) -> list[Message]:
-        """What was said, in order."""
-        with self._read() as session:
-            said = select(Message).where(Message.conversation_id == conversation_id)
-            return list(session.scalars(said.order_by(Message.id)))
+    def rename(self, conversation_id: int, title: str) -> None:
+        """Give a conversation another title."""
+        with self.writing() as session:
+            session.get_one(ConversationRow, conversation_id).name = self.sealer.seal(title)
 
-    def say(self, child_id: int, conversation_id: int | None, text: str) -> Message:
+    def hide(self, conversation_id: int) -> None:
+        """Put a conversation away: the child sees it no more, the guardian does, until it is deleted."""
+        with self.writing() as session:
+            session.get_one(ConversationRow, conversation_id).hidden = True
+
+    def messages(self, conversation_id: int, *, replaced: bool = False) -> list[Message]:
+        """What was said, in order; with `replaced`, also what was asked again or written anew."""
+        said = select(MessageRow).where(MessageRow.conversation_id == conversation_id)
+        if not replaced:
+            said = said.where(MessageRow.state != "replaced")
+        with self.reading() as session:
+            rows = list(session.scalars(said.order_by(MessageRow.id)))
+        return [self._message(row) for row in rows]
+
+    def say(self, child_id: int, conversation_id: int | None, words: str) -> Message:
         """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
-        with self._write() as session:
+        with self.writing() as session:
             if conversation_id is None:
-                title = " ".join(text.split())[:TITLE_CHARS]
-                started = Conversation(child_id=child_id, title=title, created=_now(), updated=_now())
+                name = self.sealer.seal(" ".join(words.split())[:TITLE_CHARS])
+                started = ConversationRow(
+                    child_id=child_id, name=name, created=self.now(), updated=self.now(), hidden=False
+                )
                 session.add(started)
                 session.flush()
                 conversation_id = started.id
-            message = _message(conversation_id, "user", text)
-            session.add(message)
-            _touch(session, conversation_id)
-        return message
+            row = self._row(conversation_id, "user", words)
+            session.add(row)
+            self._touch(session, conversation_id)
+            session.flush()
+            return self._message(row)
+
+    def ask_again(self, question: Message, words: str | None = None) -> Message:
+        """Let the last question wait for an answer again, as it was or in other words; the old pair is put aside."""
+        with self.writing() as session:
+            later = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id >= question.id)
+            session.execute(update(MessageRow).where(later).values(state="replaced"))
+            row = self._row(question.conversation_id, "user", question.text if words is None else words)
+            session.add(row)
+            self._touch(session, question.conversation_id)
+            session.flush()
+            return self._message(row)
 
     def begin_reply(self, question: Message) -> Message | None:
         """Open the reply to a waiting question; None when somebody else has answered it meanwhile."""
-        with self._write() as session:
+        with self.writing() as session:
             claimed = session.execute(
-                update(Message).where(Message.id == question.id, Message.state == "waiting").values(state="done")
+                update(MessageRow)
+                .where(MessageRow.id == question.id, MessageRow.state == "waiting")
+                .values(state="done")
             )
             if claimed.rowcount != 1:  # type: ignore[attr-defined]
                 return None
-            reply = _message(question.conversation_id, "assistant", "")
-            session.add(reply)
-            _touch(session, question.conversation_id)
-        return reply
+            row = self._row(question.conversation_id, "assistant", "")
+            session.add(row)
+            self._touch(session, question.conversation_id)
+            session.flush()
+            return self._message(row)
 
-    def grow_reply(self, reply: Message, text: str) -> None:
+    def grow_reply(self, reply: Message, words: str) -> None:
         """Keep what has been said so far."""
-        with self._write() as session:
-            session.execute(update(Message).where(Message.id == reply.id).values(text=text))
-            _touch(session, reply.conversation_id)
+        with self.writing() as session:
+            session.execute(update(MessageRow).where(MessageRow.id == reply.id).values(text=self.sealer.seal(words)))
+            self._touch(session, reply.conversation_id)
 
     def end_reply(
         self,
         reply: Message,
-        text: str,
+        words: str,
         state: State,
         action: str | None = None,
         category: str | None = None,
         contract: str | None = None,
     ) -> None:
         """Keep the reply as it ended; an alert is written with it when the guard saw a crisis."""
-        with self._write() as session:
+        with self.writing() as session:
             session.execute(
-                update(Message)
-                .where(Message.id == reply.id)
-                .values(text=text, state=state, action=action, category=category, contract=contract)
+                update(MessageRow)
+                .where(MessageRow.id == reply.id)
+                .values(text=self.sealer.seal(words), state=state, action=action, category=category, contract=contract)
             )
             if action == "crisis":
-                session.add(Alert(message_id=reply.id, category=category or action, created=_now(), seen=False))
-            _touch(session, reply.conversation_id)
+                self._alert(session, reply.id, category or action)
+            self._touch(session, reply.conversation_id)
 
     def give_up(self, question: Message) -> None:
         """Wait no longer for an answer to this question."""
-        with self._write() as session:
-            session.execute(update(Message).where(Message.id == question.id).values(state="stopped"))
+        with self.writing() as session:
+            session.execute(update(MessageRow).where(MessageRow.id == question.id).values(state="stopped"))
 
     def settle(self, conversation_id: int) -> None:
         """Mark replies whose writer is gone (a killed page) as stopped; what they said stays."""
-        with self._write() as session:
-            found = session.get_one(Conversation, conversation_id)
-            if _now() - found.updated > timedelta(seconds=ABANDONED_S):
-                growing = (Message.conversation_id == conversation_id) & (Message.role == "assistant")
-                session.execute(update(Message).where(growing, Message.state == "waiting").values(state="stopped"))
+        with self.writing() as session:
+            found = session.get_one(ConversationRow, conversation_id)
+            if self.now() - found.updated > timedelta(seconds=ABANDONED_S):
+                growing = (MessageRow.conversation_id == conversation_id) & (MessageRow.role == "assistant")
+                session.execute(
+                    update(MessageRow).where(growing, MessageRow.state == "waiting").values(state="stopped")
+                )
+
+    def feedback(self, message: Message, feedback: Feedback | None) -> None:
+        """Keep what the child thinks of a reply; "this was not nice" tells the guardian."""
+        with self.writing() as session:
+            session.execute(update(MessageRow).where(MessageRow.id == message.id).values(feedback=feedback))
+            told = select(Alert.id).where(Alert.message_id == message.id, Alert.category == "not_nice")
+            if feedback == "not_nice" and session.scalars(told).first() is None:
+                self._alert(session, message.id, "not_nice")
+
+    # an end to what is kept
+
+    def delete_conversation(self, conversation_id: int) -> None:
+        """Delete a conversation and its alerts, from the database's file too."""
+        with self.writing() as session:
+            child_id = session.get_one(ConversationRow, conversation_id).child_id
+            session.execute(delete(ConversationRow).where(ConversationRow.id == conversation_id))
+        self.audit("delete conversation", child_id, conversation_id)
+        self._scrub()
+
+    def delete_child(self, child_id: int) -> None:
+        """Delete a child and everything of theirs, from the database's file too."""
+        with self.writing() as session:
+            session.execute(delete(Child).where(Child.id == child_id))
+        self.audit("delete child", child_id)
+        self._scrub()
+
+    def delete_all(self) -> None:
+        """Delete everything but the log of what was done; the next page is the first run's."""
+        with self.writing() as session:
+            for table in (Channel, Child, Consent):
+                session.execute(delete(table))
+            session.execute(delete(Household))
+            session.add(self._household())
+        self.audit("delete all")
+        self._scrub()
+
+    def enforce_retention(self) -> int:
+        """Delete what is older than the guardian's number of days; how many conversations that were."""
+        start = self.now() - timedelta(days=self.household().retention_days)
+        with self.writing() as session:
+            old = delete(ConversationRow).where(ConversationRow.updated < start)
+            gone: int = session.execute(old).rowcount  # type: ignore[attr-defined]
+            session.execute(delete(Visit).where(Visit.seen < start))
+            session.execute(delete(MoodRow).where(MoodRow.created < start))
+        if gone:
+            self.audit(f"retention: {gone} deleted")
+            self._scrub()
+        return gone
+
+    # what the other modules of the store use
 
     @contextmanager
-    def _read(self) -> Iterator[Session]:
+    def reading(self) -> Iterator[Session]:
+        """A session for reading; rows stay readable after it."""
         with Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def _write(self) -> Iterator[Session]:
+    def writing(self) -> Iterator[Session]:
+        """A session whose changes are committed at its end, or not at all."""
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def _check_key(self, key_file: Path) -> None:
+        with self.writing() as session:
+            home = session.get(Household, 1)
+            if home is None:
+                session.add(self._household())
+                return
+        try:
+            self.sealer.open(home.key_check)
+        except WrongKey:
+            raise BadInput(
+                f"{key_file}: this key does not fit the family's records; put back the file that was kept with the"
+                " database."
+            ) from None
+
+    def _household(self) -> Household:
+        return Household(
+            id=1,
+            key_check=self.sealer.seal(KEY_CHECK),
+            pin_hash=None,
+            pin_tries=0,
+            pin_locked_until=None,
+            emergency=self.sealer.seal(""),
+            transcripts="full",
+            retention_days=RETENTION_DAYS,
+        )
+
+    def _consent(self, guardian: str) -> Consent:
+        return Consent(guardian=guardian, given_at=self.now(), policy_version=POLICY_VERSION, withdrawn_at=None)
+
+    def _alert(self, session: Session, message_id: int, category: str) -> None:
+        alert = Alert(message_id=message_id, category=category, created=self.now(), seen=False)
+        session.add(alert)
+        session.flush()
+        for channel_id in session.scalars(select(Channel.id)):
+            session.add(Delivery(alert_id=alert.id, channel_id=channel_id, tries=0, next_try=self.now(), sent=None))
+
+    def _conversations(self, query: Select[ConversationRow]) -> list[Conversation]:
+        with self.reading() as session:
+            rows = list(session.scalars(query))
+        return [self._open(row) for row in rows]
+
+    def _open(self, row: ConversationRow) -> Conversation:
+        title = self.sealer.open(row.name)
+        return Conversation(row.id, row.child_id, title, row.created, row.updated, row.hidden)
+
+    def _row(self, conversation_id: int, role: Role, words: str) -> MessageRow:
+        return MessageRow(
+            conversation_id=conversation_id,
+            role=role,
+            text=self.sealer.seal(words),
+            state="waiting",
+            action=None,
+            category=None,
+            contract=None,
+            feedback=None,
+            created=self.now(),
+        )
+
+    def _message(self, row: MessageRow) -> Message:
+        return Message(
+            row.id,
+            row.conversation_id,
+            row.role,
+            self.sealer.open(row.text),
+            row.state,
+            row.action,
+            row.category,
+            row.contract,
+            row.feedback,
+            row.created,
+        )
+
+    def _touch(self, session: Session, conversation_id: int) -> None:
+        session.execute(update(ConversationRow).where(ConversationRow.id == conversation_id).values(updated=self.now()))
+
+    def _scrub(self) -> None:
+        """Rewrite the database without what was deleted: neither its pages nor its log hold it afterwards."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if self._engine.dialect.name == "sqlite":
+                connection.execute(text("VACUUM"))
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+            else:
+                for table in ("conversations", "messages", "alerts", "children", "household", "channels"):
+                    connection.execute(text(f"VACUUM FULL {table}"))
 
 
 def url_for(family: Path, database_url: str | None) -> str:
@@ -282,7 +609,18 @@ def url_for(family: Path, database_url: str | None) -> str:
     return f"sqlite:///{family.resolve() / 'mindpal.db'}"
 
 
-def _migrate(engine: Engine) -> None:
+def _sealed(engine: Engine) -> bool:
+    """Whether the database already holds sealed words: then a new key would be of no use."""
+    try:
+        with engine.connect() as connection:
+            if not engine.dialect.has_table(connection, Household.__tablename__):
+                return False
+            return bool(connection.execute(select(func.count()).select_from(Household)).scalar())
+    except OperationalError as error:
+        raise BadInput(f"{engine.url.render_as_string()}: the database cannot be opened: {error.orig}.") from None
+
+
+def _migrate(engine: Engine, sealer: Sealer) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -293,7 +631,7 @@ def _migrate(engine: Engine) -> None:
                 f"{engine.url.render_as_string()}: the database is at revision {stored}, which is newer than this"
                 " program; update MindPal, or open the database that belongs to this version."
             )
-        config.attributes["connection"] = connection
+        config.attributes["connection"], config.attributes["sealer"] = connection, sealer
         command.upgrade(config, "head")
 
 
@@ -303,12 +641,20 @@ def _careful_sqlite(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _message(conversation_id: int, role: Role, text: str) -> Message:
-    return Message(conversation_id=conversation_id, role=role, text=text, state="waiting", created=_now())
-
-
-def _touch(session: Session, conversation_id: int) -> None:
-    session.execute(update(Conversation).where(Conversation.id == conversation_id).values(updated=_now()))
+def _child(profile: Profile) -> Child:
+    return Child(
+        nickname=profile.nickname,
+        age_band=profile.age_band,
+        language=profile.language,
+        avatar=profile.avatar,
+        minutes_a_day=60,
+        quiet_from="22:00",
+        quiet_to="06:00",
+        break_minutes=30,
+        blocked_topics="",
+        read_aloud=True,
+        voice=True,
+    )
 
 
 def _now() -> datetime:

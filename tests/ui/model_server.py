@@ -15,6 +15,7 @@ from typing import Any, Self
 
 CONTRACT = "3f9a12c4" + "0" * 56
 SKY = "天空是蓝色的，因为**阳光**穿过空气时，蓝光被散射得最多。公式：$I \\propto 1/\\lambda^4$"
+HEARD = "大象有多重？"
 CRISIS = "谢谢你告诉我。我听到你现在很难受。"
 
 
@@ -27,10 +28,11 @@ def free_port() -> int:
 
 
 class ModelServer:
-    """Answers `POST /v1/chat/completions` until left."""
+    """Answers `POST /v1/chat/completions`, and `/v1/audio/transcriptions` as a speech server would, until left."""
 
     def __init__(self, port: int = 0, pause_s: float = 0.01) -> None:
         self.requests: list[dict[str, Any]] = []
+        self.recordings: list[bytes] = []
         self.hung_up = threading.Event()
         server = self
 
@@ -38,9 +40,22 @@ class ModelServer:
             def log_message(self, *_: object) -> None:
                 """Keep quiet."""
 
+            def _json(self, answer: dict[str, str]) -> None:
+                body = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
             def do_POST(self) -> None:
                 length = int(self.headers["content-length"])
-                body = json.loads(self.rfile.read(length))
+                raw = self.rfile.read(length)
+                if self.path == "/v1/audio/transcriptions":
+                    server.recordings.append(raw)
+                    self._json({"text": HEARD})
+                    return
+                body = json.loads(raw)
                 server.requests.append(body)
                 asked = body["messages"][-1]["content"]
                 if status := {"[400]": 400, "[503]": 503}.get(asked):
@@ -83,6 +98,8 @@ def _events(asked: str, pause_s: float) -> Iterator[bytes]:
     pieces, pause = list(SKY), pause_s
     if "不想活" in asked:
         pieces, told = [CRISIS], {"action": "crisis", "category": "self_harm", "layer": "rules"}
+    elif "很怪" in asked:
+        pieces, told = ["我们聊点别的吧。"], {"action": "stopped", "category": "violence", "layer": "rules"}
     elif "很长" in asked:
         pieces, pause = [f"第{number}句。" for number in range(400)], 0.1
     for piece in pieces:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data.strict import BadInput
-from tests.ui.model_server import CONTRACT, CRISIS, SKY, ModelServer, free_port
-from ui.client import Asleep, Refused, Reply, Settings, Turn, settings_from
+from tests.ui.model_server import CONTRACT, CRISIS, HEARD, SKY, ModelServer, free_port
+from ui.client import Asleep, Refused, Reply, Settings, Turn, settings_from, transcribe
 
 
 def settings(url: str) -> Settings:
@@ -83,3 +83,12 @@ def test_the_settings_have_defaults_and_a_missing_key_file_is_one_sentence(tmp_p
     assert settings_from({"MINDPAL_API_KEY_FILE": str(tmp_path / "key")}).api_key == "k-1"
     with pytest.raises(BadInput, match=r"MINDPAL_API_KEY_FILE: .*none cannot be read"):
         settings_from({"MINDPAL_API_KEY_FILE": str(tmp_path / "none")})
+
+
+def test_speech_becomes_text_and_a_deaf_server_is_asleep() -> None:
+    with ModelServer() as server:
+        heard = transcribe(settings_from({"STT_URL": server.url}), b"RIFF-a-recording", "zh")
+    assert heard == HEARD
+    assert b"RIFF-a-recording" in server.recordings[0]
+    with pytest.raises(Asleep, match="cannot be reached"):
+        transcribe(settings_from({"STT_URL": f"http://127.0.0.1:{free_port()}/v1"}), b"RIFF", "zh")

@@ -3,97 +3,25 @@
 Pictures of each page are written to `MINDPAL_SHOTS`, when it names a folder.
 """
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.ui.model_server import ModelServer, free_port
-from tests.ui.walk import first_run, replies, say
+from tests.ui.conftest import ROOT, Site
+from tests.ui.databases import PIN_HASH
+from tests.ui.model_server import ModelServer
+from tests.ui.walk import first_run, open_parents, replies, say, section
 from ui.locales import sentences
-from ui.store import Store, url_for
+from ui.store import Profile
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium")
-PATIENCE_MS = 60_000
 WORDS = sentences("zh")
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium fonts-noto-cjk"),
-    pytest.mark.timeout(300),
-]
-expect.set_options(timeout=PATIENCE_MS)
-
-
-class Site:
-    """A page that is being served, its model's port and its family folder."""
-
-    def __init__(self, url: str, model_port: int, family: Path) -> None:
-        self.url = url
-        self.model_port = model_port
-        self.family = family
-
-    def store(self) -> Store:
-        return Store(url_for(self.family, None))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    port, model_port = free_port(), free_port()
-    environment = {
-        **os.environ,
-        "MINDPAL_API_URL": f"http://127.0.0.1:{model_port}/v1",
-        "MINDPAL_FAMILY": str(tmp_path / "family"),
-    }
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ui", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-    try:
-        _wait_for(port, process)
-        yield Site(f"http://127.0.0.1:{port}", model_port, tmp_path / "family")
-    finally:
-        process.terminate()
-        process.wait(20)
-    told = (tmp_path / "log").read_text()
-    assert "Traceback" not in told, told
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="zh-CN")
-    opened = context.new_page()
-    opened.set_default_timeout(PATIENCE_MS)
-    yield opened
-    context.close()
-
-
-@pytest.fixture(scope="session")
-def shot() -> Callable[[Page, str], None]:
-    folder = os.environ.get("MINDPAL_SHOTS")
-
-    def take(page: Page, name: str) -> None:
-        if folder:
-            page.wait_for_timeout(700)
-            page.screenshot(path=Path(folder) / f"{name}.png")
-
-    return take
+pytestmark = [pytest.mark.timeout(300), pytest.mark.end_to_end]
 
 
 def test_first_run_to_history(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
@@ -155,7 +83,7 @@ def test_stop_keeps_what_was_said_and_the_server_sees_it(
 
 
 def test_stop_is_there_for_a_starter_too(site: Site, page: Page) -> None:
-    _family(site)
+    site.family()
     with ModelServer(site.model_port, pause_s=0.5) as server:
         page.goto(site.url)
         page.get_by_role("button", name="你好", exact=True).click()
@@ -168,7 +96,7 @@ def test_stop_is_there_for_a_starter_too(site: Site, page: Page) -> None:
 
 
 def test_another_chat_stops_a_reply_and_a_reload_asks_nothing_again(site: Site, page: Page) -> None:
-    _family(site)
+    site.family()
     with ModelServer(site.model_port) as server:
         page.goto(site.url)
         say(page, "讲一个很长的故事")
@@ -187,7 +115,7 @@ def test_another_chat_stops_a_reply_and_a_reload_asks_nothing_again(site: Site, 
 
 
 def test_a_sleeping_server_wakes_and_answers(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
-    _family(site)
+    site.family()
     page.goto(site.url)
     page.get_by_role("button", name="你好", exact=True).click()
     expect(page.get_by_text(WORDS.waking)).to_be_visible()
@@ -201,7 +129,7 @@ def test_a_sleeping_server_wakes_and_answers(site: Site, page: Page, shot: Calla
 
 
 def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
-    _family(site)
+    site.family()
     with ModelServer(site.model_port):
         page.goto(site.url)
         say(page, "我不想活了")
@@ -209,12 +137,16 @@ def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Call
         for line in WORDS.crisis_lines:
             expect(page.get_by_text(line.number, exact=True)).to_be_visible()
         shot(page, "crisis")
-        page.get_by_role("button", name=WORDS.for_parents).click()
+        open_parents(page)
         expect(page.get_by_text(WORDS.categories["self_harm"])).to_be_visible()
-        expect(page.get_by_text("3f9a12c4", exact=True)).to_be_visible()
         expect(page.get_by_text("不想活")).to_have_count(0)
-        shot(page, "parents")
+        shot(page, "parents-alerts")
+        section(page, WORDS.home.family)
+        expect(page.get_by_text("3f9a12c4", exact=True)).to_be_visible()
+        shot(page, "parents-family")
         page.get_by_role("button", name=WORDS.withdraw).click()
+        expect(page.get_by_text(WORDS.home.no_consent)).to_be_visible()
+        page.get_by_role("button", name=WORDS.pin.lock).click()
         expect(page.get_by_text(WORDS.withdrawn)).to_be_visible()
         shot(page, "withdrawn")
         expect(page.get_by_test_id("stChatInput")).to_have_count(0)
@@ -244,7 +176,7 @@ def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Callable
 
 def test_english_is_chosen_by_the_profile(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
     store = site.store()
-    store.first_run("Mum", "Bean", "10-12", "en")
+    store.first_run("Mum", "Gran 555", PIN_HASH, Profile("Bean", "10-12", "en"))
     store.close()
     page.goto(site.url)
     expect(page.get_by_text("Hello, Bean!")).to_be_visible()
@@ -262,22 +194,6 @@ def test_a_taken_port_is_one_sentence() -> None:
         )
     assert told.returncode == 2
     assert re.fullmatch(rf"127\.0\.0\.1:{port} cannot be listened on .*--port\.\n", told.stderr)
-
-
-def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the page ended before it was there"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the page was not there after a minute")
-
-
-def _family(site: Site) -> None:
-    store = site.store()
-    store.first_run("妈妈", "豆豆", "7-9", "zh")
-    store.close()
 
 
 def _stop(page: Page) -> None:

@@ -1,75 +1,58 @@
-"""The store on a real SQLite file. Run: `pytest tests/ui/test_store.py`."""
+"""The store on a real SQLite file and a real PostgreSQL server. Run: `pytest tests/ui/test_store.py`."""
 
 import os
-import sqlite3
-from collections.abc import Iterator
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, insert
+from sqlalchemy.exc import DBAPIError
 
 from data.strict import BadInput
-from tests.ui.model_server import SKY, ModelServer, free_port
-from ui.client import Asleep, settings_from
-from ui.companion import talk
-from ui.store import Store, Table, url_for
+from tests.ui.databases import Database, family
+from ui.store import Profile, Store, url_for
+from ui.tables import ConversationRow, Table
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(url_for(tmp_path, None))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def child_id(store: Store) -> int:
-    return store.first_run("妈妈", "豆豆", "7-9", "zh").id
-
-
-def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(folder / "mindpal.db") as connection:
-        found = connection.execute(sql).fetchall()
-    connection.close()
-    return found
-
-
-def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, tmp_path: Path) -> None:
-    engine = create_engine(url_for(tmp_path, None))
+def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, database: Database) -> None:
+    engine = create_engine(database.url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
     engine.dispose()
 
 
-def test_opening_again_keeps_everything_and_the_file_is_careful(store: Store, child_id: int, tmp_path: Path) -> None:
+def test_opening_again_keeps_everything_and_the_file_is_careful(
+    store: Store, child_id: int, database: Database
+) -> None:
     store.say(child_id, None, "你好")
-    again = Store(url_for(tmp_path, None))
+    again = database.open()
     assert [found.title for found in again.conversations(child_id)] == ["你好"]
     again.close()
-    assert rows(tmp_path, "PRAGMA journal_mode") == [("wal",)]
+    if database.url.startswith("sqlite"):
+        assert database.rows("PRAGMA journal_mode") == [("wal",)]
 
 
-def test_a_newer_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    Store(url_for(tmp_path, None)).close()
-    with sqlite3.connect(tmp_path / "mindpal.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+def test_a_newer_database_is_refused_with_a_sentence(database: Database) -> None:
+    database.open().close()
+    database.rows("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(BadInput, match="revision 9999, which is newer than this program; update MindPal"):
-        Store(url_for(tmp_path, None))
+        database.open()
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_and_a_server_that_is_not_there_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="the family's folder cannot be made"):
         url_for(tmp_path / "file" / "family", None)
+    with pytest.raises(BadInput, match=r"postgresql.*:\*\*\*@.*the database cannot be opened"):
+        Store(f"postgresql+psycopg://u:secret@/none?host={tmp_path}", tmp_path / "key")
 
 
 def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:
     assert store.consent() is None
-    store.first_run("妈妈", "豆豆", "4-6", "zh")
+    family(store)
     consent = store.consent()
     assert consent is not None
     assert consent.guardian == "妈妈"
@@ -78,10 +61,20 @@ def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:
     assert store.consent() is None
     store.consent_again("爸爸")
     assert store.consent() is not None
+    assert [(found.guardian, found.withdrawn_at is None) for found in store.consents()] == [
+        ("爸爸", True),
+        ("妈妈", False),
+    ]
+
+
+def test_a_consent_to_another_text_is_none(store: Store, database: Database) -> None:
+    family(store)
+    database.rows("UPDATE consents SET policy_version = '2020-01-01'")
+    assert store.consent() is None
 
 
 def test_another_childs_conversation_is_not_found(store: Store, child_id: int) -> None:
-    other = store.first_run("妈妈", "果果", "4-6", "zh")
+    other = store.add_child(Profile("果果", "4-6"))
     here = store.say(child_id, None, "你好").conversation_id
     assert store.conversation(child_id, here) is not None
     assert store.conversation(other.id, here) is None
@@ -94,61 +87,104 @@ def test_a_question_is_answered_once(store: Store, child_id: int) -> None:
     assert store.begin_reply(question) is None
 
 
-def test_a_crisis_writes_an_alert_without_words(store: Store, child_id: int) -> None:
+def test_a_crisis_writes_an_alert_without_words_and_the_passage_is_audited(store: Store, child_id: int) -> None:
     reply = store.begin_reply(store.say(child_id, None, "我不想活了"))
     assert reply is not None
     store.end_reply(reply, "我在。", "guarded", "crisis", "self_harm", "3f9a")
-    assert [(alert.message_id, alert.category, alert.seen) for alert in store.alerts()] == [
-        (reply.id, "self_harm", False)
-    ]
+    (alert,) = store.alerts(child_id)
+    assert (alert.message_id, alert.category, alert.seen) == (reply.id, "self_harm", False)
     assert store.last_contract() == "3f9a"
     store.alerts_seen()
     assert store.alerts()[0].seen
+    assert [message.text for message in store.passage(alert)] == ["我不想活了", "我在。"]
+    assert [(line.what, line.child_id) for line in store.audited()] == [("passage", child_id)]
 
 
-def test_a_reply_left_in_the_middle_is_kept_and_the_server_sees_it(store: Store, child_id: int) -> None:
-    question = store.say(child_id, None, "讲一个很长的故事")
-    with ModelServer() as server:
-        growing = talk.reply_to(store, settings_from({"MINDPAL_API_URL": server.url}), question)
-        seen = next(text for text in growing if text)
-        growing.close()
-        assert server.hung_up.wait(5)
-    asked, kept = store.messages(question.conversation_id)
-    assert (asked.state, kept.state, kept.text) == ("done", "stopped", seen)
+def test_not_nice_tells_the_guardian_once(store: Store, child_id: int) -> None:
+    reply = store.begin_reply(store.say(child_id, None, "你好"))
+    assert reply is not None
+    store.feedback(reply, "not_nice")
+    store.feedback(reply, "not_nice")
+    assert [alert.category for alert in store.alerts()] == ["not_nice"]
+    assert store.messages(reply.conversation_id)[1].feedback == "not_nice"
 
 
-def test_a_withdrawn_consent_ends_a_reply(store: Store, child_id: int) -> None:
-    question = store.say(child_id, None, "讲一个很长的故事")
-    with ModelServer() as server:
-        for text in talk.reply_to(store, settings_from({"MINDPAL_API_URL": server.url}), question):
-            if text:
-                store.withdraw()
-        assert server.hung_up.wait(5)
-    assert store.messages(question.conversation_id)[1].state == "stopped"
+def test_the_log_of_accesses_is_only_ever_added_to(store: Store, database: Database) -> None:
+    store.audit("transcript", 1, 2)
+    for forbidden in ("UPDATE audit SET what = 'nothing'", "DELETE FROM audit"):
+        with pytest.raises(DBAPIError, match="only ever added to"):
+            database.rows(forbidden)
+    store.delete_all()
+    assert [line.what for line in store.audited()] == ["delete all", "transcript"]
 
 
-def test_a_sleeping_server_leaves_the_question_waiting_and_a_later_try_answers_it(store: Store, child_id: int) -> None:
-    question = store.say(child_id, None, "为什么天空是蓝色的？")
-    port = free_port()
-    settings = settings_from({"MINDPAL_API_URL": f"http://127.0.0.1:{port}/v1"})
-    with pytest.raises(Asleep):
-        list(talk.reply_to(store, settings, question))
-    messages = store.messages(question.conversation_id)
-    assert len(messages) == 1
-    waiting = talk.unanswered(messages)
-    assert waiting is not None
-    with ModelServer(port):
-        list(talk.reply_to(store, settings, waiting))
-    asked, kept = store.messages(question.conversation_id)
-    assert (asked.state, kept.state, kept.text) == ("done", "done", SKY)
+def test_asking_again_puts_the_old_pair_aside(store: Store, child_id: int) -> None:
+    question = store.say(child_id, None, "为什么天是蓝的")
+    reply = store.begin_reply(question)
+    assert reply is not None
+    store.end_reply(reply, "因为光。", "done")
+    again = store.ask_again(question, "为什么海是蓝的")
+    assert [message.text for message in store.messages(question.conversation_id)] == ["为什么海是蓝的"]
+    assert again.state == "waiting"
+    assert len(store.messages(question.conversation_id, replaced=True)) == 3
+
+
+def test_history_is_searched_renamed_and_put_away(store: Store, child_id: int) -> None:
+    here = store.say(child_id, None, "讲一个小兔子的故事").conversation_id
+    store.say(child_id, None, "Hello Moon")
+    store.rename(here, "睡前故事")
+    assert [found.title for found in store.search(child_id, "兔子")] == ["睡前故事"]
+    assert [found.title for found in store.search(child_id, "睡前")] == ["睡前故事"]
+    assert [found.title for found in store.search(child_id, "moon")] == ["Hello Moon"]
+    assert store.search(child_id, "大象") == []
+    store.hide(here)
+    assert store.conversation(child_id, here) is None
+    assert store.search(child_id, "兔子") == []
+    assert len(store.conversations(child_id)) == 1
+    assert len(store.conversations(child_id, hidden=True)) == 2
+
+
+def test_what_is_deleted_is_gone_from_the_files_too(store: Store, child_id: int, database: Database) -> None:
+    kept = store.say(child_id, None, "留下的话")
+    gone = store.say(child_id, None, "要删掉的话")
+    sealed = database.rows("SELECT text FROM messages WHERE id = :id", id=gone.id)[0][0].encode()
+    _settle_files(database)
+    assert database.holds(sealed)
+    store.delete_conversation(gone.conversation_id)
+    _settle_files(database)
+    assert not _in_tables(database, sealed)
+    assert [message.text for message in store.messages(kept.conversation_id)] == ["留下的话"]
+    store.delete_child(child_id)
+    assert store.children() == []
+    assert database.rows("SELECT count(*) FROM messages") == [(0,)]
+
+
+def test_delete_all_leaves_a_first_run(store: Store, child_id: int) -> None:
+    store.say(child_id, None, "你好")
+    store.delete_all()
+    assert (store.children(), store.consents(), store.household().pin_hash) == ([], [], None)
+
+
+def test_retention_deletes_what_is_older(database: Database) -> None:
+    clock = [datetime.now(UTC) - timedelta(days=40)]
+    store = database.open(lambda: clock[0])
+    child = family(store)
+    store.say(child.id, None, "很久以前")
+    clock[0] = datetime.now(UTC)
+    store.say(child.id, None, "今天")
+    store.set_household(emergency="", transcripts="full", retention_days=30)
+    assert store.enforce_retention() == 1
+    assert store.enforce_retention() == 0
+    assert [found.title for found in store.conversations(child.id)] == ["今天"]
+    store.close()
 
 
 def test_a_reply_whose_writer_was_killed_keeps_its_words_and_is_settled(
-    store: Store, child_id: int, tmp_path: Path
+    store: Store, child_id: int, database: Database
 ) -> None:
     writer = os.fork()
     if writer == 0:
-        killed = Store(url_for(tmp_path, None))
+        killed = database.open()
         reply = killed.begin_reply(killed.say(child_id, None, "讲故事"))
         if reply is not None:
             killed.grow_reply(reply, "从前有")
@@ -157,23 +193,34 @@ def test_a_reply_whose_writer_was_killed_keeps_its_words_and_is_settled(
     here = store.conversations(child_id)[0].id
     store.settle(here)
     assert store.messages(here)[1].state == "waiting", "a fresh reply may still be growing"
-    old = datetime.now(UTC) - timedelta(minutes=1)
-    with sqlite3.connect(tmp_path / "mindpal.db") as connection:
-        connection.execute("UPDATE conversations SET updated = ?", (old.strftime("%Y-%m-%d %H:%M:%S.%f"),))
-    connection.close()
-    store.settle(here)
+    later = database.open(lambda: datetime.now(UTC) + timedelta(minutes=1))
+    later.settle(here)
+    later.close()
     assert [(found.text, found.state) for found in store.messages(here)] == [("讲故事", "done"), ("从前有", "stopped")]
 
 
-def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child_id: int) -> None:
-    first = store.say(child_id, None, "一")
-    reply = store.begin_reply(first)
-    assert reply is not None
-    store.end_reply(reply, "壹", "done")
-    unsaid = store.say(child_id, first.conversation_id, "二")
-    empty = store.begin_reply(unsaid)
-    assert empty is not None
-    store.end_reply(empty, "", "stopped")
-    question = store.say(child_id, first.conversation_id, "三")
-    seen = talk.turns(store.messages(first.conversation_id), question)
-    assert [(turn.role, turn.text) for turn in seen] == [("user", "一"), ("assistant", "壹"), ("user", "三")]
+def test_ten_thousand_conversations_open_in_a_second(store: Store, child_id: int) -> None:
+    at = datetime.now(UTC)
+    with store.writing() as session:
+        session.execute(
+            insert(ConversationRow),
+            [
+                {"child_id": child_id, "name": store.sealer.seal(f"第{number}次"), "created": at, "updated": at, "hidden": False}
+                for number in range(10_000)
+            ],
+        )  # fmt: skip
+    began = time.perf_counter()
+    assert store.conversations(child_id)[0].title == "第9999次"
+    assert time.perf_counter() - began < 1
+    assert [found.title for found in store.search(child_id, "第9999次")] == ["第9999次"]
+
+
+def _settle_files(database: Database) -> None:
+    database.rows("PRAGMA wal_checkpoint(TRUNCATE)" if database.url.startswith("sqlite") else "CHECKPOINT")
+
+
+def _in_tables(database: Database, words: bytes) -> bool:
+    """Whether the tables' own files hold these bytes. PostgreSQL's log of changes is kept until it is recycled."""
+    read = [path.read_bytes() for path in database.files.rglob("*") if path.is_file() and "pg_wal" not in path.parts]
+    assert read
+    return any(words in content for content in read)

@@ -1,18 +1,43 @@
 """What a person does on the companion's page, for the tests that walk through it in a browser."""
 
+from datetime import UTC, datetime
+
 from playwright.sync_api import Locator, Page, expect
 
 from ui.locales import Language, sentences
 
+PIN = "2468"
+
+
+def daytime() -> str:
+    """A time zone (for TZ) in which it is about noon now, so that a page under test is not in its quiet hours."""
+    return f"NOON{datetime.now(UTC).hour - 12:+d}"
+
 
 def first_run(page: Page, language: Language = "zh", nickname: str = "豆豆") -> None:
-    """Give the guardian's consent and a child's profile, up to the child's empty page."""
+    """Give the guardian's consent, a PIN and a child's profile, up to the child's empty page."""
     words = sentences(language)
     page.get_by_label(words.guardian_name).fill("妈妈")
+    page.get_by_label(words.first_run.emergency).fill("外婆 13800000000")
+    page.get_by_label(words.pin.field, exact=True).fill(PIN)
+    page.get_by_label(words.pin.repeat).fill(PIN)
     page.get_by_label(words.child_nickname).fill(nickname)
     page.get_by_text(words.consent).click()
     page.get_by_role("button", name=words.start, exact=True).click()
     expect(page.get_by_text(words.greeting.format(nickname=nickname))).to_be_visible()
+
+
+def open_parents(page: Page, language: Language = "zh", pin: str = PIN) -> None:
+    """Go to the parents' area and give the PIN."""
+    words = sentences(language)
+    page.get_by_role("button", name=words.for_parents).click()
+    page.get_by_label(words.pin.field).fill(pin)
+    page.get_by_role("button", name=words.pin.open, exact=True).click()
+
+
+def section(page: Page, name: str) -> None:
+    """Open a section of the parents' area."""
+    page.get_by_test_id("stMain").get_by_role("radio", name=name, exact=True).click()
 
 
 def say(page: Page, text: str) -> None:

@@ -5,40 +5,139 @@ from contextlib import closing
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from ui.client import Asleep, Refused, Settings
-from ui.companion import talk
-from ui.companion.look import CHILD, LINGBAN, ai_line, brand
+from ui.client import Asleep, Refused, Settings, transcribe
+from ui.companion import adult, aloud, door, talk
+from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
 from ui.companion.safe_text import safe
+from ui.limits import rule
 from ui.locales import Sentences
-from ui.store import Child, Conversation, Message, Store
+from ui.store import Conversation, Message, Store
+from ui.tables import Child, Feedback, Mood
 
 RETRY_S = 4  # how often a sleeping server is asked again
 FOLLOW_S = 2  # how often a page looks at a reply that another page is writing
+SHOWN = 30  # messages drawn at first: more make a phone slow
+MOODS: dict[Mood, str] = {
+    "great": ":material/sentiment_very_satisfied:",
+    "good": ":material/sentiment_satisfied:",
+    "so_so": ":material/sentiment_neutral:",
+    "sad": ":material/sentiment_dissatisfied:",
+    "angry": ":material/mood_bad:",
+}
 
 
 def show(store: Store, settings: Settings, child: Child, words: Sentences) -> None:
     """Draw the page, and answer what waits for an answer."""
+    ruling = rule(store, child)
+    door.watch(store, child, ruling)
+    if ruling.door != "open":
+        door.closed(ruling, child, words)
+        parents_button(words)
+        return
+    # A page that draws itself again is no act of the child: time passes only while somebody is there.
+    by_itself = st.session_state.pop("by-itself", False)
+    visit = store.last_visit(child.id) if by_itself else store.visit(child.id)
+    ruling = rule(store, child, visit)
     here = _here(store, child)
-    said = st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", key="ask")
-    with st.bottom:
-        ai_line(words)
-    if said and said.strip():
-        here = _say(store, child, here, said)
-    _sidebar(store, child, here, words)
+    said = None
+    if not door.resting(words):
+        said = _input(store, settings, child, here, words)
+        if said:
+            here = _say(store, child, here, said)
+    _sidebar(store, child, here, ruling.minutes_left, words)
+    if st.session_state.get("resting"):
+        return
     hello = st.empty()  # a place of its own: a greeting in the place of the first message would linger under a reply
     if here is None:
         with hello.container():
             _hello(store, child, words)
+        door.notes(store, visit, ruling, words)
         return
     store.settle(here)
     messages = store.messages(here)
-    for message in messages:
-        _draw(message, words)
+    _manage(store, child, here, words)
+    for message in _recent(messages, here, words):
+        _draw(store, message, child, words, last=message in messages[-2:])
+    if _has_ended(messages):
+        with st.container(key="ended"):
+            st.caption(words.door.goodbye_under)
+        return
+    if messages[-1].action != "crisis":  # beside that card, nothing else matters
+        door.notes(store, visit, ruling, words)
     question = talk.unanswered(messages)
     if question is not None:
-        _answer(store, settings, question, words, typed=said is not None)
+        _answer(store, settings, child, question, words, typed=said is not None)
     elif messages[-1].state == "waiting":
         _again_in(FOLLOW_S)
+
+
+def _input(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> str | None:
+    """The field to write or speak in, unless the chat has ended with a goodbye; and under it, always, what 灵伴 is."""
+    text = None
+    if here is None or not _has_ended(store.messages(here)):
+        if settings.stt_url and child.voice:
+            said = st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", accept_audio=True, key="ask")
+            if said:
+                text = said.text.strip() or None
+                if said.audio:
+                    text = _heard(settings, said.audio.getvalue(), child, words)
+        else:
+            typed = st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", key="ask")
+            text = typed.strip() or None if typed else None
+    with st.bottom:
+        ai_line(words, store.household().transcripts)
+    return text
+
+
+def _heard(settings: Settings, wav: bytes, child: Child, words: Sentences) -> str | None:
+    """What the child said aloud, or None: then the page asks to say it again."""
+    try:
+        heard = transcribe(settings, wav, child.language)
+    except Asleep:
+        heard = ""
+    if not heard:
+        st.toast(words.talk.unheard)
+    return heard or None
+
+
+def _recent(messages: list[Message], here: int, words: Sentences) -> list[Message]:
+    """The last messages, and a button for those before them."""
+    key = f"earlier-{here}"
+    if len(messages) <= SHOWN or st.session_state.get(f"{key}-shown"):
+        return messages
+    if st.button(words.talk.earlier, key=key, type="tertiary", icon=":material/history:"):
+        st.session_state[f"{key}-shown"] = True
+        st.rerun()
+    return messages[-SHOWN:]
+
+
+def _manage(store: Store, child: Child, here: int, words: Sentences) -> None:
+    """The chat's title, and a small menu to rename it or put it away."""
+    conversation = store.conversation(child.id, here)
+    if conversation is None:
+        return
+    with st.container(key="title", horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{safe(conversation.title)}**", width="stretch")
+        with st.popover(words.talk.manage, icon=":material/edit_note:", type="tertiary"):
+            with st.form(f"rename-{here}", border=False):
+                title = st.text_input(words.talk.rename, conversation.title, max_chars=40, key=f"title-{here}")
+                if st.form_submit_button(words.save, width="stretch") and title.strip():
+                    store.rename(here, title.strip())
+                    st.rerun()
+            st.button(
+                words.talk.hide, icon=":material/inventory_2:", width="stretch", key=f"hide-{here}",
+                on_click=_hide, args=(store, here),
+            )  # fmt: skip
+            st.caption(words.talk.hide_under)
+
+
+def _hide(store: Store, here: int) -> None:
+    store.hide(here)
+    _open(None)
+
+
+def _has_ended(messages: list[Message]) -> bool:
+    return bool(messages) and messages[-1].action == "goodbye"
 
 
 def _here(store: Store, child: Child) -> int | None:
@@ -57,9 +156,15 @@ def _begin(store: Store, child: Child, text: str) -> None:
     _say(store, child, None, text)
 
 
-def _sidebar(store: Store, child: Child, here: int | None, words: Sentences) -> None:
+def _sidebar(store: Store, child: Child, here: int | None, minutes_left: int, words: Sentences) -> None:
     with st.sidebar:
         brand(words)
+        with st.container(key="me", horizontal=True, vertical_alignment="center"):
+            st.image(avatar(child.avatar), width=36)
+            left = words.door.minutes_left.format(minutes=minutes_left)
+            st.markdown(f"**{safe(child.nickname)}**  \n:small[{left}]", width="content")
+            if len(store.children()) > 1:
+                st.button(words.picker.change, key="change", type="tertiary", on_click=_change)
         st.button(
             words.new_chat,
             icon=":material/add:",
@@ -69,15 +174,22 @@ def _sidebar(store: Store, child: Child, here: int | None, words: Sentences) -> 
             on_click=_open,
             args=(None,),
         )
-        conversations = store.conversations(child.id)
-        st.caption(words.history if conversations else words.no_history)
+        wanted = st.text_input(
+            words.talk.search,
+            placeholder=words.talk.search,
+            label_visibility="collapsed",
+            icon=":material/search:",
+            autocomplete="off",
+            key="search",
+        )
+        looking = bool(wanted and wanted.strip())
+        conversations = store.search(child.id, wanted.strip()) if wanted and looking else store.conversations(child.id)
+        st.caption(words.history if conversations else words.talk.nothing_found if looking else words.no_history)
         with st.container(key="history", gap=None):
             for conversation in conversations:
                 _link(conversation, here)
         st.divider()
-        st.button(
-            words.for_parents, icon=":material/family_restroom:", type="tertiary", key="parents", on_click=_open_parents
-        )
+        parents_button(words)
 
 
 def _link(conversation: Conversation, here: int | None) -> None:
@@ -92,20 +204,31 @@ def _link(conversation: Conversation, here: int | None) -> None:
 
 
 def _open(conversation_id: int | None) -> None:
-    st.query_params.clear()
+    st.session_state.pop("resting", None)
+    st.query_params.pop("c", None)
     if conversation_id is not None:
         st.query_params["c"] = str(conversation_id)
 
 
-def _open_parents() -> None:
-    st.query_params["p"] = "parents"
+def _change() -> None:
+    st.query_params.clear()
 
 
 def _hello(store: Store, child: Child, words: Sentences) -> None:
+    say = words.talk
     with st.container(key="hello"):
         st.image(LINGBAN, width=120)
         st.title(words.greeting.format(nickname=safe(child.nickname)), anchor=False)
         st.markdown(words.greeting_under)
+    _mood(store, child, words)
+    with st.container(key="ideas", horizontal=True, horizontal_alignment="center"):
+        why = say.why_asks[store.now().toordinal() % len(say.why_asks)]
+        for icon, label, asked in (
+            ("auto_stories", say.story, say.story_ask),
+            ("psychology_alt", say.riddle, say.riddle_ask),
+            ("lightbulb", say.why_question, why),
+        ):
+            st.button(label, icon=f":material/{icon}:", key=f"idea-{icon}", on_click=_begin, args=(store, child, asked))
     starters = {"4-6": words.starters.little, "7-9": words.starters.middle, "10-12": words.starters.big}
     with st.container(key="starters"):
         for row in (starters[child.age_band][:2], starters[child.age_band][2:]):
@@ -113,31 +236,100 @@ def _hello(store: Store, child: Child, words: Sentences) -> None:
                 column.button(question, width="stretch", on_click=_begin, args=(store, child, question))
 
 
-def _draw(message: Message, words: Sentences) -> None:
+def _mood(store: Store, child: Child, words: Sentences) -> None:
+    """Five faces; the one that was picked is kept and thanked for, once."""
+    with st.container(key="mood", horizontal=True, horizontal_alignment="center", vertical_alignment="center"):
+        if st.session_state.pop("felt", False):
+            st.markdown(words.talk.mood_thanks, width="content")
+            return
+        st.markdown(words.talk.mood, width="content")
+        for mood, face in MOODS.items():
+            name = words.talk.moods[mood]
+            st.button(name, icon=face, type="tertiary", key=f"mood-{mood}", on_click=_feel, args=(store, child, mood))
+
+
+def _feel(store: Store, child: Child, mood: Mood) -> None:
+    store.feel(child.id, mood)
+    st.session_state["felt"] = True
+
+
+def _draw(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
     if message.action == "crisis":
-        _crisis(message, words)
+        adult.card(store, message, words)
         return
-    avatar = CHILD if message.role == "user" else LINGBAN
-    with st.container(key=f"said-{message.role}-{message.id}"), st.chat_message(message.role, avatar=avatar):
+    face = avatar(child.avatar) if message.role == "user" else LINGBAN
+    with st.container(key=f"said-{message.role}-{message.id}"), st.chat_message(message.role, avatar=face):
         if message.role == "user":
             st.text(message.text)
-            return
-        st.markdown(safe(message.text))
-        if message.state == "stopped":
-            st.caption(words.stopped)
+        else:
+            st.markdown(safe(message.text))
+            if message.state == "stopped":
+                st.caption(words.stopped)
+    if message.role == "assistant" and message.state != "waiting":
+        _acts(store, message, child, words, last=last)
 
 
-def _crisis(message: Message, words: Sentences) -> None:
-    with st.container(key=f"card-{message.id}"), st.chat_message("assistant", avatar=LINGBAN):
-        st.subheader(words.crisis_title, anchor=False)
-        st.markdown(safe(message.text))
-        st.markdown(words.crisis_adult)
-        with st.container(key=f"lines-{message.id}", gap=None):
-            for line in words.crisis_lines:
-                st.markdown(f"**{line.number}**  {line.who}")
+def _acts(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
+    """What a child can do with a reply: hear it, like it or not, say that it was not nice, have it again."""
+    say = words.talk
+    if message.action in ("goodbye", "topic") or message.state == "guarded":
+        if message.action != "goodbye":
+            with (
+                st.container(key=f"acts-why-{message.id}"),
+                st.popover(say.why, type="tertiary", icon=":material/help:"),
+            ):
+                st.markdown(say.why_topic if message.action == "topic" else say.why_guarded)
+        return
+    with st.container(key=f"acts-{message.id}", horizontal=True, vertical_alignment="center"):
+        if child.read_aloud and message.text:
+            aloud.button(message.text, child.language, words, f"read-{message.id}")
+        marks: tuple[tuple[Feedback, str, str], ...] = (("up", "thumb_up", say.up), ("down", "thumb_down", say.down))
+        for mark, icon, name in marks:
+            st.button(
+                name,
+                icon=f":material/{icon}:",
+                type="secondary" if message.feedback == mark else "tertiary",
+                key=f"{mark}-{message.id}",
+                on_click=store.feedback,
+                args=(message, None if message.feedback == mark else mark),
+            )
+        st.button(
+            say.not_nice, icon=":material/flag:", key=f"not-nice-{message.id}", on_click=store.feedback,
+            args=(message, "not_nice"), type="tertiary", disabled=message.feedback == "not_nice",
+        )  # fmt: skip
+        if last:
+            _once_more(store, message, words)
+    if message.feedback == "not_nice":
+        st.caption(say.told)
 
 
-def _answer(store: Store, settings: Settings, question: Message, words: Sentences, *, typed: bool) -> None:
+def _ask_again(store: Store, question: Message) -> None:
+    store.ask_again(question)
+
+
+def _once_more(store: Store, reply: Message, words: Sentences) -> None:
+    """Have the last reply again, or change what was asked."""
+    said = store.messages(reply.conversation_id)
+    question = next((message for message in reversed(said) if message.role == "user"), None)
+    if question is None or said[-1].id != reply.id:
+        return
+    st.button(
+        words.talk.again, icon=":material/refresh:", type="tertiary", key=f"again-{reply.id}",
+        on_click=_ask_again, args=(store, question),
+    )  # fmt: skip
+    with (
+        st.popover(words.talk.edit, icon=":material/edit:", type="tertiary"),
+        st.form(f"edit-{reply.id}", border=False),
+    ):
+        text = st.text_area(words.talk.edit_title, question.text, max_chars=2000, key=f"edit-text-{reply.id}")
+        if st.form_submit_button(words.talk.send, type="primary", width="stretch") and text.strip():
+            store.ask_again(question, text.strip())
+            st.rerun()
+
+
+def _answer(
+    store: Store, settings: Settings, child: Child, question: Message, words: Sentences, *, typed: bool
+) -> None:
     slot, beat = st.empty(), st.empty()
     slept = st.session_state.get("asleep") == question.id
     text: DeltaGenerator | None = None
@@ -146,7 +338,7 @@ def _answer(store: Store, settings: Settings, question: Message, words: Sentence
     else:
         text = _bubble(slot, words, typed=typed)
     try:
-        with closing(talk.reply_to(store, settings, question)) as growing:
+        with closing(talk.reply_to(store, settings, child, question)) as growing:
             for so_far in growing:
                 beat.empty()  # Streamlit notices a press of Stop, or a closed page, only when something is drawn
                 if so_far:
@@ -188,6 +380,7 @@ def _again_in(seconds: int) -> None:
         if first:
             first.clear()
         else:
+            st.session_state["by-itself"] = True
             st.rerun()
 
     again()

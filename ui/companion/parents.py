@@ -1,56 +1,58 @@
-"""The guardian's area: the consent and its withdrawal, alerts, and who is answering. It shows no word of a chat."""
+"""The guardian's area, behind the PIN: one section at a time, each in a module of its own.
 
-from datetime import datetime
+In: the store. Out: the sections. Which one is open stands in the page's address (`s`).
+"""
+
+from collections.abc import Callable
 
 import streamlit as st
 
+from ui.companion import (
+    gate,
+    parents_alerts,
+    parents_chats,
+    parents_children,
+    parents_data,
+    parents_family,
+    parents_overview,
+)
 from ui.companion.look import brand
 from ui.locales import Sentences
-from ui.store import Consent, Store
+from ui.store import Store
+
+Section = Callable[[Store, Sentences], None]
 
 
-def show(store: Store, words: Sentences, consent: Consent) -> None:
+def show(store: Store, words: Sentences) -> None:
     """Draw the area."""
+    gate.watch()
     with st.sidebar:
         brand(words)
-    st.button(words.back_to_chat, icon=":material/arrow_back:", on_click=_leave)
-    st.title(words.for_parents, anchor=False)
-    st.markdown(words.parents_under)
-    with st.container(border=True):
-        st.subheader(words.consent_title, anchor=False)
-        st.text(
-            words.consent_given.format(
-                guardian=consent.guardian, when=_when(consent.given_at), version=consent.policy_version
-            )
+        st.button(
+            words.back_to_chat, icon=":material/arrow_back:", width="stretch", key="leave-side", on_click=gate.leave
         )
-        st.caption(words.withdraw_under)
-        if st.button(words.withdraw, icon=":material/block:", key="withdraw"):
-            store.withdraw()
-            st.query_params.clear()
-            st.rerun()
-    with st.container(border=True, key="alerts"):
-        st.subheader(words.alerts_title, anchor=False)
-        alerts = store.alerts()
-        if not alerts:
-            st.caption(words.alerts_none)
-        for alert in alerts:
-            told = words.categories.get(alert.category, words.category_other)
-            row = words.alert_row.format(when=_when(alert.created), category=told)
-            st.markdown(row if alert.seen else f"{row} :orange-badge[{words.alert_new}]")
-        store.alerts_seen()
-    with st.container(border=True):
-        st.subheader(words.contract_title, anchor=False)
-        contract = store.last_contract()
-        if contract is None:
-            st.caption(words.contract_none)
-        else:
-            st.code(contract[:8], language=None)
-            st.caption(words.contract_under)
-
-
-def _leave() -> None:
-    st.query_params.pop("p", None)
-
-
-def _when(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    sections: dict[str, tuple[str, Section]] = {
+        "overview": (words.overview.title, parents_overview.show),
+        "alerts": (words.home.alerts, parents_alerts.show),
+        "chats": (words.chats.title, parents_chats.show),
+        "children": (words.home.children, parents_children.show),
+        "family": (words.home.family, parents_family.show),
+        "data": (words.data.title, parents_data.show),
+    }
+    with st.container(horizontal=True, vertical_alignment="center", key="parents-head"):
+        st.title(words.for_parents, anchor=False)
+        st.button(words.pin.lock, icon=":material/lock:", key="lock", on_click=gate.leave)
+    wanted = st.query_params.get("s", "")
+    opened = st.segmented_control(
+        words.for_parents,
+        list(sections),
+        default=wanted if wanted in sections else next(iter(sections)),
+        required=True,
+        format_func=lambda name: sections[name][0],
+        label_visibility="collapsed",
+        width="stretch",
+        key="section",
+    )
+    name = opened or next(iter(sections))
+    st.query_params["s"] = name
+    sections[name][1](store, words)

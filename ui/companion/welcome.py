@@ -1,64 +1,82 @@
-"""The guardian's first page: what 灵伴 is, consent, the child's profile. In: a form. Out: stored consent and child."""
-
-from typing import get_args
+"""The guardian's first page: what 灵伴 is, consent, the PIN, the child's profile. In: a form. Out: all of it, stored."""
 
 import streamlit as st
 
+from ui import pin
+from ui.companion import profile
 from ui.companion.look import LINGBAN
-from ui.locales import LANGUAGES, Language, sentences
-from ui.store import AgeBand, Store
+from ui.locales import LANGUAGES, Language, Sentences, sentences
+from ui.store import Profile, Store
 
 
 def show(store: Store) -> None:
-    """Draw the page; there is no way past it but a consent."""
-    known = store.child()
-    language = _language(known.language if known else "zh")
+    """Draw the page; there is no way past it but a consent and a PIN."""
+    children = store.children()
+    language = _language(children[-1].language if children else "zh")
     words = sentences(language)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", key="welcome-head"):
         st.image(LINGBAN, width=84)
         with st.container(gap=None):
             st.title(words.welcome_title, anchor=False)
-            st.markdown(words.welcome_under)
-    if known is not None:
-        with st.container(key="note"):
-            st.markdown(words.withdrawn)
-    with st.container(key="facts"):
-        st.markdown("\n".join(f"- {fact}" for fact in words.facts))
+            st.markdown(words.first_run.again if children else words.welcome_under)
+    facts(words)
     with st.form("first-run", border=False):
-        left, right = st.columns(2)
-        guardian = left.text_input(words.guardian_name, max_chars=40, key="guardian")
-        if known is None:
-            nickname = right.text_input(
-                words.child_nickname, max_chars=20, placeholder=words.child_nickname_hint, key="nickname"
-            )
-            bands: tuple[AgeBand, ...] = get_args(AgeBand)
-            band = left.segmented_control(
-                words.child_age,
-                bands,
-                default=bands[1],
-                required=True,
-                format_func=lambda value: words.age_suffix.format(band=value),
-            )
-            spoken = right.segmented_control(
-                words.child_language,
-                list(LANGUAGES),
-                default=language,
-                required=True,
-                format_func=LANGUAGES.__getitem__,
-            )
+        with st.container(key="step-you"):
+            st.subheader(f":orange-badge[1] {words.first_run.you}", anchor=False)
+            left, right = st.columns(2)
+            guardian = left.text_input(words.guardian_name, max_chars=40, autocomplete="off", key="guardian").strip()
+            emergency = right.text_input(
+                words.first_run.emergency,
+                max_chars=80,
+                placeholder=words.first_run.emergency_hint,
+                autocomplete="off",
+                key="emergency",
+            ).strip()
+        with st.container(key="step-pin"):
+            st.subheader(f":orange-badge[2] {words.first_run.pin_title}", anchor=False)
+            st.caption(words.first_run.pin_under)
+            typed = two_pins(words, "first")
+        known: Profile | None = None
+        if not children:
+            with st.container(key="step-child"):
+                st.subheader(f":orange-badge[3] {words.first_run.child}", anchor=False)
+                known = profile.fields(Profile("", language=language), words, "first")
         agreed = st.checkbox(words.consent, key="agreed")
         begun = st.form_submit_button(words.start, type="primary", width="stretch")
     if not begun:
         return
-    if not agreed or not guardian.strip() or (known is None and not nickname.strip()):
+    if not agreed or not guardian or not emergency or (known is not None and not known.nickname):
         st.warning(words.missing)
-        return
-    if known is None:
-        store.first_run(guardian.strip(), nickname.strip(), band or bands[1], spoken or language)
+    elif trouble := pin_trouble(typed, words):
+        st.warning(trouble)
     else:
-        store.consent_again(guardian.strip())
-    st.query_params.clear()
-    st.rerun()
+        store.first_run(guardian, emergency, pin.hashed(typed[0]), known)
+        st.query_params.clear()
+        st.rerun()
+
+
+def facts(words: Sentences) -> None:
+    """What a guardian has to know before saying yes."""
+    with st.container(key="facts"):
+        st.markdown("\n".join(f"- {fact}" for fact in words.facts))
+
+
+def two_pins(words: Sentences, key: str) -> tuple[str, str]:
+    """Two fields for a new PIN."""
+    left, right = st.columns(2)
+    return (
+        left.text_input(words.pin.field, type="password", max_chars=8, autocomplete="new-password", key=f"{key}-pin"),
+        right.text_input(
+            words.pin.repeat, type="password", max_chars=8, autocomplete="new-password", key=f"{key}-pin-2"
+        ),
+    )
+
+
+def pin_trouble(typed: tuple[str, str], words: Sentences) -> str | None:
+    """What is wrong with a new PIN, in a sentence, or None."""
+    if not pin.is_fit(typed[0]):
+        return words.first_run.pin_unfit
+    return words.first_run.pin_differs if typed[0] != typed[1] else None
 
 
 def _language(default: Language) -> Language:

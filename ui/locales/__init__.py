@@ -13,6 +13,7 @@ from pydantic import Field
 from data.strict import Strict, read_yaml
 
 Language = Literal["zh", "en"]
+Mood = Literal["great", "good", "so_so", "sad", "angry"]
 LANGUAGES: dict[Language, str] = {"zh": "中文", "en": "English"}
 
 Sentence = Annotated[str, Field(min_length=1)]
@@ -32,6 +33,208 @@ class Line(Strict):
 
     number: Annotated[str, Field(pattern=r"^\d{3,}$")]
     who: Sentence
+
+
+class FirstRun(Strict):
+    """The guardian's first page."""
+
+    you: Sentence
+    emergency: Sentence
+    emergency_hint: Sentence
+    pin_title: Sentence
+    pin_under: Sentence
+    child: Sentence
+    avatar: Sentence
+    pin_unfit: Sentence
+    pin_differs: Sentence
+    again: Sentence
+
+
+class Pin(Strict):
+    """The door of the parents' area."""
+
+    title: Sentence
+    under: Sentence
+    field: Sentence
+    repeat: Sentence
+    open: Sentence
+    wrong: Sentence
+    locked: Sentence
+    forgotten: Sentence
+    lock: Sentence
+
+
+class Picker(Strict):
+    """Which child is there."""
+
+    title: Sentence
+    none: Sentence
+    change: Sentence
+
+
+class Door(Strict):
+    """Limits, breaks, reminders and farewells."""
+
+    night_title: Sentence
+    night: Sentence
+    enough_title: Sentence
+    enough: Sentence
+    minutes_left: Sentence
+    remind: Sentence
+    remind_ok: Sentence
+    rest: Sentence
+    rest_yes: Sentence
+    rest_no: Sentence
+    resting_title: Sentence
+    resting: Sentence
+    resting_back: Sentence
+    goodbye: Sentence
+    topic: Sentence
+    goodbye_under: Sentence
+
+
+class Home(Strict):
+    """The parents' area."""
+
+    alerts: Sentence
+    children: Sentence
+    family: Sentence
+    another_child: Sentence
+    add_child: Sentence
+    profile: Sentence
+    minutes_a_day: Sentence
+    break_minutes: Sentence
+    quiet_from: Sentence
+    quiet_to: Sentence
+    blocked_topics: Sentence
+    blocked_hint: Sentence
+    read_aloud: Sentence
+    voice: Sentence
+    new_pin: Sentence
+    no_consent: Sentence
+    consent_again: Sentence
+    settings: Sentence
+    transcripts: Sentence
+    transcripts_full: Sentence
+    transcripts_alerts: Sentence
+    retention: Sentence
+    retention_under: Sentence
+
+
+class Sending(Strict):
+    """Alerts that leave the house."""
+
+    title: Sentence
+    body: Sentence
+    trial: Sentence
+    channels: Sentence
+    under: Sentence
+    address: Sentence
+    add: Sentence
+    try_it: Sentence
+    remove: Sentence
+    tried: Sentence
+    not_tried: Sentence
+    unknown: Sentence
+    waiting: Sentence
+
+
+class Talk(Strict):
+    """What a child can do in a chat."""
+
+    search: Sentence
+    nothing_found: Sentence
+    manage: Sentence
+    rename: Sentence
+    hide: Sentence
+    hide_under: Sentence
+    again: Sentence
+    edit: Sentence
+    edit_title: Sentence
+    send: Sentence
+    up: Sentence
+    down: Sentence
+    not_nice: Sentence
+    told: Sentence
+    why: Sentence
+    why_guarded: Sentence
+    why_topic: Sentence
+    read: Sentence
+    read_stop: Sentence
+    earlier: Sentence
+    unheard: Sentence
+    mood: Sentence
+    mood_thanks: Sentence
+    moods: dict[Mood, Sentence]
+    story: Sentence
+    story_ask: Sentence
+    riddle: Sentence
+    riddle_ask: Sentence
+    why_question: Sentence
+    why_asks: Annotated[tuple[Sentence, ...], Field(min_length=1)]
+
+
+class Adult(Strict):
+    """The card that a child hands to an adult."""
+
+    show: Sentence
+    title: Sentence
+    please: Sentence
+    advice: Annotated[tuple[Sentence, ...], Field(min_length=1)]
+    contact: Sentence
+
+
+class Overview(Strict):
+    """The week at a glance."""
+
+    title: Sentence
+    minutes: Sentence
+    chats: Sentence
+    questions: Sentence
+    alerts: Sentence
+    day: Sentence
+    time_chart: Sentence
+    mood_chart: Sentence
+    alert_chart: Sentence
+    no_moods: Sentence
+    summary: Sentence
+    summary_themes: Sentence
+    summary_calm: Sentence
+    summary_alerts: Sentence
+    comma: Annotated[str, Field(min_length=1)]
+    themes: dict[str, Sentence]
+
+
+class Chats(Strict):
+    """What was said."""
+
+    title: Sentence
+    choose: Sentence
+    alerts_only: Sentence
+    hidden: Sentence
+    replaced: Sentence
+    feedback: dict[str, Sentence]
+    delete: Sentence
+    passage: Sentence
+
+
+class Data(Strict):
+    """Exports, deletion and the log."""
+
+    title: Sentence
+    export: Sentence
+    export_under: Sentence
+    ai_label: Sentence
+    ai_mark: Sentence
+    delete_child: Sentence
+    for_good: Sentence
+    delete_all: Sentence
+    delete_all_under: Sentence
+    sure: Sentence
+    log: Sentence
+    log_under: Sentence
+    when: Sentence
+    what: Sentence
 
 
 class Sentences(Strict):
@@ -71,7 +274,6 @@ class Sentences(Strict):
     withdrawn: Sentence
     for_parents: Sentence
     back_to_chat: Sentence
-    parents_under: Sentence
     consent_title: Sentence
     consent_given: Sentence
     withdraw: Sentence
@@ -85,6 +287,21 @@ class Sentences(Strict):
     contract_title: Sentence
     contract_none: Sentence
     contract_under: Sentence
+    ai_line_alerts: Sentence
+    back: Sentence
+    save: Sentence
+    saved: Sentence
+    first_run: FirstRun
+    pin: Pin
+    picker: Picker
+    door: Door
+    home: Home
+    sending: Sending
+    talk: Talk
+    adult: Adult
+    overview: Overview
+    chats: Chats
+    data: Data
 
 
 @cache

@@ -1,0 +1,162 @@
+"""What the tests of the page share: both databases, a browser, a page that is being served."""
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.ui.databases import Database, family, postgres, postgres_programs
+from tests.ui.model_server import free_port
+from tests.ui.walk import daytime
+from ui.store import Profile, Store, url_for
+from ui.tables import Child
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 60_000
+NUMBERS = itertools.count()
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[tuple[str, Path]]:
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    # Not pytest's own folder: a socket's path has room for 107 characters, and the server's user has to reach it.
+    with tempfile.TemporaryDirectory(prefix="mindpal-") as folder:
+        Path(folder).chmod(0o755)
+        with postgres(programs, Path(folder) / "pg") as server:
+            yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return Database(url_for(tmp_path / "family", None), tmp_path / "key", tmp_path / "family")
+    url, files = request.getfixturevalue("postgres_server")
+    name = f"family_{next(NUMBERS)}"
+    subprocess.run(["createdb", "-h", url.partition("host=")[2], "-U", "postgres", name], check=True)
+    return Database(url.replace("/postgres?", f"/{name}?"), tmp_path / "key", files)
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[Store]:
+    opened = database.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def child_id(store: Store) -> int:
+    return family(store).id
+
+
+class Site:
+    """A page that is being served, its model's port and its family folder."""
+
+    def __init__(self, url: str, model_port: int, folder: Path) -> None:
+        self.url = url
+        self.model_port = model_port
+        self.folder = folder
+
+    def store(self) -> Store:
+        return Store(url_for(self.folder, None), self.folder / "key")
+
+    def family(self, *nicknames: str) -> list[Child]:
+        """A family that has been through the first run, with these children."""
+        store = self.store()
+        first, *others = nicknames or ("豆豆",)
+        family(store, first)
+        for nickname in others:
+            store.add_child(Profile(nickname, avatar="bear"))
+        children = store.children()
+        store.close()
+        return children
+
+
+@pytest.fixture
+def more_environment() -> dict[str, str]:
+    """What a test module adds to the environment of its page."""
+    return {}
+
+
+@pytest.fixture
+def site(tmp_path: Path, more_environment: dict[str, str]) -> Iterator[Site]:
+    port, model_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "MINDPAL_API_URL": f"http://127.0.0.1:{model_port}/v1",
+        "MINDPAL_FAMILY": str(tmp_path / "family"),
+        "TZ": daytime(),
+        **more_environment,
+    }
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ui", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_for(port, process)
+        yield Site(f"http://127.0.0.1:{port}", model_port, tmp_path / "family")
+    finally:
+        process.terminate()
+        process.wait(20)
+    told = (tmp_path / "log").read_text()
+    assert "Traceback" not in told, told
+
+
+def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Until the page answers on its port."""
+    for _ in range(1800):
+        assert process.poll() is None, "the page ended before it was there"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the page was not there after three minutes")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium fonts-noto-cjk")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="zh-CN")
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    yield opened
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def shot() -> Callable[[Page, str], None]:
+    """Write a picture of the page to MINDPAL_SHOTS, when it names a folder."""
+    folder = os.environ.get("MINDPAL_SHOTS")
+
+    def take(page: Page, name: str) -> None:
+        if folder:
+            page.wait_for_timeout(700)
+            page.screenshot(path=Path(folder) / f"{name}.png")
+
+    return take

@@ -1,0 +1,207 @@
+"""What a child can do in a chat, in a real browser. Run: `pytest tests/ui/test_chat.py`."""
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.ui.conftest import Site
+from tests.ui.model_server import HEARD, ModelServer
+from tests.ui.walk import open_parents, replies, say, section
+from ui.locales import sentences
+
+WORDS = sentences("zh")
+Shot = Callable[[Page, str], None]
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.end_to_end]
+
+# A voice that keeps what it is given, and finishes a sentence when the test says so.
+VOICE = """
+window.said = [];
+window.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
+Object.defineProperty(window, "speechSynthesis", { value: {
+  speak(utterance) { window.said.push([utterance.text, utterance.lang]); window.current = utterance; },
+  cancel() { window.said.push("cancel"); },
+} });
+"""
+
+
+def test_a_reply_is_tried_again_edited_and_judged(site: Site, page: Page, shot: Shot) -> None:
+    (child,) = site.family()
+    with ModelServer(site.model_port) as server:
+        page.goto(site.url)
+        say(page, "为什么天空是蓝色的？")
+        expect(replies(page)).to_have_count(1)
+        page.get_by_role("button", name=WORDS.talk.up, exact=True).click()
+        page.get_by_role("button", name=WORDS.talk.not_nice).click()
+        expect(page.get_by_text(WORDS.talk.told)).to_be_visible()
+        page.get_by_role("button", name=WORDS.talk.again).click()
+        expect(page.get_by_text(WORDS.talk.told)).to_have_count(0)
+        expect(replies(page)).to_have_count(1)
+        page.get_by_role("button", name=WORDS.talk.edit).click()
+        page.get_by_label(WORDS.talk.edit_title).fill("为什么海是蓝色的？")
+        page.get_by_role("button", name=WORDS.talk.send, exact=True).click()
+        expect(page.locator("[class*='st-key-said-user']").get_by_text("为什么海是蓝色的？")).to_be_visible()
+        expect(replies(page)).to_have_count(1)
+        assert [len(request["messages"]) for request in server.requests] == [1, 1, 1]
+        say(page, "说点很怪的")
+        page.get_by_role("button", name=WORDS.talk.why).click()
+        expect(page.get_by_text(WORDS.talk.why_guarded)).to_be_visible()
+        shot(page, "why")
+    store = site.store()
+    assert [alert.category for alert in store.alerts(child.id)] == ["not_nice"]
+    store.close()
+
+
+def test_history_is_found_renamed_and_put_away(site: Site, page: Page, shot: Shot) -> None:
+    (child,) = site.family()
+    store = site.store()
+    rabbit = store.say(child.id, None, "讲一个小兔子的故事")
+    store.give_up(rabbit)
+    store.give_up(store.say(child.id, None, "一加一等于几"))
+    page.goto(f"{site.url}/?k={child.id}&c={rabbit.conversation_id}")
+    history = page.locator(".st-key-history")
+    expect(history.get_by_role("button")).to_have_count(2)
+    page.get_by_label(WORDS.talk.search).fill("兔子")
+    page.get_by_label(WORDS.talk.search).press("Enter")
+    expect(history.get_by_role("button")).to_have_count(1)
+    page.get_by_role("button", name=WORDS.talk.manage).click()
+    page.get_by_label(WORDS.talk.rename).fill("睡前故事")
+    shot(page, "manage")
+    page.get_by_role("button", name=WORDS.save, exact=True).click()
+    expect(history.get_by_text("睡前故事")).to_be_visible()
+    page.get_by_role("button", name=WORDS.talk.hide).click()
+    expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
+    expect(page.get_by_text("睡前故事")).to_have_count(0)
+    assert [found.hidden for found in store.conversations(child.id, hidden=True)].count(True) == 1
+    store.close()
+
+
+def test_a_mood_an_idea_and_what_adults_can_see(site: Site, page: Page, shot: Shot) -> None:
+    (child,) = site.family()
+    store = site.store()
+    store.set_household(emergency="外婆", transcripts="alerts", retention_days=30)
+    with ModelServer(site.model_port):
+        page.goto(site.url)
+        expect(page.get_by_text(WORDS.ai_line_alerts)).to_be_visible()
+        page.get_by_role("button", name=WORDS.talk.moods["good"], exact=True).click()
+        expect(page.get_by_text(WORDS.talk.mood_thanks)).to_be_visible()
+        assert [found.mood for found in store.moods(child.id, store.now().replace(year=2000))] == ["good"]
+        page.get_by_role("button", name=WORDS.talk.story, exact=True).click()
+        expect(replies(page)).to_have_count(1)
+        open_parents(page)
+        section(page, WORDS.chats.title)
+        expect(page.get_by_text(WORDS.chats.alerts_only)).to_be_visible()
+    store.close()
+
+
+def test_a_crisis_is_shown_to_an_adult_and_read_with_its_passage(site: Site, page: Page, shot: Shot) -> None:
+    site.family()
+    with ModelServer(site.model_port):
+        page.goto(site.url)
+        say(page, "我不想活了")
+        page.get_by_role("button", name=WORDS.adult.show).click()
+        expect(page.get_by_text(WORDS.adult.please)).to_be_visible()
+        expect(page.get_by_text("外婆 13800000000")).to_be_visible()
+        shot(page, "adult")
+        page.keyboard.press("Escape")
+        open_parents(page)
+        expect(page.get_by_text(WORDS.overview.alert_chart)).to_be_visible()
+        shot(page, "parents-overview")
+        section(page, WORDS.home.alerts)
+        page.get_by_text(WORDS.chats.passage).click()
+        expect(page.get_by_text("我不想活了")).to_be_visible()
+        section(page, WORDS.data.title)
+        shot(page, "parents-data")
+        with page.expect_download() as download:
+            page.get_by_role("button", name=WORDS.data.export.format(form="HTML")).click()
+        assert "我不想活了" in download.value.path().read_text("utf-8")
+        page.get_by_text(WORDS.data.sure).click()
+        page.get_by_role("button", name=WORDS.data.delete_all).click()
+        expect(page.get_by_text(WORDS.welcome_title)).to_be_visible()
+    store = site.store()
+    assert [line.what for line in store.audited()] == ["delete all", "export", "passage"]
+    store.close()
+
+
+def test_a_reply_is_read_aloud_sentence_by_sentence(site: Site, page: Page) -> None:
+    site.family()
+    page.add_init_script(VOICE)
+    with ModelServer(site.model_port):
+        page.goto(site.url)
+        say(page, "为什么天空是蓝色的？")
+        read = page.get_by_role("button", name=WORDS.talk.read)
+        read.click()
+        page.evaluate("window.current.onend()")
+        stop = page.get_by_role("button", name=f"■ {WORDS.talk.read_stop}")
+        assert page.evaluate("window.said") == [
+            ["天空是蓝色的，因为阳光穿过空气时，蓝光被散射得最多。", "zh-CN"],
+            ["公式：", "zh-CN"],
+        ]
+        stop.click()
+        expect(read).to_be_visible()
+        assert page.evaluate("window.said.at(-1)") == "cancel"
+
+
+class TestSpeaking:
+    """With a server that turns speech into text. The browser's microphone is Chromium's own false one."""
+
+    @pytest.fixture
+    def more_environment(self, tmp_path: object) -> dict[str, str]:
+        self.speech = ModelServer()
+        return {"STT_URL": self.speech.url}
+
+    def test_what_is_said_aloud_is_asked(self, site: Site, page: Page, shot: Shot) -> None:
+        site.family()
+        page.context.grant_permissions(["microphone"], origin=site.url)
+        with ModelServer(site.model_port) as server, self.speech as speech:
+            page.goto(site.url)
+            bar = page.get_by_test_id("stChatInput")
+            bar.get_by_role("button").first.click()
+            page.wait_for_timeout(1500)
+            shot(page, "speaking")
+            bar.get_by_role("button").last.click()
+            expect(replies(page)).to_have_count(1)
+            assert server.requests[0]["messages"][-1]["content"] == HEARD
+            assert b"RIFF" in speech.recordings[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(site: Site, browser: Browser, shot: Shot, scheme: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, locale="zh-CN", color_scheme="dark" if scheme == "dark" else "light"
+    )
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    with ModelServer(site.model_port):
+        page.goto(site.url)
+        expect(page.get_by_label(WORDS.guardian_name)).to_be_visible()
+        _accessible(page, "first run")
+        site.family()
+        page.goto(site.url)
+        expect(page.get_by_role("button", name=WORDS.door.remind_ok)).to_be_visible()
+        _accessible(page, "empty chat")
+        shot(page, f"phone-{scheme}-empty")
+        say(page, "为什么天空是蓝色的？")
+        expect(page.get_by_role("button", name=WORDS.talk.again)).to_be_visible()
+        _accessible(page, "chat")
+        shot(page, f"phone-{scheme}-chat")
+        page.goto(f"{site.url}/?p=parents&s=family")
+        page.get_by_label(WORDS.pin.field).fill("2468")
+        page.get_by_role("button", name=WORDS.pin.open, exact=True).click()
+        expect(page.get_by_text(WORDS.sending.channels)).to_be_visible()
+        _accessible(page, "parents")
+        shot(page, f"phone-{scheme}-parents")
+    context.close()
+
+
+def _accessible(page: Page, where: str) -> None:
+    page.wait_for_timeout(500)
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (violation["id"], [node["html"][:160] for node in violation["nodes"][:3]])
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == [], where

@@ -1,0 +1,103 @@
+"""When a child may chat, by the server's clock. Run: `pytest tests/ui/test_limits.py`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.ui.databases import Database, family
+from ui.limits import Ruling, in_quiet_hours, rule
+from ui.store import Limits, Store
+from ui.tables import Child
+
+ASKED = Limits(60, "22:00", "06:00", 30, "", read_aloud=True, voice=True)
+
+
+@pytest.fixture
+def clock() -> list[datetime]:
+    return [datetime(2026, 11, 24, 15).astimezone()]
+
+
+@pytest.fixture
+def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
+    opened = database.open(lambda: clock[0])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def child(timed: Store) -> Child:
+    made = family(timed)
+    timed.set_limits(made.id, ASKED)
+    found = timed.child(made.id)
+    assert found is not None
+    return found
+
+
+def be_here(store: Store, child: Child, clock: list[datetime], minutes: int) -> None:
+    for _ in range(minutes):
+        store.visit(child.id)
+        clock[0] += timedelta(minutes=1)
+
+
+def test_an_hour_a_day_and_the_next_day_begins_anew(timed: Store, child: Child, clock: list[datetime]) -> None:
+    be_here(timed, child, clock, 20)
+    assert rule(timed, child) == Ruling("open", 40)
+    clock[0] += timedelta(hours=2)
+    be_here(timed, child, clock, 40)
+    assert rule(timed, child) == Ruling("enough", 0)
+    clock[0] += timedelta(days=1)
+    assert rule(timed, child) == Ruling("open", 60)
+
+
+def test_a_clock_that_is_set_back_gives_no_time_back(timed: Store, child: Child, clock: list[datetime]) -> None:
+    be_here(timed, child, clock, 60)
+    clock[0] -= timedelta(hours=3)
+    timed.visit(child.id)
+    assert rule(timed, child).door == "enough"
+
+
+def test_quiet_hours_come_first_and_pass_midnight(timed: Store, child: Child, clock: list[datetime]) -> None:
+    for hour, minute, door in ((21, 59, "open"), (22, 0, "night"), (23, 59, "night"), (5, 59, "night"), (6, 0, "open")):
+        clock[0] = clock[0].replace(hour=hour, minute=minute)
+        assert rule(timed, child).door == door
+    noon = clock[0].replace(hour=12)
+    assert in_quiet_hours(noon, "11:30", "13:00")
+    assert not in_quiet_hours(noon, "12:00", "12:00")
+
+
+def test_the_guardian_sets_other_limits(timed: Store, child: Child, clock: list[datetime]) -> None:
+    timed.set_limits(child.id, replace(ASKED, minutes_a_day=10, quiet_from="20:00"))
+    changed = timed.child(child.id)
+    assert changed is not None
+    be_here(timed, changed, clock, 10)
+    assert rule(timed, changed).door == "enough"
+    clock[0] = clock[0].replace(hour=20)
+    assert rule(timed, changed).door == "night"
+
+
+def test_what_it_is_is_said_at_the_start_and_every_hour(timed: Store, child: Child, clock: list[datetime]) -> None:
+    child.minutes_a_day = 600
+    visit = timed.visit(child.id)
+    assert rule(timed, child, visit).remind
+    timed.reminded(visit)
+    be_here(timed, child, clock, 59)
+    assert not rule(timed, child, timed.visit(child.id)).remind
+    be_here(timed, child, clock, 2)
+    assert rule(timed, child, timed.visit(child.id)).remind
+    clock[0] += timedelta(hours=2)
+    assert rule(timed, child, timed.visit(child.id)).remind, "a new visit begins with it"
+
+
+def test_a_break_is_due_after_half_an_hour_and_again_after_the_next(
+    timed: Store, child: Child, clock: list[datetime]
+) -> None:
+    be_here(timed, child, clock, 29)
+    assert not rule(timed, child, timed.visit(child.id)).rest
+    be_here(timed, child, clock, 1)
+    visit = timed.visit(child.id)
+    assert rule(timed, child, visit).rest
+    timed.rested(visit)
+    be_here(timed, child, clock, 29)
+    assert not rule(timed, child, timed.visit(child.id)).rest

@@ -1,0 +1,151 @@
+"""Alerts reach a real local webhook: once, again after a failure, and after a restart. Run: `pytest tests/ui/test_outbox.py`."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from data.strict import BadInput
+from tests.ui.databases import Database, family
+from ui import outbox
+from ui.locales import sentences
+from ui.store import Store
+
+WORDS = sentences("zh")
+
+# apprise's e-mail plugin still imports a module that Python 3.13 has taken out; it does without it there.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+class Webhook:
+    """Keeps what is posted; answers with `status`."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.status = 200
+        webhook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if webhook.status == 200:
+                    webhook.got.append(json.loads(body))
+                self.send_response(webhook.status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"json://127.0.0.1:{self._http.server_address[1]}/hook?rto=2&cto=2"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as hook:
+        yield hook
+
+
+@pytest.fixture
+def clock() -> list[datetime]:
+    return [datetime(2026, 11, 24, 12, tzinfo=UTC)]
+
+
+@pytest.fixture
+def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
+    opened = database.open(lambda: clock[0])
+    yield opened
+    opened.close()
+
+
+def crisis(store: Store) -> None:
+    child = family(store)
+    reply = store.begin_reply(store.say(child.id, None, "我不想活了"))
+    assert reply is not None
+    store.end_reply(reply, "我在。", "guarded", "crisis", "self_harm")
+
+
+def test_an_alert_is_sent_once_and_holds_no_word_of_the_chat(timed: Store, webhook: Webhook) -> None:
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+    assert outbox.send_due(timed) == 1
+    assert outbox.send_due(timed) == 0
+    assert outbox.waiting(timed) == 0
+    (sent,) = webhook.got
+    assert sent["title"] == WORDS.sending.title
+    assert sent["message"] == WORDS.sending.body.format(nickname="豆豆", category=WORDS.categories["self_harm"])
+    assert "不想活" not in json.dumps(sent, ensure_ascii=False)
+
+
+def test_a_failure_is_tried_again_later_and_later(timed: Store, webhook: Webhook, clock: list[datetime]) -> None:
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+    webhook.status = 500
+    assert outbox.send_due(timed) == 0
+    assert outbox.waiting(timed) == 1
+    webhook.status = 200
+    assert outbox.send_due(timed) == 0, "not before ten seconds have passed"
+    clock[0] += timedelta(seconds=10)
+    assert outbox.send_due(timed) == 1
+    assert [outbox.wait_after(tries).total_seconds() for tries in (1, 2, 3, 99)] == [10, 20, 40, 3600]
+
+
+def test_a_restart_between_taking_and_sending_loses_nothing(
+    timed: Store, webhook: Webhook, database: Database, clock: list[datetime]
+) -> None:
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+
+    def killed(*_: str) -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        outbox.send_due(timed, killed)
+    again = database.open(lambda: clock[0])
+    assert outbox.send_due(again) == 0, "another process may still be sending it"
+    clock[0] += outbox.TAKEN_FOR
+    assert outbox.send_due(again) == 1
+    again.close()
+    assert len(webhook.got) == 1
+
+
+def test_two_senders_send_one_message(
+    timed: Store, webhook: Webhook, database: Database, clock: list[datetime]
+) -> None:
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+    other = database.open(lambda: clock[0])
+    senders = [threading.Thread(target=outbox.send_due, args=(store,)) for store in (timed, other)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    other.close()
+    assert len(webhook.got) == 1
+
+
+def test_a_channel_is_checked_named_without_its_secret_and_removed(timed: Store, webhook: Webhook) -> None:
+    with pytest.raises(BadInput, match="not one that apprise knows"):
+        outbox.add_channel(timed, "nonsense://x")
+    outbox.add_channel(timed, webhook.address)
+    outbox.add_channel(timed, "mailto://me:secret@example.org")
+    (first, _), (second, name) = outbox.channels(timed)
+    assert "secret" not in name
+    assert outbox.try_channel(timed, first, "zh")
+    assert webhook.got[0]["message"] == WORDS.sending.trial
+    outbox.remove_channel(timed, second)
+    assert len(outbox.channels(timed)) == 1

@@ -1,0 +1,133 @@
+"""One reply from question to record, against a real HTTP server. Run: `pytest tests/ui/test_talk.py`."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.ui.databases import Database, family
+from tests.ui.model_server import SKY, ModelServer, free_port
+from ui.client import Asleep, Settings, settings_from
+from ui.companion import talk
+from ui.companion.farewell import is_farewell
+from ui.locales import sentences
+from ui.store import Limits, Store
+from ui.tables import Child
+
+WORDS = sentences("zh")
+ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
+
+
+@pytest.fixture
+def child(store: Store) -> Child:
+    return family(store)
+
+
+def settings(url: str) -> Settings:
+    return settings_from({"MINDPAL_API_URL": url})
+
+
+def test_a_reply_left_in_the_middle_is_kept_and_the_server_sees_it(store: Store, child: Child) -> None:
+    question = store.say(child.id, None, "讲一个很长的故事")
+    with ModelServer() as server:
+        growing = talk.reply_to(store, settings(server.url), child, question)
+        seen = next(text for text in growing if text)
+        growing.close()
+        assert server.hung_up.wait(5)
+    asked, kept = store.messages(question.conversation_id)
+    assert (asked.state, kept.state, kept.text) == ("done", "stopped", seen)
+
+
+def test_a_withdrawn_consent_ends_a_reply_and_forbids_the_next(store: Store, child: Child) -> None:
+    question = store.say(child.id, None, "讲一个很长的故事")
+    with ModelServer() as server:
+        for text in talk.reply_to(store, settings(server.url), child, question):
+            if text:
+                store.withdraw()
+        assert server.hung_up.wait(5)
+        assert list(talk.reply_to(store, settings(server.url), child, store.say(child.id, None, "你好"))) == []
+        assert len(server.requests) == 1
+    assert store.messages(question.conversation_id)[1].state == "stopped"
+
+
+def test_nothing_is_asked_in_quiet_hours_or_beyond_the_days_time(store: Store, child: Child) -> None:
+    with ModelServer() as server:
+        for limits in (replace(ALLOWED, minutes_a_day=0), replace(ALLOWED, quiet_to="23:59")):
+            store.set_limits(child.id, limits)
+            limited = store.child(child.id)
+            assert limited is not None
+            question = store.say(child.id, None, "你好")
+            assert list(talk.reply_to(store, settings(server.url), limited, question)) == []
+            assert talk.unanswered(store.messages(question.conversation_id)) is not None
+        assert server.requests == []
+
+
+def test_a_sleeping_server_leaves_the_question_waiting_and_a_later_try_answers_it(store: Store, child: Child) -> None:
+    question = store.say(child.id, None, "为什么天空是蓝色的？")
+    port = free_port()
+    asleep = settings(f"http://127.0.0.1:{port}/v1")
+    with pytest.raises(Asleep):
+        list(talk.reply_to(store, asleep, child, question))
+    messages = store.messages(question.conversation_id)
+    assert len(messages) == 1
+    waiting = talk.unanswered(messages)
+    assert waiting is not None
+    with ModelServer(port):
+        list(talk.reply_to(store, asleep, child, waiting))
+    asked, kept = store.messages(question.conversation_id)
+    assert (asked.state, kept.state, kept.text) == ("done", "done", SKY)
+
+
+def test_a_goodbye_is_answered_here_but_not_after_a_crisis(store: Store, child: Child) -> None:
+    with ModelServer() as server:
+        for words, requests in (("再见", 0), ("我不想活了", 1), ("再见", 2)):
+            here = store.conversations(child.id)[0].id if requests else None
+            list(talk.reply_to(store, settings(server.url), child, store.say(child.id, here, words)))
+            assert len(server.requests) == requests
+    first = store.messages(store.conversations(child.id)[0].id)[1]
+    assert (first.text, first.action) == (WORDS.door.goodbye.format(nickname="豆豆"), "goodbye")
+
+
+@pytest.mark.parametrize(
+    "said", ["再见", "拜拜啦！", "灵伴再见～", "我走了", "晚安", "Bye!", "good night", "Bye bye, MindPal", "exit"]
+)
+def test_a_farewell_is_known(said: str) -> None:
+    assert is_farewell(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["再见是什么意思？", "他和我说再见了我很难过", "再见了世界", "晚安故事", "讲个晚安故事", "what is bye", "你好"],
+)
+def test_a_sentence_with_a_farewell_in_it_is_none(said: str) -> None:
+    assert not is_farewell(said)
+
+
+def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(store: Store, database: Database) -> None:
+    made = family(store)
+    store.set_limits(made.id, replace(ALLOWED, blocked_topics="恐怖片\n阳光"))
+    child = store.child(made.id)
+    assert child is not None
+    with ModelServer() as server:
+        asked = store.say(child.id, None, "讲个恐怖片")
+        list(talk.reply_to(store, settings(server.url), child, asked))
+        assert server.requests == []
+        question = store.say(child.id, None, "为什么天空是蓝色的？")
+        seen = list(talk.reply_to(store, settings(server.url), child, question))
+        assert all("阳光" not in text for text in seen)
+    for conversation in (asked, question):
+        reply = store.messages(conversation.conversation_id)[1]
+        assert (reply.text, reply.action) == (WORDS.door.topic, "topic")
+
+
+def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child: Child) -> None:
+    first = store.say(child.id, None, "一")
+    reply = store.begin_reply(first)
+    assert reply is not None
+    store.end_reply(reply, "壹", "done")
+    unsaid = store.say(child.id, first.conversation_id, "二")
+    empty = store.begin_reply(unsaid)
+    assert empty is not None
+    store.end_reply(empty, "", "stopped")
+    question = store.say(child.id, first.conversation_id, "三")
+    seen = talk.turns(store.messages(first.conversation_id), question)
+    assert [(turn.role, turn.text) for turn in seen] == [("user", "一"), ("assistant", "壹"), ("user", "三")]

@@ -1,0 +1,76 @@
+"""What stands before the chat: the end of the day's time, the night, a break, and what 灵伴 says of itself.
+
+In: a ruling of `ui/limits.py`. Out: cards. Nothing here asks a child to stay.
+"""
+
+import streamlit as st
+
+from ui.companion.look import LINGBAN, brand
+from ui.limits import Ruling, rule
+from ui.locales import Sentences
+from ui.store import Store
+from ui.tables import Child, Visit
+
+LOOK_S = 20  # how often an open page looks whether the door is still what it was
+
+
+def closed(ruling: Ruling, child: Child, words: Sentences) -> None:
+    """Say kindly that it is enough for today, or night."""
+    with st.sidebar:
+        brand(words)
+    with st.container(key="closed"):
+        st.image(LINGBAN, width=120)
+        if ruling.door == "night":
+            st.title(words.door.night_title, anchor=False)
+            st.markdown(words.door.night.format(until=child.quiet_to))
+        else:
+            st.title(words.door.enough_title, anchor=False)
+            st.markdown(words.door.enough)
+
+
+def resting(words: Sentences) -> bool:
+    """Whether the child is having a break; then the page is a card about it."""
+    if not st.session_state.get("resting"):
+        return False
+    with st.container(key="closed"):
+        st.image(LINGBAN, width=120)
+        st.title(words.door.resting_title, anchor=False)
+        st.markdown(words.door.resting)
+        st.button(words.door.resting_back, key="rested", on_click=_rest, args=(False,))
+    return True
+
+
+def notes(store: Store, visit: Visit, ruling: Ruling, words: Sentences) -> None:
+    """What 灵伴 is, at the start and every hour; and that a break would be good."""
+    if ruling.remind:
+        with st.container(key="remind", horizontal=True, vertical_alignment="center"):
+            st.markdown(words.door.remind)
+            st.button(words.door.remind_ok, key="remind-ok", on_click=store.reminded, args=(visit,))
+    elif ruling.rest:
+        with st.container(key="rest"):
+            st.markdown(words.door.rest)
+            with st.container(horizontal=True):
+                st.button(words.door.rest_yes, type="primary", key="rest-yes", on_click=_take, args=(store, visit))
+                st.button(words.door.rest_no, key="rest-no", on_click=store.rested, args=(visit,))
+
+
+def watch(store: Store, child: Child, now: Ruling) -> None:
+    """Draw the page again when the door opens or closes while the page stands open."""
+
+    @st.fragment(run_every=LOOK_S)
+    def look() -> None:
+        current = store.child(child.id)  # the guardian may have changed the limits meanwhile
+        if current is None or rule(store, current).door != now.door:
+            st.session_state["by-itself"] = True
+            st.rerun()
+
+    look()
+
+
+def _take(store: Store, visit: Visit) -> None:
+    store.rested(visit)
+    _rest(True)
+
+
+def _rest(resting: bool) -> None:
+    st.session_state["resting"] = resting

@@ -1,0 +1,52 @@
+"""The alerts, newest first, each with what was said around it. In: the store. Out: rows; a look marks them as seen.
+
+Opening a passage is a line in the log of accesses.
+"""
+
+from datetime import datetime
+
+import streamlit as st
+
+from ui.companion.look import LINGBAN, avatar
+from ui.companion.safe_text import safe
+from ui.locales import Sentences
+from ui.store import Store
+from ui.tables import Alert
+
+SHOWN = 50
+
+
+def show(store: Store, words: Sentences) -> None:
+    """Draw the list."""
+    children = store.children()
+    names = {alert.id: child for child in children for alert in store.alerts(child.id)}
+    with st.container(key="alerts"):
+        st.subheader(words.alerts_title, anchor=False)
+        alerts = store.alerts()[:SHOWN]
+        if not alerts:
+            st.caption(words.alerts_none)
+        for alert in alerts:
+            told = words.categories.get(alert.category, words.category_other)
+            row = words.alert_row.format(when=moment(alert.created), category=told)
+            who = f"**{safe(names[alert.id].nickname)}** · " if len(children) > 1 else ""
+            st.markdown(f"{who}{row}" if alert.seen else f"{who}{row} :orange-badge[{words.alert_new}]")
+            _passage(store, alert, avatar(names[alert.id].avatar), words)
+        store.alerts_seen()
+
+
+def moment(when: datetime) -> str:
+    """A moment as the family's clock shows it."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _passage(store: Store, alert: Alert, face: str, words: Sentences) -> None:
+    key = f"passage-{alert.id}"
+    if not st.toggle(words.chats.passage, key=key):
+        st.session_state.pop(f"{key}-read", None)
+        return
+    if f"{key}-read" not in st.session_state:  # read, and audited, once for each time it is opened
+        st.session_state[f"{key}-read"] = store.passage(alert)
+    for message in st.session_state[f"{key}-read"]:
+        with st.chat_message(message.role, avatar=face if message.role == "user" else LINGBAN):
+            st.markdown(safe(message.text)) if message.role == "assistant" else st.text(message.text)
+            st.caption(moment(message.created))

@@ -1,0 +1,84 @@
+"""What was said, as far as the family's setting lets a guardian read it. In: the store. Out: one chat at a time.
+
+Each chat that is opened is a line in the log of accesses.
+"""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from ui.companion.look import LINGBAN, avatar
+from ui.companion.parents_alerts import moment
+from ui.companion.safe_text import safe
+from ui.locales import Sentences
+from ui.store import Conversation, Store
+from ui.tables import Child
+
+
+def show(store: Store, words: Sentences) -> None:
+    """Draw a list of chats, or the one that was opened."""
+    if store.household().transcripts != "full":
+        st.info(words.chats.alerts_only)
+        return
+    for child in store.children():
+        with st.container(key=f"panel-chats-{child.id}"):
+            st.subheader(safe(child.nickname), anchor=False)
+            chats = store.conversations(child.id, 200, hidden=True)
+            if not chats:
+                st.caption(words.no_history)
+                continue
+            chosen = st.selectbox(
+                words.chats.choose,
+                chats,
+                index=None,
+                format_func=lambda chat: _name(chat, words),
+                placeholder=words.chats.choose,
+                label_visibility="collapsed",
+                key=f"chat-{child.id}",
+            )
+            if chosen is not None:
+                _chat(store, child, chosen, words)
+
+
+def said(store: Store, messages: Sequence[tuple[str, str, str]], face: str) -> None:
+    """Draw messages, each a role, a text and a note under it."""
+    for role, text, note in messages:
+        with st.chat_message(role, avatar=face if role == "user" else LINGBAN):
+            if role == "user":
+                st.text(text)
+            else:
+                st.markdown(safe(text))
+            st.caption(note)
+
+
+def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> None:
+    if st.session_state.get("audited") != chat.id:
+        st.session_state["audited"] = chat.id
+        store.audit("transcript", child.id, chat.id)
+    messages = [
+        (
+            message.role,
+            message.text,
+            " · ".join(
+                note
+                for note in (
+                    moment(message.created),
+                    words.chats.replaced if message.state == "replaced" else "",
+                    words.chats.feedback.get(message.feedback or "", ""),
+                    f"{words.contract_title} {message.contract[:8]}" if message.contract else "",
+                )
+                if note
+            ),
+        )
+        for message in store.messages(chat.id, replaced=True)
+    ]
+    said(store, messages, avatar(child.avatar))
+    with st.popover(words.chats.delete, icon=":material/delete:"):
+        st.markdown(words.data.for_good)
+        if st.button(words.chats.delete, key=f"delete-chat-{chat.id}", type="primary"):
+            store.delete_conversation(chat.id)
+            st.rerun()
+
+
+def _name(chat: Conversation, words: Sentences) -> str:
+    return f"{moment(chat.updated)} · {chat.title}{f' · {words.chats.hidden}' if chat.hidden else ''}"

@@ -1,0 +1,79 @@
+"""Every child's profile and limits, and a form for another child. In: the store. Out: what the guardian saved."""
+
+from datetime import time
+
+import streamlit as st
+
+from ui.companion import profile
+from ui.companion.look import avatar
+from ui.companion.safe_text import safe
+from ui.locales import Sentences
+from ui.store import Limits, Profile, Store
+from ui.tables import Child
+
+
+def show(store: Store, words: Sentences) -> None:
+    """Draw one card for each child."""
+    children = store.children()
+    for child in children:
+        with st.container(border=True, key=f"child-card-{child.id}"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.image(avatar(child.avatar), width=56)
+                st.subheader(safe(child.nickname), anchor=False)
+            _profile(store, child, words)
+            _limits(store, child, words)
+    with st.container(border=True, key="child-card-new"), st.form("new-child", border=False, clear_on_submit=True):
+        st.subheader(words.home.another_child, anchor=False)
+        new = profile.fields(Profile("", language=children[-1].language if children else "zh"), words, "new")
+        if st.form_submit_button(words.home.add_child, type="primary"):
+            if new.nickname:
+                store.add_child(new)
+                st.rerun()
+            st.warning(words.missing)
+
+
+def _profile(store: Store, child: Child, words: Sentences) -> None:
+    known = Profile(child.nickname, child.age_band, child.language, child.avatar)
+    with st.expander(words.home.profile), st.form(f"profile-{child.id}", border=False):
+        changed = profile.fields(known, words, f"child-{child.id}")
+        if st.form_submit_button(words.save):
+            if changed.nickname:
+                store.set_profile(child.id, changed)
+                st.rerun()
+            st.warning(words.missing)
+
+
+def _limits(store: Store, child: Child, words: Sentences) -> None:
+    say, key = words.home, f"limit-{child.id}"
+    with st.form(key, border=False):
+        left, right = st.columns(2)
+        minutes = left.number_input(say.minutes_a_day, 0, 240, child.minutes_a_day, step=5, key=f"{key}-minutes")
+        rest = right.number_input(say.break_minutes, 10, 120, child.break_minutes, step=5, key=f"{key}-break")
+        begins = left.time_input(say.quiet_from, time.fromisoformat(child.quiet_from), key=f"{key}-from")
+        ends = right.time_input(say.quiet_to, time.fromisoformat(child.quiet_to), key=f"{key}-to")
+        blocked = st.text_area(
+            say.blocked_topics,
+            child.blocked_topics,
+            max_chars=500,
+            help=say.blocked_hint,
+            height=96,
+            key=f"{key}-blocked",
+        )
+        with st.container(horizontal=True):
+            aloud = st.toggle(say.read_aloud, child.read_aloud, key=f"{key}-aloud")
+            voice = st.toggle(say.voice, child.voice, key=f"{key}-voice")
+        if st.form_submit_button(words.save, type="primary"):
+            topics = "\n".join(line.strip() for line in blocked.splitlines() if line.strip())
+            store.set_limits(
+                child.id,
+                Limits(
+                    minutes_a_day=minutes,
+                    quiet_from=begins.strftime("%H:%M"),
+                    quiet_to=ends.strftime("%H:%M"),
+                    break_minutes=rest,
+                    blocked_topics=topics,
+                    read_aloud=aloud,
+                    voice=voice,
+                ),
+            )
+            st.toast(words.saved)

@@ -1,0 +1,122 @@
+"""The family's settings: consent, emergency contact, the PIN, and who is answering. In: the store. Out: what was saved."""
+
+import streamlit as st
+
+from data.strict import BadInput
+from ui import outbox, pin
+from ui.companion.parents_alerts import moment
+from ui.companion.welcome import facts, pin_trouble, two_pins
+from ui.locales import Sentences
+from ui.store import Store
+
+
+def show(store: Store, words: Sentences) -> None:
+    """Draw the cards."""
+    with st.container(border=True, key="consent-card"):
+        _consent(store, words)
+    with st.container(border=True, key="settings-card"):
+        _settings(store, words)
+    with st.container(border=True, key="pin-card"), st.form("new-pin", border=False, clear_on_submit=True):
+        st.subheader(words.home.new_pin, anchor=False)
+        typed = two_pins(words, "new")
+        if st.form_submit_button(words.save):
+            trouble = pin_trouble(typed, words)
+            if trouble:
+                st.warning(trouble)
+            else:
+                pin.change(store, typed[0])
+                st.success(words.saved)
+    with st.container(key="panel-channels"):
+        _channels(store, words)
+    with st.container(border=True, key="contract-card"):
+        st.subheader(words.contract_title, anchor=False)
+        contract = store.last_contract()
+        if contract is None:
+            st.caption(words.contract_none)
+        else:
+            st.code(contract[:8], language=None)
+            st.caption(words.contract_under)
+
+
+def _consent(store: Store, words: Sentences) -> None:
+    st.subheader(words.consent_title, anchor=False)
+    consent = store.consent()
+    if consent is not None:
+        st.text(
+            words.consent_given.format(
+                guardian=consent.guardian, when=moment(consent.given_at), version=consent.policy_version
+            )
+        )
+        st.caption(words.withdraw_under)
+        if st.button(words.withdraw, icon=":material/block:", key="withdraw"):
+            store.withdraw()
+            st.rerun()
+        return
+    st.markdown(words.home.no_consent)
+    facts(words)
+    with st.form("consent-again", border=False):
+        guardian = st.text_input(words.guardian_name, max_chars=40, autocomplete="off", key="guardian-again").strip()
+        agreed = st.checkbox(words.consent, key="agreed-again")
+        if st.form_submit_button(words.home.consent_again, type="primary"):
+            if agreed and guardian:
+                store.consent_again(guardian)
+                st.rerun()
+            st.warning(words.missing)
+
+
+def _settings(store: Store, words: Sentences) -> None:
+    home = store.household()
+    with st.form("settings", border=False):
+        st.subheader(words.home.settings, anchor=False)
+        emergency = st.text_input(
+            words.first_run.emergency, store.emergency(), max_chars=80, autocomplete="off", key="emergency-now"
+        )
+        transcripts = st.radio(
+            words.home.transcripts,
+            ["full", "alerts"],
+            index=["full", "alerts"].index(home.transcripts),
+            format_func=lambda access: (
+                words.home.transcripts_full if access == "full" else words.home.transcripts_alerts
+            ),
+            key="transcripts",
+        )
+        days = st.number_input(
+            words.home.retention, 1, 3650, home.retention_days, help=words.home.retention_under, key="retention"
+        )
+        if st.form_submit_button(words.save, type="primary"):
+            store.set_household(
+                emergency=emergency.strip(),
+                transcripts="full" if transcripts == "full" else "alerts",
+                retention_days=days,
+            )
+            store.audit(f"transcripts: {transcripts}")
+            st.toast(words.saved)
+
+
+def _channels(store: Store, words: Sentences) -> None:
+    say = words.sending
+    st.subheader(say.channels, anchor=False)
+    st.caption(say.under)
+    for channel_id, name in outbox.channels(store):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"`{name}`", width="stretch")
+            if st.button(say.try_it, icon=":material/send:", key=f"try-{channel_id}"):
+                arrived = outbox.try_channel(
+                    store, channel_id, store.children()[-1].language if store.children() else "zh"
+                )
+                st.toast(say.tried if arrived else say.not_tried)
+            st.button(
+                say.remove, icon=":material/delete:", key=f"remove-{channel_id}",
+                on_click=outbox.remove_channel, args=(store, channel_id),
+            )  # fmt: skip
+    with st.form("new-channel", border=False, clear_on_submit=True):
+        address = st.text_input(say.address, placeholder="json://…", autocomplete="off", key="channel").strip()
+        if st.form_submit_button(say.add) and address:
+            try:
+                outbox.add_channel(store, address)
+                st.rerun()
+            except BadInput:
+                st.warning(say.unknown)
+    waiting = outbox.waiting(store)
+    if waiting:
+        st.caption(say.waiting.format(count=waiting))

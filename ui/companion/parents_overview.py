@@ -1,0 +1,79 @@
+"""The week of each child: minutes, moods, alerts, themes. In: the store. Out: charts. No word of a chat."""
+
+import streamlit as st
+
+from ui.companion.look import avatar
+from ui.companion.safe_text import safe
+from ui.insight import Week, week
+from ui.locales import Sentences
+from ui.store import Store
+from ui.tables import Child, Mood
+
+TIME_COLOUR, ALERT_COLOUR = "#E8743B", "#C0503E"
+MOOD_COLOURS: dict[Mood, str] = {
+    "great": "#3E8E5A",
+    "good": "#8FC9A0",
+    "so_so": "#F0C766",
+    "sad": "#6FA8DC",
+    "angry": "#D9705E",
+}
+
+
+def show(store: Store, words: Sentences) -> None:
+    """Draw one panel for each child."""
+    children = store.children()
+    if not children:
+        st.info(words.picker.none)
+    for child in children:
+        with st.container(key=f"panel-week-{child.id}"):
+            _week(week(store, child.id), child, words)
+
+
+def _week(seen: Week, child: Child, words: Sentences) -> None:
+    say = words.overview
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.image(avatar(child.avatar), width=48)
+        st.subheader(safe(child.nickname), anchor=False)
+    for column, name, value in zip(
+        st.columns(4),
+        (say.minutes, say.chats, say.questions, say.alerts),
+        (round(seen.minutes), seen.chats, seen.questions, seen.alerts),
+        strict=True,
+    ):
+        column.metric(name, value)
+    st.markdown(summary(seen, words))
+    days = [day.date.strftime("%m-%d") for day in seen.days]
+    st.caption(say.time_chart)
+    st.bar_chart(
+        {say.day: days, say.minutes: [day.minutes for day in seen.days]},
+        x=say.day, y=say.minutes, color=TIME_COLOUR, height=180, x_label="", y_label="",
+    )  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        st.caption(say.mood_chart)
+        felt = {
+            words.talk.moods[mood]: [sum(found == mood for found in day.moods) for day in seen.days]
+            for mood in MOOD_COLOURS
+        }
+        if any(any(counts) for counts in felt.values()):
+            st.bar_chart(
+                {say.day: days} | felt, x=say.day, y=list(felt), height=180, x_label="",
+                color=list(MOOD_COLOURS.values()), y_label="",
+            )  # fmt: skip
+        else:
+            st.markdown(say.no_moods)
+    with right:
+        st.caption(say.alert_chart)
+        st.bar_chart(
+            {say.day: days, say.alerts: [day.alerts for day in seen.days]},
+            x=say.day, y=say.alerts, color=ALERT_COLOUR, height=180, x_label="", y_label="",
+        )  # fmt: skip
+
+
+def summary(seen: Week, words: Sentences) -> str:
+    """The week in a sentence or two."""
+    say = words.overview
+    told = say.summary.format(minutes=round(seen.minutes), chats=seen.chats)
+    if seen.themes:
+        told += say.summary_themes.format(themes=say.comma.join(say.themes[theme] for theme, _ in seen.themes[:3]))
+    return told + (say.summary_alerts.format(alerts=seen.alerts) if seen.alerts else say.summary_calm)

@@ -1,0 +1,44 @@
+"""Which child is there. In: the children. Out: `k` in the page's address. No PIN: it is a child who picks."""
+
+import streamlit as st
+
+from ui.companion.look import LINGBAN, avatar, parents_button
+from ui.companion.safe_text import safe
+from ui.locales import Sentences
+from ui.tables import Child
+
+
+def chosen(children: list[Child]) -> Child | None:
+    """The child that the address names, or the only one."""
+    named = st.query_params.get("k", "")
+    found = next((child for child in children if str(child.id) == named), None)
+    return children[0] if found is None and len(children) == 1 else found
+
+
+def show(children: list[Child], words: Sentences) -> None:
+    """Let a child pick themselves."""
+    with st.container(key="hello"):
+        st.image(LINGBAN, width=120)
+        st.title(words.picker.title if children else words.picker.none, anchor=False)
+    with st.container(key="picker", horizontal=True, horizontal_alignment="center"):
+        for child in children:
+            with st.container(key=f"pick-{child.id}", width=170):
+                st.image(avatar(child.avatar), width=110)
+                st.button(
+                    safe(child.nickname), key=f"child-{child.id}", width="stretch", on_click=_pick, args=(child.id,)
+                )
+    parents_button(words)
+
+
+def resting(words: Sentences) -> None:
+    """Say that nobody may chat: there is no consent."""
+    with st.container(key="hello"):
+        st.image(LINGBAN, width=120)
+        with st.container(key="note"):
+            st.markdown(words.withdrawn)
+    parents_button(words)
+
+
+def _pick(child_id: int) -> None:
+    st.query_params.clear()
+    st.query_params["k"] = str(child_id)

@@ -1,0 +1,99 @@
+"""What a guardian sees without reading: time per day, moods, alerts and themes. In: the store. Out: numbers.
+
+Run: `week(store, child_id)`. Themes are counted by words in what the child said; no sentence leaves this module.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import select
+
+from ui.store import READING, Store
+from ui.tables import ConversationRow, MessageRow, Mood
+
+DAYS = 7
+# A theme and the words that tell it, in both languages; a message may tell several.
+THEMES: dict[str, tuple[str, ...]] = {
+    "nature": ("动物", "恐龙", "猫", "狗", "兔", "鸟", "鱼", "花", "树", "animal", "dinosaur", "cat", "dog", "bird", "fish"),
+    "science": ("为什么", "天空", "太空", "星", "月亮", "太阳", "地球", "黑洞", "why", "space", "star", "moon", "sun", "sky"),
+    "stories": ("故事", "童话", "谜语", "笑话", "story", "tale", "riddle", "joke"),
+    "school": ("学校", "老师", "作业", "考试", "上课", "数学", "同学", "school", "teacher", "homework", "exam", "maths"),
+    "friends": ("朋友", "吵架", "一起玩", "孤单", "friend", "quarrel", "lonely"),
+    "family": ("爸爸", "妈妈", "爷爷", "奶奶", "外婆", "弟弟", "妹妹", "哥哥", "姐姐", "mum", "mom", "dad", "brother", "sister"),
+    "feelings": ("难过", "开心", "害怕", "生气", "紧张", "想哭", "担心", "sad", "happy", "afraid", "angry", "scared", "worried"),
+    "games": ("游戏", "足球", "篮球", "画画", "音乐", "唱歌", "game", "football", "music", "draw"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day of one child."""
+
+    date: date
+    minutes: float
+    moods: tuple[Mood, ...]
+    alerts: int
+
+
+@dataclass(frozen=True)
+class Week:
+    """Seven days, today the last, and what was talked about in them."""
+
+    days: tuple[Day, ...]
+    chats: int
+    questions: int
+    themes: tuple[tuple[str, int], ...]
+
+    @property
+    def minutes(self) -> float:
+        """Minutes of the whole week."""
+        return sum(day.minutes for day in self.days)
+
+    @property
+    def alerts(self) -> int:
+        """Alerts of the whole week."""
+        return sum(day.alerts for day in self.days)
+
+
+def week(store: Store, child_id: int) -> Week:
+    """The last seven days by the server's calendar."""
+    today = store.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    starts = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
+    visits = store.visits(child_id, starts[0])
+    moods = store.moods(child_id, starts[0])
+    alerts = store.alerts(child_id)
+    days = []
+    for start in starts:
+        end = start + timedelta(days=1)
+        spent = sum(_inside(visit.began, visit.seen + READING, start, end) for visit in visits)
+        days.append(
+            Day(
+                start.date(),
+                round(spent / 60, 1),
+                tuple(found.mood for found in moods if start <= found.created < end),
+                sum(start <= alert.created < end for alert in alerts),
+            )
+        )
+    said = _questions(store, child_id, starts[0])
+    counted = Counter(
+        theme for _, text in said for theme, words in THEMES.items() if any(word in text for word in words)
+    )
+    chats = len({conversation for conversation, _ in said})
+    return Week(tuple(days), chats, len(said), tuple(counted.most_common()))
+
+
+def _questions(store: Store, child_id: int, start: datetime) -> list[tuple[int, str]]:
+    asked = (
+        select(MessageRow.conversation_id, MessageRow.text)
+        .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
+        .where(ConversationRow.child_id == child_id, MessageRow.role == "user", MessageRow.created >= start)
+        .where(MessageRow.state != "replaced")
+    )
+    with store.reading() as session:
+        return [(found, store.sealer.open(sealed).casefold()) for found, sealed in session.execute(asked)]
+
+
+def _inside(began: datetime, ended: datetime, start: datetime, end: datetime) -> float:
+    """Seconds of began–ended that lie in start–end."""
+    return max(0.0, (min(ended, end) - max(began, start)).total_seconds())

@@ -1,0 +1,146 @@
+"""Send alerts to the guardian's channels from a queue in the database, once each, again after a failure.
+
+In: the rows of `deliveries`, written together with their alert. Out: messages through `apprise` (e-mail, WeCom,
+DingTalk, Telegram, a webhook, …). A message names the child and the kind of alert; it holds no word of the chat.
+Run: `send_due(store)`, again and again (`ui/chores.py` does).
+
+A row is taken by moving its next try ahead before it is sent. A process that dies between sending and marking leaves
+a row that is sent a second time ten minutes later: an alert told twice is better than one that is lost.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, select, update
+
+from data.strict import BadInput
+from ui.locales import Language, sentences
+from ui.store import Store
+from ui.tables import Alert, Channel, Child, ConversationRow, Delivery, MessageRow
+
+TAKEN_FOR = timedelta(minutes=10)
+FIRST_WAIT = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(hours=1)
+GIVE_UP_AFTER = timedelta(days=7)
+
+log = logging.getLogger("mindpal")
+
+Notify = Callable[[str, str, str], bool]
+
+
+@dataclass(frozen=True)
+class Due:
+    """One alert for one channel."""
+
+    delivery_id: int
+    tries: int
+    address: str
+    nickname: str
+    language: Language
+    category: str
+
+
+def notify(address: str, title: str, body: str) -> bool:
+    """Send through `apprise`; whether it arrived, as far as the service says."""
+    import apprise
+
+    channel = apprise.Apprise()
+    return bool(channel.add(address) and channel.notify(title=title, body=body))
+
+
+def add_channel(store: Store, address: str) -> None:
+    """Keep a new channel. Raises `BadInput` when apprise does not know such an address."""
+    import apprise
+
+    if not apprise.Apprise().add(address):
+        raise BadInput("This address is not one that apprise knows; see the list at https://github.com/caronc/apprise.")
+    with store.writing() as session:
+        session.add(Channel(address=store.sealer.seal(address), created=store.now()))
+
+
+def channels(store: Store) -> list[tuple[int, str]]:
+    """The channels, as number and a name without secrets: the scheme and the host's end."""
+    with store.reading() as session:
+        rows = list(session.scalars(select(Channel).order_by(Channel.id)))
+    return [(row.id, _name(store.sealer.open(row.address))) for row in rows]
+
+
+def remove_channel(store: Store, channel_id: int) -> None:
+    """Forget a channel and what was waiting for it."""
+    with store.writing() as session:
+        session.delete(session.get_one(Channel, channel_id))
+
+
+def try_channel(store: Store, channel_id: int, language: Language) -> bool:
+    """Send a trial message; whether it arrived."""
+    with store.reading() as session:
+        address = store.sealer.open(session.get_one(Channel, channel_id).address)
+    words = sentences(language).sending
+    return notify(address, words.title, words.trial)
+
+
+def waiting(store: Store) -> int:
+    """How many deliveries have not arrived yet."""
+    with store.reading() as session:
+        return session.scalar(select(func.count()).select_from(Delivery).where(Delivery.sent.is_(None))) or 0
+
+
+def send_due(store: Store, send: Notify = notify) -> int:
+    """Send what is due; how many arrived."""
+    arrived = 0
+    while (due := _take(store)) is not None:
+        words = sentences(due.language)
+        told = words.categories.get(due.category, words.category_other)
+        ok = send(due.address, words.sending.title, words.sending.body.format(nickname=due.nickname, category=told))
+        _mark(store, due, ok=ok)
+        arrived += ok
+        log.info("alert delivery=%d try=%d ok=%s", due.delivery_id, due.tries, ok)
+    return arrived
+
+
+def wait_after(tries: int) -> timedelta:
+    """How long to wait after so many failures: ten seconds, then twice as long each time, an hour at most."""
+    return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(20, tries - 1)))
+
+
+def _take(store: Store) -> Due | None:
+    now = store.now()
+    waits = (Delivery.sent.is_(None)) & (Delivery.next_try <= now)
+    with store.writing() as session:
+        row = session.execute(
+            select(Delivery, Channel, Alert, Child)
+            .join(Channel, Channel.id == Delivery.channel_id)
+            .join(Alert, Alert.id == Delivery.alert_id)
+            .join(MessageRow, MessageRow.id == Alert.message_id)
+            .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
+            .join(Child, Child.id == ConversationRow.child_id)
+            .where(waits, Alert.created > now - GIVE_UP_AFTER)
+            .order_by(Delivery.next_try)
+            .limit(1)
+        ).first()
+        if row is None:
+            return None
+        delivery, channel, alert, child = row
+        taken = session.execute(
+            update(Delivery)
+            .where(Delivery.id == delivery.id, waits)
+            .values(next_try=now + TAKEN_FOR, tries=Delivery.tries + 1)
+        )
+        if taken.rowcount != 1:  # type: ignore[attr-defined]
+            return None  # another process has it; the next round finds what is left
+    address = store.sealer.open(channel.address)
+    return Due(delivery.id, delivery.tries, address, child.nickname, child.language, alert.category)
+
+
+def _mark(store: Store, due: Due, *, ok: bool) -> None:
+    now = store.now()
+    values = {"sent": now} if ok else {"next_try": now + wait_after(due.tries)}
+    with store.writing() as session:
+        session.execute(update(Delivery).where(Delivery.id == due.delivery_id).values(values))
+
+
+def _name(address: str) -> str:
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://…{rest.rstrip('/')[-4:]}"
