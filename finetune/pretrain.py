@@ -2,7 +2,7 @@
 
 In: the conversations, without those that the demo tunes it on. Out: a base folder (`data/standin`) with `standin.json`.
 
-    python -m finetune pretrain --out data/standin      # an hour on two CPU cores
+    python -m finetune pretrain --out data/standin      # three quarters of an hour on two idle CPU cores
 
 It is a stand-in: it shows that the pipeline works and speaks in the manner of the conversations that it has read, but it
 knows nothing. The real base is Qwen/Qwen3-0.6B.
@@ -47,7 +47,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         prog="python -m finetune pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=STANDIN, help="the base folder to make (default: data/standin)")
-    parser.add_argument("--epochs", type=float, default=16.0, help="passes over the conversations (default: 16)")
+    parser.add_argument("--epochs", type=float, default=12.0, help="passes over the conversations (default: 12)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(words)
     if given.epochs <= 0:
