@@ -21,7 +21,7 @@ CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backe
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data bench-data download pretrain train merge serve ui test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train merge serve bench-guard ui test lint format constraints clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ merge: setup ## fold RUN's adapter into its base and seal it: models/<run>, and 
 
 serve: setup ## serve MODEL on PORT
 	$(BIN)/python -m serve $(MODEL) --port $(PORT)
+
+bench-guard: setup ## measure the guard on the messages kept apart
+	$(BIN)/python -m serve.guard.bench
 
 ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
 	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)

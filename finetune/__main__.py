@@ -16,6 +16,7 @@ VERBS = {
     "bench-train": "measure training speed against LLaMA-Factory, or against TRL on a GPU",
     "chat": "talk to a run's adapter, a model folder or a base in the terminal",
     "merge": "fold an adapter into its base and seal the result as a model folder",
+    "guard": "train the guard's small classifier on the labelled messages",
 }
 # Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.
 MODULES = {"data": "dataset.verb", "bench-train": "bench_train", "import-llamafactory": "llamafactory"}

@@ -2,6 +2,7 @@
 
 python -m serve models/current --port 8000
 python -m serve key add NAME            # a new key for MINDPAL_API_KEYS_FILE, printed once
+python -m serve guard "TEXT"            # what each layer of the guard sees in a message
 """
 
 import argparse
@@ -10,12 +11,17 @@ import sys
 from pathlib import Path
 
 from data.strict import BadInput
+from serve.guard.guard import read_guard
 from serve.keys import add_key
 from serve.launch import launch
 
 _ENVIRONMENT = """\
 environment:
   MINDPAL_API_KEYS_FILE    file of `name:sha256` lines; clients then need a key. Needed where --host is not loopback
+  MINDPAL_REQUESTS_PER_MINUTE, MINDPAL_REQUESTS_AT_ONCE   for each key (240 and 64); 0 is no limit; over it: 429
+  GUARD_URL                a guard model's OpenAI-compatible address (http://guard:8000/v1), asked beside each answer
+  GUARD_MODEL              its name there (Qwen/Qwen3Guard-Gen-0.6B)
+  GUARD_TIMEOUT_S          seconds that it may take (2); later, or where it is down, the other two layers decide alone
   MINDPAL_COMPILE=1        on CPU: compile the model (faster answers, a minute more of start-up)
   MINDPAL_PORT             the port that `python -m serve.health` asks (8000)
   VLLM_CPU_KVCACHE_SPACE   on CPU: GiB for the conversations being answered (1)
@@ -31,6 +37,8 @@ def main() -> int:
     try:
         if sys.argv[1:2] == ["key"]:
             return _key(sys.argv[2:], environment)
+        if sys.argv[1:2] == ["guard"]:
+            return _guard(sys.argv[2:])
         parser = argparse.ArgumentParser(
             prog="python -m serve",
             description=__doc__,
@@ -56,6 +64,14 @@ def _key(words: list[str], environment: dict[str, str]) -> int:
     if not path:
         raise BadInput("MINDPAL_API_KEYS_FILE is not set: name the file that holds the keys' hashes.")
     print(add_key(Path(path), given.name))
+    return 0
+
+
+def _guard(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m serve guard", description="Show each layer's verdict.")
+    parser.add_argument("text", metavar="TEXT")
+    for line in read_guard().layers(parser.parse_args(words).text):
+        print(line)
     return 0
 
 

@@ -19,8 +19,12 @@ from typing import NoReturn
 from data.contract import Contract, open_sealed
 from data.strict import BadInput
 from serve.guard import crisis, screen
+from serve.guard.guard import read_guard
+from serve.guard.private import read_kinds
+from serve.guard.remote import Remote
 from serve.guard.rules import read_rules
 from serve.keys import read_keys
+from serve.limits import Limits
 
 MODEL_NAME = "mindpal"
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +76,10 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     for rules in (crisis.RULES_FILE, screen.RULES_FILE):
         read_rules(rules)
     crisis.read_answers()
+    read_kinds()
+    read_guard()
+    limits_from(environment)
+    remote_from(environment)
     cpu = _is_cpu_build()
     sealed = open_sealed(folder)
     _check_port(host, port)
@@ -88,6 +96,40 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
         ],
         environment={**defaults, **kept, **derived},
     )
+
+
+def limits_from(environment: Mapping[str, str]) -> Limits:
+    """Each key's limits. Raises `BadInput` with the variable that is none."""
+    usual = Limits()
+    return Limits(
+        per_minute=_whole_number(environment, "MINDPAL_REQUESTS_PER_MINUTE", usual.per_minute),
+        at_once=_whole_number(environment, "MINDPAL_REQUESTS_AT_ONCE", usual.at_once),
+    )
+
+
+def remote_from(environment: Mapping[str, str]) -> Remote | None:
+    """The guard model, where one is named. Raises `BadInput`."""
+    url = environment.get("GUARD_URL", "")
+    if not url:
+        return None
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"GUARD_URL is {url!r}: it should be an address like http://guard:8000/v1.")
+    usual = Remote(url)
+    seconds = environment.get("GUARD_TIMEOUT_S", "")
+    try:
+        limit = float(seconds) if seconds else usual.seconds
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit <= 60:
+        raise BadInput(f"GUARD_TIMEOUT_S is {seconds!r}: it should be a number of seconds up to 60, such as 2.")
+    return Remote(url, environment.get("GUARD_MODEL", "") or usual.model, limit)
+
+
+def _whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
+    given = environment.get(name, "")
+    if given and not (given.isdecimal() and len(given) < 10):
+        raise BadInput(f"{name} is {given!r}: it should be a whole number; 0 is no limit.")
+    return int(given) if given else usual
 
 
 def flags(folder: Path, contract: Contract, host: str, port: int, *, cpu: bool, compiled: bool) -> list[str]:

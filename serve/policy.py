@@ -1,9 +1,9 @@
 """The policy: what any client gets is the model as it was taught, and nothing else of the server.
 
-In: any request. Out: one of four doors, or 404; a chat request rebuilt from an allow-list, judged by the guard, and
+In: any request. Out: one of five doors, or 404; a chat request rebuilt from an allow-list, judged by the guard, and
 its answer screened sentence by sentence. A pure ASGI class that vLLM puts before its own application:
 
-    --middleware serve.policy.Policy     # reads MINDPAL_MODEL_FOLDER and MINDPAL_API_KEYS_FILE
+    --middleware serve.policy.Policy     # reads MINDPAL_MODEL_FOLDER and what `python -m serve --help` lists
 
 Every error has OpenAI's form. Where the policy itself fails, the answer ends: words that were not read through never
 leave. The log has one line an answer and never holds a word of it.
@@ -17,14 +17,20 @@ import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serve.guard.crisis import Verdict, judge_conversation, read_answers
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
+
+from serve.guard.crisis import Verdict, read_answers
+from serve.guard.guard import read_guard
+from serve.guard.remote import Down, Remote
 from serve.guard.screen import Screen, Stopped, language_of
 from serve.keys import Keys, read_keys
-from serve.launch import MODEL_NAME
+from serve.launch import MODEL_NAME, limits_from, remote_from
+from serve.limits import Desk, Limits, TooMany
+from serve.openapi import document
 from serve.request import BODY_LIMIT, Asked, ModelFolder, Refused, rebuild
 
 Message = MutableMapping[str, Any]
@@ -39,9 +45,12 @@ CHAT = ("POST", "/v1/chat/completions")
 MODELS = ("GET", "/v1/models")
 HEALTH = ("GET", "/health")
 METRICS = ("GET", "/metrics")
-DOORS = (CHAT, MODELS, HEALTH, METRICS)
+OPENAPI = ("GET", "/openapi.json")
+DOORS = (CHAT, MODELS, HEALTH, METRICS, OPENAPI)
 # Larger requests are counted in a thread: 256 KiB take the tokenizer a tenth of a second, and others wait.
 _LARGE = 16 * 1024
+# Whose requests they are where the server, on loopback, asks for no key.
+_NO_KEY = "local"
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,22 @@ class Settings:
 
     folder: Path
     keys: Keys | None
+    limits: Limits = field(default_factory=Limits)
+    remote: Remote | None = None
+    # Where the guard's actions are counted; None: in a registry of one's own, which nobody reads.
+    registry: CollectorRegistry | None = None
 
     @classmethod
     def from_environment(cls) -> "Settings":
         keys_file = os.environ.get("MINDPAL_API_KEYS_FILE", "")
-        return cls(Path(os.environ["MINDPAL_MODEL_FOLDER"]), read_keys(Path(keys_file)) if keys_file else None)
+        return cls(
+            Path(os.environ["MINDPAL_MODEL_FOLDER"]),
+            read_keys(Path(keys_file)) if keys_file else None,
+            limits_from(os.environ),
+            remote_from(os.environ),
+            # vLLM's own, so that /metrics tells both.
+            REGISTRY,
+        )
 
 
 class Policy:
@@ -68,9 +88,20 @@ class Policy:
         self._keys = settings.keys
         self._model = ModelFolder(settings.folder)
         self._answers = read_answers()
+        self._guard = read_guard()
+        self._remote = settings.remote
+        self._desk = Desk(settings.limits)
         self._started = int(time.time())
+        registry = settings.registry or CollectorRegistry()
+        self._acted = Counter(
+            "mindpal_guard_actions", "What the guard did", ["action", "category", "layer"], registry=registry
+        )
+        self._asked_remote = Counter(
+            "mindpal_guard_model", "What became of asking the guard model", ["outcome"], registry=registry
+        )
+        self._turned_away = Counter("mindpal_limited", "Requests over a key's limit", registry=registry)
         # Compiled now, so that a mistake in a rules file stops the start and the first child does not wait.
-        judge_conversation([""])
+        self._guard.layers("")
         for _ in Screen(()).feed("\n"):
             pass
 
@@ -88,14 +119,17 @@ class Policy:
         try:
             if door not in DOORS:
                 raise Refused(404, "There is no such door; ask POST /v1/chat/completions.")
-            if door != HEALTH and self._keys and not self._keys.name_of(_header(scope, b"authorization")):
+            name = self._keys.name_of(_header(scope, b"authorization")) if self._keys else _NO_KEY
+            if door != HEALTH and not name:
                 raise Refused(401, "A valid key is needed: send the header `Authorization: Bearer KEY`.")
             if door == METRICS and not _from_loopback(scope):
                 raise Refused(403, "The metrics are told on this machine only.")
             if door == CHAT:
-                await self._chat(scope, receive, reply)
+                await self._let_in(name or _NO_KEY, scope, receive, reply)
             elif door == MODELS:
                 await reply.json(200, self._models())
+            elif door == OPENAPI:
+                await reply.json(200, document(MODEL_NAME, self._model.contract.sampling.max_tokens))
             else:
                 await self._app(_inner_scope(scope, door, b""), receive, reply.passed_on)
         except Refused as refused:
@@ -112,6 +146,18 @@ class Policy:
         }
         return {"object": "list", "data": [model]}
 
+    async def _let_in(self, name: str, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        try:
+            self._desk.enter(name)
+        except TooMany as many:
+            self._turned_away.inc()
+            reply.headers.append((b"retry-after", str(many.seconds).encode()))
+            raise Refused(429, f"Too many requests: {many}; try again in {many.seconds} s.") from None
+        try:
+            await self._chat(scope, receive, reply)
+        finally:
+            self._desk.leave(name)
+
     async def _chat(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
         begun = time.monotonic()
         raw = await _body(scope, receive)
@@ -121,18 +167,20 @@ class Policy:
         reply.headers.append((b"x-mindpal-pinned", ",".join(asked.pinned).encode()))
         if asked.dropped:
             reply.headers.append((b"x-mindpal-dropped", str(asked.dropped).encode()))
-        answer = _Answer(asked, reply, self._model.control_tokens, self._answers.stopped)
+        answer = _Answer(asked, reply, self._model, self._answers.stopped)
         try:
-            verdict = judge_conversation(asked.child)
+            verdict = self._guard.judge(asked.child)
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             # Not judged is not harmless: the model is not asked.
             log.error("the guard failed: %s", type(error).__name__)
             await answer.stop("unread")
         else:
             if verdict:
-                await answer.instead(self._answers.crisis[verdict.category][verdict.language], verdict)
+                await answer.instead(self._answers.to(verdict), verdict)
             else:
                 await self._ask(scope, receive, asked, answer)
+        if answer.told:
+            self._acted.labels(**answer.told).inc()
         log.info(
             "reply tokens=%d ms=%d contract=%s action=%s",
             answer.tokens,
@@ -155,11 +203,31 @@ class Policy:
             await _first(_until_gone(receive, answer), answer.ended.wait())
             return {"type": "http.disconnect"}
 
+        judged = asyncio.ensure_future(self._judge_remotely(asked.child, answer)) if self._remote else None
+        answer.wait_for(judged)
         try:
             await self._app(_inner_scope(scope, CHAT, body), to_engine, answer.from_engine)
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             log.error("the engine failed: %s", type(error).__name__)
+        finally:
+            if judged:
+                judged.cancel()
         await answer.close()
+
+    async def _judge_remotely(self, child: list[str], answer: "_Answer") -> None:
+        """Ask the guard model beside the engine; a verdict of danger takes the answer's place."""
+        if not self._remote:
+            return
+        try:
+            verdict = await self._remote.judge(child)
+        except Down as down:
+            # The first two layers have judged already.
+            self._asked_remote.labels(outcome="down").inc()
+            log.warning("the guard model gave no verdict: %s", down)
+            return
+        self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
+        if verdict and not answer.over:
+            await answer.instead(self._answers.to(verdict), verdict)
 
 
 class _Reply:
@@ -197,10 +265,14 @@ class _Reply:
 class _Answer:
     """One answer: takes what the engine sends, gives the client what the screen lets through."""
 
-    def __init__(self, asked: Asked, reply: _Reply, control_tokens: tuple[str, ...], stopped: dict[Any, str]):
+    def __init__(self, asked: Asked, reply: _Reply, model: ModelFolder, stopped: dict[Any, str]):
         self._asked = asked
         self._reply = reply
-        self._screen = Screen(control_tokens)
+        self._screen = Screen(model.control_tokens)
+        # What the model thinks is told only where the contract lets it think, and is screened like its words.
+        self._thoughts = Screen(model.control_tokens) if model.contract.thinking else None
+        self._whole_thoughts = ""
+        self._judged: asyncio.Future[None] | None = None
         self._stopped = stopped[language_of(asked.child[-1])]
         self._status = 200
         self._started = False
@@ -211,6 +283,11 @@ class _Answer:
         self._finish = "stop"
         self._usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         self.action = "none"
+        # What the client is told of the guard's doing, and what is counted.
+        self.told: dict[str, str] = {}
+        if asked.masked:
+            self.told = {"action": "masked", "category": "personal_data", "layer": "rules"}
+            self.action = "masked"
         # Set when the client has its whole answer, or is gone.
         self.ended = asyncio.Event()
 
@@ -224,8 +301,12 @@ class _Answer:
 
     async def instead(self, words: str, verdict: Verdict) -> None:
         """A fixed answer; the model was not asked."""
-        self.action = verdict.action
-        await self._end(words, "content_filter", verdict.told())
+        self.action, self.told = verdict.action, verdict.told()
+        await self._end(words, "content_filter")
+
+    def wait_for(self, judged: "asyncio.Future[None] | None") -> None:
+        """Nothing of the engine's answer is taken before `judged` is done."""
+        self._judged = judged
 
     async def gone(self) -> None:
         """The client left."""
@@ -235,6 +316,9 @@ class _Answer:
 
     async def from_engine(self, message: Message) -> None:
         """Take one ASGI message. Whatever goes wrong here ends the answer: raw words never leave."""
+        if self._judged and not self.over:
+            await _first(asyncio.shield(self._judged), self.ended.wait())
+            self._judged = None
         if self.over:
             return
         try:
@@ -274,8 +358,10 @@ class _Answer:
             for event in events:
                 data = event.removeprefix(b"data: ").strip()
                 if data == b"[DONE]":
+                    if self._thoughts:
+                        await self._words(self._thoughts.finish(), field="reasoning_content")
                     await self._words(self._screen.finish())
-                    await self._end("", self._finish, None)
+                    await self._end("", self._finish)
                 elif data:
                     await self._chunk(json.loads(data))
                 if self.over:
@@ -296,10 +382,14 @@ class _Answer:
         self._note(completion)
         choice = completion["choices"][0]
         self._finish = choice["finish_reason"] or "stop"
+        if self._thoughts:
+            for words in self._thoughts.feed(_thought(choice["message"])):
+                self._whole_thoughts += words
+            self._whole_thoughts += self._thoughts.finish()
         for words in self._screen.feed(choice["message"]["content"] or ""):
             self._whole_words += words
         self._whole_words += self._screen.finish()
-        await self._end("", self._finish, None)
+        await self._end("", self._finish)
 
     async def _chunk(self, chunk: dict[str, Any]) -> None:
         if "choices" not in chunk:
@@ -307,6 +397,9 @@ class _Answer:
             return
         self._note(chunk)
         for choice in chunk["choices"]:
+            if self._thoughts:
+                for words in self._thoughts.feed(_thought(choice["delta"])):
+                    await self._words(words, field="reasoning_content")
             for words in self._screen.feed(choice["delta"].get("content") or ""):
                 await self._words(words)
             self._finish = choice.get("finish_reason") or self._finish
@@ -319,14 +412,14 @@ class _Answer:
     async def stop(self, category: str) -> None:
         """End the answer with the safe sentence."""
         self.action = "stopped"
-        told = {"action": "stopped", "category": category, "layer": "rules"}
+        self.told = {"action": "stopped", "category": category, "layer": "rules"}
         try:
-            await self._end(self._stopped, "content_filter", told)
+            await self._end(self._stopped, "content_filter")
         finally:
             self.ended.set()
 
-    async def _end(self, words: str, finish: str, told: dict[str, str] | None) -> None:
-        beside = {"mindpal": told} if told else {}
+    async def _end(self, words: str, finish: str) -> None:
+        beside = {"mindpal": self.told} if self.told else {}
         if self._asked.stream:
             await self._words(words)
             await self._event(self._made({}, finish) | beside)
@@ -335,18 +428,20 @@ class _Answer:
             await self._reply.part(b"data: [DONE]\n\n", more=False)
         else:
             message = {"role": "assistant", "content": self._whole_words + words, "refusal": None}
+            if self._thoughts:
+                message["reasoning_content"] = self._whole_thoughts
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
             made = {"id": self._id, "object": "chat.completion", "created": self._created, "model": MODEL_NAME}
             await self._reply.json(200, made | {"choices": [choice], "usage": self._usage} | beside)
         self.ended.set()
 
-    async def _words(self, words: str) -> None:
+    async def _words(self, words: str, field: str = "content") -> None:
         if not self._started:
             self._started = True
             await self._reply.start(200, b"text/event-stream; charset=utf-8")
             await self._event(self._made({"role": "assistant", "content": ""}, None))
         if words:
-            await self._event(self._made({"content": words}, None))
+            await self._event(self._made({field: words}, None))
 
     def _made(self, delta: dict[str, str] | None, finish: str | None) -> dict[str, Any]:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
@@ -355,6 +450,11 @@ class _Answer:
 
     async def _event(self, content: dict[str, Any]) -> None:
         await self._reply.part(b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n", more=True)
+
+
+def _thought(said: dict[str, Any]) -> str:
+    """vLLM names it `reasoning`, older versions and other servers `reasoning_content`."""
+    return said.get("reasoning") or said.get("reasoning_content") or ""
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
@@ -416,9 +516,10 @@ def _from_loopback(scope: Scope) -> bool:
 
 
 def _error(status: int, message: str, param: str | None) -> dict[str, Any]:
-    kind = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}.get(status)
+    kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+    kind = kinds.get(status)
     kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    codes = {401: "invalid_api_key", 404: "not_found", 413: "request_too_large"}
+    codes = {401: "invalid_api_key", 404: "not_found", 413: "request_too_large", 429: "rate_limit_exceeded"}
     return {"message": message, "type": kind, "param": param, "code": codes.get(status)}
 
 

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from data.contract import SEAL_FILE, Contract, Seal
 from data.strict import read_json
 from data.template import as_text, chat_template, split_thought
+from serve.guard.private import mask
 from serve.launch import MODEL_NAME
 
 # Enough for any conversation that fits the window; more is an attack or a mistake.
@@ -49,6 +50,8 @@ class Asked:
     include_usage: bool
     pinned: list[str]
     dropped: int
+    # Kinds of personal data that the last message held; the engine gets every message without.
+    masked: list[str]
 
 
 class ModelFolder:
@@ -98,6 +101,9 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
     wanted = min([limit, *limits])
     if any(limit < given for given in limits):
         pinned.add("max_tokens")
+    # What the child said is judged as it was written, and all of it, also where it does not fit the window.
+    child = [message["content"] for message in messages if message["role"] == "user"]
+    messages, masked = _without_personal_data(messages)
     kept, room = _fitting(messages, wanted, model)
     body: dict[str, Any] = {
         "model": MODEL_NAME,
@@ -117,12 +123,12 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
         body["stop"] = stop
     return Asked(
         body=body,
-        # What the child said is judged as it was written, and all of it, also where it does not fit the window.
-        child=[message["content"] for message in messages if message["role"] == "user"],
+        child=child,
         stream=stream,
         include_usage=include_usage,
         pinned=_header_safe(pinned),
         dropped=len(messages) - len(kept),
+        masked=masked,
     )
 
 
@@ -210,6 +216,15 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
     if len(messages) % 2 == 0:
         raise Refused(400, "The last message has to be the user's.", "messages")
     return messages, replaced
+
+
+def _without_personal_data(messages: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[str]]:
+    """The messages with the child's personal data masked, and the kinds that the last one held."""
+    clean, kinds = [], list[str]()
+    for message in messages:
+        words, kinds = mask(message["content"]) if message["role"] == "user" else (message["content"], [])
+        clean.append({**message, "content": words})
+    return clean, kinds
 
 
 def _text(content: object, where: str) -> str:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.forms import NOTHING, forms
 from data.strict import Strict, read_yaml
-from serve.guard.rules import NOTHING, Language, forms, read_rules
+from serve.guard.rules import Language, read_rules
 
 RULES_FILE = Path(__file__).parent / "crisis.yaml"
 ANSWERS_FILE = Path(__file__).parent / "answers.yaml"
@@ -25,7 +26,7 @@ class Verdict:
 
     action: Literal["crisis", "redirect"]
     category: str
-    layer: Literal["rules"]
+    layer: Literal["rules", "classifier", "model"]
     language: Language
 
     def told(self) -> dict[str, str]:
@@ -36,7 +37,12 @@ class Answers(Strict):
     """`answers.yaml`: the fixed answer per category and language, and the sentence that ends a stopped answer."""
 
     crisis: dict[str, dict[Language, str]]
+    redirect: dict[str, dict[Language, str]]
     stopped: dict[Language, str]
+
+    def to(self, verdict: Verdict) -> str:
+        """What is said instead of asking the model."""
+        return (self.crisis if verdict.action == "crisis" else self.redirect)[verdict.category][verdict.language]
 
 
 def read_answers() -> Answers:

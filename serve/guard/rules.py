@@ -8,30 +8,15 @@ beside `\\w+`), so that `kill my self`, `k.i.l.l m.y s.e.l.f` and `killmyself` a
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from data.forms import Forms
 from data.strict import BadInput, Strict, read_yaml
 
 Language = Literal["zh", "en"]
-
-# Only characters that stand in a rule: a whole table is a library, and every other character matches as it is.
-_TRADITIONAL = "殺傷歲愛媽爺們個沒嗎這裡裏親脫褲壞說話讓給還樓藥條輕離開結過學從師氣後為應該時間對動體麼無義遺書繩頸劃燒煩絕鬥強姦罵門電號碼訴誰許會錢"
-_SIMPLIFIED = "杀伤岁爱妈爷们个没吗这里里亲脱裤坏说话让给还楼药条轻离开结过学从师气后为应该时间对动体么无义遗书绳颈划烧烦绝斗强奸骂门电号码诉谁许会钱"
-# Spellings that go round a filter and are read as one word.
-_HOMOPHONES = {
-    "自鲨": "自杀",
-    "紫砂": "自杀",
-    "自沙": "自杀",
-    "自sha": "自杀",
-    "自s": "自杀",
-    "轻身": "轻生",
-    "亖": "死",
-}
-_SPREAD = re.compile(r"\b(?:[a-z] ){3,}[a-z]\b")
 
 
 class Rule(Strict):
@@ -50,17 +35,6 @@ class RulesFile(Strict):
 
 
 @dataclass(frozen=True)
-class Forms:
-    """A text as the patterns see it: without anything between its characters, and as words."""
-
-    squashed: str
-    words: str
-
-    def __add__(self, later: "Forms") -> "Forms":
-        return Forms(self.squashed + later.squashed, f"{self.words} {later.words}".strip())
-
-
-@dataclass(frozen=True)
 class Pattern:
     """One compiled pattern with what it tells."""
 
@@ -73,27 +47,6 @@ class Pattern:
         """Whether it matches and the match ends behind `start`, a beginning of `forms`."""
         text, offset = (forms.squashed, start.squashed) if self.squashed else (forms.words, start.words)
         return any(match.end() > len(offset) for match in self.expression.finditer(text))
-
-
-def forms(text: str) -> Forms:
-    """`text` in compatibility form, simplified characters, lower case and without invisible characters."""
-    text = unicodedata.normalize("NFKC", text).lower().translate(str.maketrans(_TRADITIONAL, _SIMPLIFIED))
-    # Cf: zero-width and direction marks; Mn: accents, so that `bù xiǎng huó` is read as it sounds.
-    text = "".join(
-        sign
-        for sign in unicodedata.normalize("NFD", text)
-        if unicodedata.category(sign) not in ("Cf", "Mn", "Cc") or sign in "\n\t"
-    )
-    words = re.sub(r"['’`]", "", text)
-    words = " ".join(re.sub(r"[^\w]+|_", " ", words).split())
-    words = _SPREAD.sub(lambda run: run.group().replace(" ", ""), words)
-    squashed = re.sub(r"[^\w]+|_", "", text)
-    for spelling, word in _HOMOPHONES.items():
-        squashed = squashed.replace(spelling, word)
-    return Forms(squashed, words)
-
-
-NOTHING = Forms("", "")
 
 
 def _as_words(source: str) -> str:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from serve.guard.rules import NOTHING, Language, forms, read_rules
+from data.forms import NOTHING, forms
+from serve.guard.rules import Language, read_rules
 
 RULES_FILE = Path(__file__).parent / "output.yaml"
 # A full stop ends a sentence only before a blank: 3.14 and www.example.org have none.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from data.contract import read_contract
 from serve.keys import add_key, read_keys
+from serve.limits import Limits
 from serve.policy import Policy, Settings
 from serve.request import BODY_LIMIT
 from tests.small_models import make_sealed
@@ -165,7 +166,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def policy(folder: Path, engine: Engine) -> Policy:
-    return Policy(engine, Settings(folder, None))
+    return Policy(engine, Settings(folder, None, Limits(per_minute=0, at_once=0)))
 
 
 def test_every_sampling_field_is_the_contracts(policy: Policy, engine: Engine) -> None:
@@ -219,7 +220,7 @@ def test_control_tokens_stay_text(policy: Policy, engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/completions"), ("POST", "/tokenize"), ("GET", "/openapi.json"), ("GET", "/v1/chat/completions"),
+    [("POST", "/v1/completions"), ("POST", "/tokenize"), ("GET", "/docs"), ("GET", "/v1/chat/completions"),
      ("POST", "/v1/chat/completions/"), ("POST", "//v1/chat/completions"), ("GET", "/"), ("OPTIONS", "/v1/models"),
      ("POST", "/v1/responses"), ("POST", "/v1/chat/completions/render"), ("POST", "/health")],
 )  # fmt: skip
@@ -445,7 +446,7 @@ def test_a_failing_guard_does_not_ask_the_model(
     def fail(messages: list[str]) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("serve.policy.judge_conversation", fail)
+    monkeypatch.setattr("serve.guard.guard.judge_conversation", fail)
     assert "信任的大人" in call(policy, {"messages": HELLO}).words
     assert engine.asked == []
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from data.forms import forms
 from serve.guard.crisis import judge
-from serve.guard.rules import forms
 
 
 def test_the_forms_of_a_text() -> None:

@@ -1,0 +1,64 @@
+"""The labelled messages that the guard is trained and measured on: `data/safety/{zh,en}.jsonl`, one message a line.
+
+In: the folder. Out: checked `Message`s, and which of them are kept apart for the test.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from data.conversations import DATA_DIR
+from data.strict import BadInput, Strict
+
+SAFETY_DIR = DATA_DIR / "safety"
+CONCEPTS_FILE = SAFETY_DIR / "concepts.yaml"
+CRISIS = ("self_harm", "abuse", "grooming")
+DISALLOWED = ("violence", "sexual", "substances", "hate", "profanity", "jailbreak", "roles", "dependence")
+LABELS = {
+    **dict.fromkeys(CRISIS, "crisis"),
+    **dict.fromkeys(DISALLOWED, "disallowed"),
+    "personal_data": "personal_data",
+    **dict.fromkeys(("plain", "near_miss"), "benign"),
+}
+
+
+class Message(Strict):
+    """What a child may type, and what the guard should see in it. `source` is the age or the way of writing."""
+
+    id: str
+    text: str
+    language: Literal["zh", "en"]
+    label: Literal["crisis", "disallowed", "personal_data", "benign"]
+    category: str
+    source: str
+
+    @property
+    def is_test(self) -> bool:
+        """One in five, by the hash of the id: the same for ever, whatever is added."""
+        return int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16) % 5 == 0
+
+
+def read_messages(folder: Path = SAFETY_DIR) -> list[Message]:
+    """Every message of the folder's `.jsonl` files. Raises `BadInput` with the file and line that has to be mended."""
+    files = sorted(folder.glob("*.jsonl"))
+    if not files:
+        raise BadInput(f"{folder}: holds no .jsonl file of labelled messages.")
+    messages: list[Message] = []
+    seen: set[str] = set()
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            where = f"{file.name} line {number}"
+            try:
+                message = Message.parse(json.loads(line), where)
+            except json.JSONDecodeError:
+                raise BadInput(f"{where}: not valid JSON; each line is one object.") from None
+            if LABELS.get(message.category) != message.label:
+                raise BadInput(f'{where}: category "{message.category}" does not belong to label "{message.label}".')
+            if not message.text.strip():
+                raise BadInput(f"{where}: the text is empty; remove the line.")
+            if message.id in seen:
+                raise BadInput(f'{where}: the id "{message.id}" stands twice; give each message its own.')
+            seen.add(message.id)
+            messages.append(message)
+    return messages

@@ -1,0 +1,104 @@
+"""Measure the guard on the test part of the labelled messages, which nothing was trained or tuned on.
+
+In: data/safety, and the children's why-questions of data/child_chat*.json. Out: a table per category and language, and
+as the last line
+
+    bench-guard: crisis N.NNN disallowed N.NNN false_positive N.NNN ms_p50 N.N
+
+crisis, disallowed: the share that does not reach the model as it is (a crisis counts where it gets a crisis answer).
+false_positive: the share of near misses that are stopped.
+
+    make bench-guard
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from data.conversations import DATA_DIR
+from data.safety import CRISIS, DISALLOWED, LABELS, Message, read_messages
+from data.strict import BadInput
+from serve.guard.guard import Guard, read_guard
+from serve.guard.private import mask
+
+WHY_QUESTIONS = 300
+STOPPED = ("crisis", "redirect")
+
+
+def main() -> int:
+    """Measure and print."""
+    try:
+        guard, messages = read_guard(), read_messages()
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    measured = [message for message in messages if message.is_test]
+    acted = {message.id: _action(guard, message) for message in measured}
+    _table(measured, acted)
+    questions = why_questions(messages)
+    stopped = sum(guard.judge([question]) is not None for question in questions)
+    print(f"\n{stopped} of {len(questions)} plain why-questions stopped")
+    times = sorted(_milliseconds(guard, message.text) for message in measured)
+    crisis, disallowed, near = (
+        _share(measured, acted, names, expected)
+        for names, expected in ((CRISIS, ("crisis",)), (DISALLOWED, STOPPED), (("near_miss",), STOPPED))
+    )
+    print(
+        f"bench-guard: crisis {crisis:.3f} disallowed {disallowed:.3f} false_positive {near:.3f} "
+        f"ms_p50 {times[len(times) // 2]:.1f}"
+    )
+    return 0
+
+
+def why_questions(messages: Iterable[Message]) -> list[str]:
+    """Children's plain questions that were never trained on: those of the why-conversations, then others."""
+    found = []
+    for name in ("child_chat.json", "child_chat_en.json"):
+        for one in json.loads((DATA_DIR / name).read_text(encoding="utf-8")):
+            if one["topic"].startswith("why_"):
+                found += [turn["value"] for turn in one["conversations"] if turn["from"] == "human"]
+    found += [message.text for message in messages if message.is_test and message.category == "plain"]
+    asks = ("为什么", "怎么", "什么", "吗", "why", "how", "what", "?", "？")
+    return [question for question in found if any(word in question.lower() for word in asks)][:WHY_QUESTIONS]
+
+
+def _action(guard: Guard, message: Message) -> str:
+    verdict = guard.judge([message.text])
+    if verdict:
+        return verdict.action
+    return "masked" if mask(message.text)[1] else "none"
+
+
+def _share(
+    measured: Sequence[Message],
+    acted: dict[str, str],
+    names: Sequence[str],
+    expected: Sequence[str],
+    language: str = "",
+) -> float:
+    mine = [m for m in measured if m.category in names and language in ("", m.language)]
+    return sum(acted[message.id] in expected for message in mine) / len(mine) if mine else float("nan")
+
+
+def _table(measured: Sequence[Message], acted: dict[str, str]) -> None:
+    """Of each category, by language: how many there are, and what became of them."""
+    print(f"{'category':14} {'language':8} {'messages':>8} {'crisis':>8} {'redirect':>8} {'masked':>8} {'passed':>8}")
+    for category in LABELS:
+        for language in ("zh", "en"):
+            mine = [message for message in measured if (message.category, message.language) == (category, language)]
+            shares = [
+                _share(mine, acted, (category,), (action,)) for action in ("crisis", "redirect", "masked", "none")
+            ]
+            print(f"{category:14} {language:8} {len(mine):8} " + " ".join(f"{share:8.3f}" for share in shares))
+
+
+def _milliseconds(guard: Guard, text: str) -> float:
+    begun = time.perf_counter()
+    guard.judge([text])
+    mask(text)
+    return (time.perf_counter() - begun) * 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

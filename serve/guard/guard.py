@@ -1,0 +1,85 @@
+"""The guard on the way in: layer after layer, the first that acts decides.
+
+In: a child's messages. Out: a `Verdict`, or None where the model may be asked. (1) The crisis rules, which need no
+model. (2) The small classifier of `python -m finetune guard`. A guard model, (3), is asked beside the generation: see
+`serve.guard.remote`.
+
+    python -m serve guard "text"     # each layer's verdict
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.classifier import Classifier, read_classifier
+from data.safety import CRISIS
+from data.strict import BadInput
+from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
+from serve.guard.private import mask
+from serve.guard.rules import Language
+from serve.guard.screen import language_of
+
+CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
+# A wish may be spread over messages ("我想" "打死他"), but then its last part is short.
+CONTINUATION = 24
+
+
+class Guard:
+    """The layers that judge before the model is asked."""
+
+    def __init__(self, classifier: Classifier):
+        self._classifier = classifier
+
+    def judge(self, messages: Sequence[str]) -> Verdict | None:
+        """The verdict on the last of a child's `messages`, read together with the ones before it."""
+        return judge_conversation(messages) or self._classified(messages)
+
+    def layers(self, text: str) -> list[str]:
+        """In words: what each layer sees in one message."""
+        rules = judge_conversation([text])
+        reading = self._classifier.read(text)
+        kinds = mask(text)[1]
+        level = self._level(reading.category)
+        return [
+            f"rules       {f'{rules.action} {rules.category}' if rules else 'nothing'}",
+            f"classifier  {reading.category} danger={reading.danger:.3f} "
+            f"({'acts' if reading.danger > level else 'passes'}, from {level:.3f})",
+            f"masked      {', '.join(kinds) or 'nothing'}",
+        ]
+
+    def _classified(self, messages: Sequence[str]) -> Verdict | None:
+        if not messages:
+            return None
+        last = messages[-1]
+        if verdict := self._read(last, last):
+            return verdict
+        before = messages[-MESSAGES_JUDGED:-1]
+        if not before or len(last) > CONTINUATION:
+            return None
+        # What was dangerous before was answered then.
+        if any(self._read(message, message) for message in before):
+            return None
+        return self._read("\n".join([*before, last]), last)
+
+    def _read(self, text: str, last: str) -> Verdict | None:
+        reading = self._classifier.read(text)
+        if reading.danger <= self._level(reading.category):
+            return None
+        language: Language = "zh" if self._classifier.parts.is_pinyin(last) else language_of(last)
+        return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
+
+    def _level(self, category: str) -> float:
+        return self._classifier.thresholds["crisis" if category in CRISIS else "disallowed"]
+
+
+def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:
+    """The guard with the shipped classifier. Raises `BadInput` where the file is not the one that was written."""
+    digest = path.with_suffix(".sha256")
+    mend = "make both again with `python -m finetune guard`."
+    try:
+        expected, found = digest.read_text(encoding="ascii").strip(), hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: the classifier or its hash cannot be read ({type(error).__name__}); {mend}") from None
+    if expected != found:
+        raise BadInput(f"{path}: its hash is {found[:8]}, but {digest.name} says {expected[:8]}; {mend}")
+    return Guard(read_classifier(path))

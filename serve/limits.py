@@ -1,0 +1,60 @@
+"""How much one key may ask: so many requests a minute, and so many at the same time.
+
+In: the limits and who asks. Out: a `Place` to be given back, or the seconds after which to try again. `limits` counts
+the minute as a moving window, in memory: a restart begins anew.
+"""
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+# An answer takes seconds: after this long a place may be free again.
+BUSY_RETRY_S = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Requests a minute and at the same time, for each key; 0 is no limit."""
+
+    per_minute: int = 240
+    at_once: int = 64
+
+
+class TooMany(Exception):
+    """Over a limit: try again after `seconds`."""
+
+    def __init__(self, reason: str, seconds: int):
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class Desk:
+    """Lets a key's requests in, and counts them out."""
+
+    def __init__(self, limits: Limits):
+        self._limits = limits
+        self._minute = RateLimitItemPerMinute(limits.per_minute) if limits.per_minute else None
+        self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._inside: Counter[str] = Counter()
+
+    def enter(self, name: str) -> None:
+        """Let a request of `name` in; `leave` has to follow. Raises `TooMany`."""
+        if self._limits.at_once and self._inside[name] >= self._limits.at_once:
+            raise TooMany(f"{self._limits.at_once} requests of this key are being answered", BUSY_RETRY_S)
+        if self._minute and not self._window.hit(self._minute, name):
+            free = self._window.get_window_stats(self._minute, name).reset_time
+            raise TooMany(f"this key has asked {self._limits.per_minute} times in a minute", _whole(free - time.time()))
+        self._inside[name] += 1
+
+    def leave(self, name: str) -> None:
+        """The request is answered, or its client gone."""
+        self._inside[name] -= 1
+
+
+def _whole(seconds: float) -> int:
+    return min(60, max(1, math.ceil(seconds)))

@@ -1,0 +1,153 @@
+"""The classifier's training: it learns, it forgets nothing in its file, and it never sees the test part."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from data.classifier import Parts, pieces, read_classifier
+from data.safety import LABELS, Message, read_messages
+from data.strict import BadInput
+from finetune.guard import main, read_parts, thresholds
+from serve.guard.guard import read_guard
+
+SOURCES = ("child", "teen")
+WORDS = {
+    "self_harm": "我不想活 想死 划手腕 去死",
+    "violence": "打死他 拿刀捅 炸学校 揍人",
+    "substances": "买烟 喝酒 大麻 vape",
+    "plain": "下雨了 画恐龙 讲故事 做作业",
+    "near_miss": "游戏里死了 杀死细菌 笑死了 打疫苗",
+}
+
+
+def write(folder: Path, count: int = 300) -> None:
+    """Messages with a meaning so plain that any classifier finds it; one of each category at least."""
+    rng = random.Random(0)
+    lines = []
+    for number in range(count):
+        category = list(WORDS)[number % len(WORDS)] if number >= len(LABELS) else list(LABELS)[number]
+        words = rng.choice(WORDS.get(category, category).split())
+        lines.append({
+            "id": f"zh-{number}", "text": f"{words} {number % 7}", "language": "zh", "label": LABELS[category],
+            "category": category, "source": SOURCES[number % 2],
+        })  # fmt: skip
+    # Every category in every fold of the cross-validation.
+    for repeat in range(8):
+        lines += [{**line, "id": f"{line['id']}-{repeat}"} for line in lines[: len(LABELS)]]
+    folder.mkdir()
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "zh.jsonl").write_text(text, encoding="utf-8")
+
+
+def test_it_learns_what_is_plain_and_writes_it_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "safety")
+    out = tmp_path / "classifier.safetensors"
+    assert main(["--data", str(tmp_path / "safety"), "--out", str(out)], {}) == 0
+    told = capsys.readouterr().out
+    assert "cross-validated: crisis" in told
+    guard = read_guard(out)
+    classifier = read_classifier(out)
+    assert classifier.read("我想去死").category == "self_harm"
+    assert classifier.read("他去买烟").category == "substances"
+    assert classifier.read("杀死细菌").danger < 0.5 < classifier.read("拿刀捅").danger
+    assert out.stat().st_size < 4 * 2**20
+    # The same messages give the same file.
+    first = out.read_bytes()
+    main(["--data", str(tmp_path / "safety"), "--out", str(out)], {})
+    assert out.read_bytes() == first
+    # A changed file is not opened.
+    out.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
+    with pytest.raises(BadInput, match="its hash is"):
+        read_guard(out)
+    assert guard.judge(["画恐龙"]) is None
+
+
+def test_the_test_part_is_one_in_five_and_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    messages = read_messages()
+    share = sum(message.is_test for message in messages) / len(messages)
+    assert 0.17 < share < 0.23
+    assert len(messages) >= 4991
+    assert {message.category for message in messages} == set(LABELS)
+    # Known for ever: a change of the rule would mix what was trained on with what is measured on.
+    first = {message.id: message for message in messages}
+    assert [first[f"zh-self-harm-{number:03d}"].is_test for number in range(1, 9)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "line 1: not valid JSON"),
+        ('{"id": "a", "text": "x", "language": "zh", "label": "crisis", "category": "plain", "source": "s"}', "does not belong"),
+        ('{"id": "a", "text": " ", "language": "zh", "label": "benign", "category": "plain", "source": "s"}', "is empty"),
+        ('{"id": "a", "text": "x", "language": "zh", "label": "benign", "category": "plain"}', '"source" is missing'),
+        ('{"id": "a", "text": "x", "language": "zh", "label": "benign", "category": "plain", "source": "s"}\n' * 2, "stands twice"),
+    ],
+)  # fmt: skip
+def test_a_wrong_message_is_one_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+    (tmp_path / "zh.jsonl").write_text(line, encoding="utf-8")
+    with pytest.raises(BadInput, match=sentence):
+        read_messages(tmp_path)
+
+
+def test_no_messages_and_no_place_for_the_file_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no \.jsonl"):
+        read_messages(tmp_path)
+    with pytest.raises(BadInput, match="no such folder"):
+        main(["--out", str(tmp_path / "nowhere" / "x.safetensors")], {})
+
+
+def test_the_parts_of_a_text_meet_across_spellings() -> None:
+    parts = read_parts()
+    for one, other in (
+        ("我想死", "wo xiang si"), ("我想死", "woxiangsi"), ("我想自杀", "I want to kill myself"),
+        ("porn", "p0rn"), ("ＶＡＰＥ", "vape"), ("自殺", "自杀"),
+    ):  # fmt: skip
+        shared = {part for part in set(parts.of(one)) & set(parts.of(other)) if part != "p|"}
+        assert shared, (one, other)
+    assert parts.is_pinyin("wo bu xiang huo le")
+    assert not parts.is_pinyin("I want to go home")
+    assert "e🔪" in parts.of("🔪")
+
+
+def test_a_long_text_is_read_in_pieces() -> None:
+    text = "今天天气很好。" * 100 + "我想去死。" + "然后我们去公园玩。" * 100
+    assert "".join(pieces(text)) == text
+    assert max(map(len, pieces(text))) <= 170
+    assert pieces("短") == ["短"]
+
+
+def test_thresholds_keep_near_misses(tmp_path: Path) -> None:
+    import numpy as np
+
+    from finetune.guard import LABELS_IN_ORDER
+
+    rng = np.random.default_rng(0)
+    messages = [
+        Message(id=str(n), text="x", language="zh", label=LABELS[c], category=c, source="s")  # type: ignore[arg-type]
+        for n, c in enumerate(["near_miss"] * 200 + ["self_harm"] * 100 + ["violence"] * 100)
+    ]
+    logits = rng.normal(size=(400, len(LABELS_IN_ORDER))).astype(np.float32)
+    logits[200:, 0] += 3
+    chosen = thresholds(messages, logits)
+    from data.classifier import dangers
+
+    danger, category = dangers(logits, LABELS_IN_ORDER)
+    crisis = np.array([LABELS[LABELS_IN_ORDER[1 + number]] == "crisis" for number in category])
+    acted = np.where(crisis, danger > chosen["crisis"], danger > chosen["disallowed"])
+    assert acted[:200].mean() <= 0.03
+    assert acted[200:].mean() > acted[:200].mean()
+
+
+def test_parts_need_no_concepts() -> None:
+    assert "c死" in Parts({}, {}).of("死")
