@@ -112,7 +112,12 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
 def load_tokenizer(base: Base) -> Any:
     """The base's tokenizer. Raises `BadInput` where it lacks the control tokens of Qwen3's chat."""
     from transformers import AutoTokenizer
+    from transformers.utils import logging as transformers_log
 
+    # Its remarks are no sentences of ours; what matters of them is checked.
+    transformers_log.set_verbosity_error()
+    if not (base.folder / "tokenizer.json").is_file():
+        raise BadInput(f"{base.folder}: no tokenizer.json; download the base again.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

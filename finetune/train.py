@@ -6,7 +6,7 @@ In: a recipe, the contract, a base, `data/`. Out: a run folder `runs/<id>/` (see
     python -m finetune train tiny num_train_epochs=2 --base data/standin --run runs/try
     python -m finetune train mindpal --plan                 # what it would do and need, and what is wrong
     python -m finetune train mindpal --run runs/try --resume
-    accelerate launch --num_processes 2 -m finetune train mindpal --run runs/try
+    accelerate launch --multi_gpu --num_processes 2 -m finetune train mindpal --run runs/try
 
 Ctrl-C or SIGTERM ends it after the step, with a checkpoint. Whatever ended a run, --resume goes on from its last whole
 checkpoint; on one CPU the result is the same bit for bit.
@@ -109,7 +109,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last whole checkpoint")
     parser.add_argument("--plan", action="store_true", help="tell what the run would do and need, and end")
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     processes = Processes(int(environment.get("WORLD_SIZE", "1")), int(environment.get("RANK", "0")))
     try:
         recipe = read_recipe(given.recipe, given.overrides)
@@ -369,6 +369,8 @@ def _arguments(recipe: Recipe, run: Path, *, validate: bool) -> Any:
         save_total_limit=None,
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
+        # Every trained weight takes part in every step; looking for others costs time, and a warning.
+        ddp_find_unused_parameters=False,
         # NaN is to be seen where it arises.
         logging_nan_inf_filter=False,
         include_num_input_tokens_seen="non_padding",

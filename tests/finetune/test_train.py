@@ -1,9 +1,12 @@
 """A run that people can live with: killed, stopped, resumed, out of room, not a number, and told beforehand."""
 
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +15,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.contract import sha256
-from data.runs import ADAPTER, CHECKPOINTS, LOG_FILE, LOSS_FILE, METRICS_FILE, read_metrics, read_record, read_status
+from data.contract import open_sealed, sha256
+from data.runs import (
+    ADAPTER,
+    CHECKPOINTS,
+    LOG_FILE,
+    LOSS_FILE,
+    METRICS_FILE,
+    MODEL,
+    read_metrics,
+    read_record,
+    read_status,
+)
 from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
+from finetune.merge import merge
 from tests.commands import Command, Done, finetune
+from tests.demo import ROOT, free_port
 from tests.finetune.small_runs import curve, make_data, make_recipe
 from tests.small_models import make_base
 
@@ -240,3 +255,58 @@ def test_the_plan_alone_makes_nothing(place: Place, run: Path) -> None:
     assert not run.exists()
     assert "steps in all" in done.out
     assert "memory about" in done.out
+
+
+def test_every_weight_can_be_trained_and_sealed(place: Place, run: Path, tmp_path: Path) -> None:
+    done = finetune(tmp_path / "out", *place.words(run, "method=full", "bf16=true", "max_steps=3"))
+    assert done.code == 0, done.err
+    assert "TRL's own step, because all parameters are trained" in done.err
+    base, trained = load_file(place.base / "model.safetensors"), load_file(run / MODEL / "model.safetensors")
+    exact = load_file(run / CHECKPOINTS / "checkpoint-3" / "model.safetensors")
+    assert trained.keys() == base.keys()
+    for name, weight in trained.items():
+        # Trained in fp32, kept in the base's dtype.
+        assert exact[name].dtype == torch.float32
+        assert torch.equal(weight, exact[name].to(torch.bfloat16)), name
+    assert not all(torch.equal(weight, base[name]) for name, weight in trained.items())
+    merge(run, tmp_path / "model")
+    sealed = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(torch.equal(sealed[name], weight) for name, weight in trained.items())
+    assert open_sealed(tmp_path / "model").provenance["commit"] == read_record(run).commit
+
+
+@pytest.mark.parametrize("step", ["fast", "trl"])
+def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step: str) -> None:
+    """The same global batch, fp32, nothing random: DDP with gloo against one process.
+
+    Sixteen rows, four a step: a last step that is not full is filled up by accelerate with rows from the beginning.
+    """
+    words = [
+        "val_size=0.0", "packing=false", "max_samples=16",
+        f"training_step={step}", "neftune_noise_alpha=null", "lora_dropout=0.0", "logging_steps=1", "max_steps=4",
+    ]  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert finetune(tmp_path / "told", *place.words(one, *words, "gradient_accumulation_steps=4")).code == 0
+    port = free_port()
+    done = subprocess.run(
+        [
+            # --multi_gpu means torchrun, and the processes find that there are only CPUs; --cpu would want MPI.
+            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port),
+            "-m", "finetune", *place.words(two, *words, "gradient_accumulation_steps=2"),
+        ],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("step 4 of 4: loss") == 1
+    assert read_record(two).processes == 2
+    expected, found = curve(one), curve(two)
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for before, after in zip(expected, found, strict=True):
+        for name in ("loss", "grad_norm"):
+            assert after[name] == pytest.approx(before[name], abs=2e-5), (name, before["step"])
+        assert after["num_input_tokens_seen"] == before["num_input_tokens_seen"]
+    assert {path.name for path in (two / CHECKPOINTS / "checkpoint-4").glob("rng_state*")} == {
+        "rng_state_0.pth", "rng_state_1.pth",
+    }  # fmt: skip
+    assert damage(two / CHECKPOINTS / "checkpoint-4") is None

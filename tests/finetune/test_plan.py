@@ -1,0 +1,113 @@
+"""The plan: the rows TRL packs, the steps transformers counts, and what a device cannot do."""
+
+import random
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, disable_progress_bars
+from trl import pack_dataset
+
+from data.strict import BadInput
+from finetune.base import find_base
+from finetune.plan import Machine, check_disk, check_method, free_memory, lines, make_plan, rows_after_packing
+from finetune.recipe import read_recipe
+from tests.finetune.small_runs import make_recipe
+from tests.small_models import make_base
+
+CPU = Machine("cpu", "CPU (2 threads)", 8 * 10**9, bf16=True)
+
+
+@pytest.mark.parametrize("count", [1, 7, 400, 1700])
+def test_rows_are_those_of_trl(count: int) -> None:
+    disable_progress_bars()
+    draw = random.Random(count)
+    lengths = [draw.choice([draw.randint(1, 40), draw.randint(1, 128)]) for _ in range(count)]
+    packed = pack_dataset(Dataset.from_list([{"input_ids": [1] * length} for length in lengths]), 128, "bfd")
+    assert rows_after_packing(lengths, 128) == len(packed)
+
+
+@pytest.mark.parametrize(("processes", "batch", "accumulation"), [(1, 1, 2), (1, 4, 3), (2, 2, 2)])
+def test_steps_are_those_of_transformers(tmp_path: Path, processes: int, batch: int, accumulation: int) -> None:
+    import math
+
+    from transformers import Trainer, TrainingArguments
+
+    recipe = read_recipe(
+        str(make_recipe(tmp_path / "r.yaml", packing=False, num_train_epochs=2.5)),
+        [f"per_device_train_batch_size={batch}", f"gradient_accumulation_steps={accumulation}"],
+    )
+    base = find_base(str(make_base(tmp_path / "base")))
+    plan = make_plan(recipe, base, [50] * 37, 50, CPU, processes)
+    assert plan.rows == 37
+    assert plan.rows_a_step == processes * batch * accumulation
+    args = TrainingArguments(
+        str(tmp_path), use_cpu=True, num_train_epochs=2.5, gradient_accumulation_steps=accumulation, report_to=[]
+    )
+    from transformers import AutoModelForCausalLM
+
+    trainer = Trainer(AutoModelForCausalLM.from_pretrained(base.folder), args)
+    loader = range(math.ceil(math.ceil(37 / batch) / processes))
+    trainer.num_examples = lambda _: 37  # type: ignore[method-assign]
+    values = trainer.set_initial_training_values(args, loader)  # type: ignore[arg-type]
+    assert (plan.steps_an_epoch, plan.steps) == (values[1], values[6])
+
+
+def test_the_trained_numbers_are_pefts(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml")))
+    base = find_base(str(make_base(tmp_path / "base")))
+    model = AutoModelForCausalLM.from_pretrained(base.folder)
+    lora = LoraConfig(r=recipe.r, target_modules=list(recipe.target_modules))
+    numbers, _ = get_peft_model(model, lora).get_nb_trainable_parameters()
+    assert make_plan(recipe, base, [10], 10, CPU).trained == numbers
+    full = recipe.model_copy(update={"method": "full"})
+    assert make_plan(full, base, [10], 10, CPU).trained == find_numbers(model)
+
+
+def find_numbers(model: object) -> int:
+    names = {name for name, _ in model.named_parameters() if "lora" not in name}  # type: ignore[attr-defined]
+    return sum(weight.numel() for name, weight in model.named_parameters() if name in names)  # type: ignore[attr-defined]
+
+
+def test_what_a_device_cannot_do_is_one_sentence(tmp_path: Path) -> None:
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml")), ["bf16=true"])
+    old = Machine("cuda", "Tesla T4", 10**10, bf16=False)
+    with pytest.raises(BadInput, match="bf16: Tesla T4 has no bf16; add bf16=false"):
+        check_method(recipe, old, bitsandbytes=True)
+    qlora = recipe.model_copy(update={"method": "qlora", "bf16": False})
+    with pytest.raises(BadInput, match="need an NVIDIA GPU, and there is none"):
+        check_method(qlora, CPU, bitsandbytes=True)
+    with pytest.raises(BadInput, match="bitsandbytes is not installed"):
+        check_method(qlora, old, bitsandbytes=False)
+    check_method(qlora, old, bitsandbytes=True)
+
+
+def test_what_is_unusual_is_told(tmp_path: Path) -> None:
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml", warmup_steps=50)))
+    base = find_base(str(make_base(tmp_path / "base")))
+    plan = make_plan(recipe, base, [100] * 10, 100, CPU)
+    told = lines(recipe, base, plan, Machine("cpu", "CPU", 10**6, bf16=True))
+    assert any("may not fit into memory" in line for line in told)
+    assert any("never reaches its full value" in line for line in told)
+    assert len(lines(recipe.model_copy(update={"warmup_steps": 1}), base, plan, CPU)) == 3
+
+
+def test_too_little_room_on_the_disk_is_one_sentence(tmp_path: Path) -> None:
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml")))
+    base = find_base(str(make_base(tmp_path / "base")))
+    plan = make_plan(recipe, base, [100], 100, CPU)
+    check_disk(plan, tmp_path / "run")
+    huge = type(plan)(**{**vars(plan), "disk": 10**18})
+    with pytest.raises(BadInput, match=r"its checkpoints take 1000000000\.0 GB"):
+        check_disk(huge, tmp_path / "run")
+
+
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    assert free_memory() > 0
+    (tmp_path / "meminfo").write_text("MemTotal: 8000 kB\nMemAvailable: 5000 kB\n")
+    assert free_memory(tmp_path, tmp_path) == 5000 * 1024
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    assert free_memory(tmp_path, tmp_path) == 2_000_000
