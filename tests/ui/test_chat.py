@@ -107,7 +107,7 @@ def test_a_crisis_is_shown_to_an_adult_and_read_with_its_passage(site: Site, pag
         shot(page, "adult")
         page.keyboard.press("Escape")
         open_parents(page)
-        expect(page.get_by_text(WORDS.overview.alert_chart)).to_be_visible()
+        expect(page.get_by_text(WORDS.overview.time_chart)).to_be_visible()
         shot(page, "parents-overview")
         section(page, WORDS.home.alerts)
         page.get_by_text(WORDS.chats.passage).click()

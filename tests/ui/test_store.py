@@ -199,6 +199,34 @@ def test_a_reply_whose_writer_was_killed_keeps_its_words_and_is_settled(
     assert [(found.text, found.state) for found in store.messages(here)] == [("讲故事", "done"), ("从前有", "stopped")]
 
 
+def test_twenty_kills_lose_no_committed_message_and_double_none(
+    store: Store, child_id: int, database: Database
+) -> None:
+    for number in range(20):
+        told, writer = os.pipe()
+        killed = os.fork()
+        if killed == 0:
+            own = database.open()
+            reply = own.begin_reply(own.say(child_id, None, f"第{number}问"))
+            if reply is not None:
+                os.write(writer, b"!")
+                for length in range(10_000):
+                    own.grow_reply(reply, "字" * length)
+            os._exit(1)
+        os.read(told, 1)
+        time.sleep(0.005 * number)
+        os.kill(killed, 9)
+        os.waitpid(killed, 0)
+        os.close(told)
+        os.close(writer)
+    conversations = store.conversations(child_id)
+    assert sorted(found.title for found in conversations) == sorted(f"第{number}问" for number in range(20))
+    for found in conversations:
+        question, reply = store.messages(found.id)
+        assert (question.text, question.state, reply.role) == (found.title, "done", "assistant")
+        assert set(reply.text) <= {"字"}
+
+
 def test_ten_thousand_conversations_open_in_a_second(store: Store, child_id: int) -> None:
     at = datetime.now(UTC)
     with store.writing() as session:

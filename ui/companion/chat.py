@@ -160,7 +160,7 @@ def _sidebar(store: Store, child: Child, here: int | None, minutes_left: int, wo
     with st.sidebar:
         brand(words)
         with st.container(key="me", horizontal=True, vertical_alignment="center"):
-            st.image(avatar(child.avatar), width=36)
+            st.image(avatar(child.avatar), width=36, alt=child.nickname)
             left = words.door.minutes_left.format(minutes=minutes_left)
             st.markdown(f"**{safe(child.nickname)}**  \n:small[{left}]", width="content")
             if len(store.children()) > 1:
@@ -217,7 +217,7 @@ def _change() -> None:
 def _hello(store: Store, child: Child, words: Sentences) -> None:
     say = words.talk
     with st.container(key="hello"):
-        st.image(LINGBAN, width=120)
+        st.image(LINGBAN, width=120, alt=words.name)
         st.title(words.greeting.format(nickname=safe(child.nickname)), anchor=False)
         st.markdown(words.greeting_under)
     _mood(store, child, words)

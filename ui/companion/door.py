@@ -19,7 +19,7 @@ def closed(ruling: Ruling, child: Child, words: Sentences) -> None:
     with st.sidebar:
         brand(words)
     with st.container(key="closed"):
-        st.image(LINGBAN, width=120)
+        st.image(LINGBAN, width=120, alt=words.name)
         if ruling.door == "night":
             st.title(words.door.night_title, anchor=False)
             st.markdown(words.door.night.format(until=child.quiet_to))
@@ -33,7 +33,7 @@ def resting(words: Sentences) -> bool:
     if not st.session_state.get("resting"):
         return False
     with st.container(key="closed"):
-        st.image(LINGBAN, width=120)
+        st.image(LINGBAN, width=120, alt=words.name)
         st.title(words.door.resting_title, anchor=False)
         st.markdown(words.door.resting)
         st.button(words.door.resting_back, key="rested", on_click=_rest, args=(False,))

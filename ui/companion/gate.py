@@ -51,7 +51,7 @@ def watch() -> None:
 def show(store: Store, words: Sentences) -> None:
     """Ask for the PIN."""
     with st.container(key="gate"):
-        st.image(LINGBAN, width=96)
+        st.image(LINGBAN, width=96, alt=words.name)
         st.title(words.pin.title, anchor=False)
         with st.form("pin", border=False, clear_on_submit=True):
             st.markdown(words.pin.under)

@@ -31,7 +31,7 @@ def dress() -> None:
 def brand(words: Sentences) -> None:
     """Put 灵伴's face and name at the top of the sidebar."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.image(LINGBAN, width=48)
+        st.image(LINGBAN, width=48, alt=words.name)
         st.subheader(words.name, anchor=False)
 
 

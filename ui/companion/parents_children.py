@@ -18,7 +18,7 @@ def show(store: Store, words: Sentences) -> None:
     for child in children:
         with st.container(border=True, key=f"child-card-{child.id}"):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.image(avatar(child.avatar), width=56)
+                st.image(avatar(child.avatar), width=56, alt=child.nickname)
                 st.subheader(safe(child.nickname), anchor=False)
             _profile(store, child, words)
             _limits(store, child, words)

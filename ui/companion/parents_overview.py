@@ -32,7 +32,7 @@ def show(store: Store, words: Sentences) -> None:
 def _week(seen: Week, child: Child, words: Sentences) -> None:
     say = words.overview
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.image(avatar(child.avatar), width=48)
+        st.image(avatar(child.avatar), width=48, alt=child.nickname)
         st.subheader(safe(child.nickname), anchor=False)
     for column, name, value in zip(
         st.columns(4),

@@ -18,12 +18,12 @@ def chosen(children: list[Child]) -> Child | None:
 def show(children: list[Child], words: Sentences) -> None:
     """Let a child pick themselves."""
     with st.container(key="hello"):
-        st.image(LINGBAN, width=120)
+        st.image(LINGBAN, width=120, alt=words.name)
         st.title(words.picker.title if children else words.picker.none, anchor=False)
     with st.container(key="picker", horizontal=True, horizontal_alignment="center"):
         for child in children:
             with st.container(key=f"pick-{child.id}", width=170):
-                st.image(avatar(child.avatar), width=110)
+                st.image(avatar(child.avatar), width=110, alt=child.nickname)
                 st.button(
                     safe(child.nickname), key=f"child-{child.id}", width="stretch", on_click=_pick, args=(child.id,)
                 )
@@ -33,7 +33,7 @@ def show(children: list[Child], words: Sentences) -> None:
 def resting(words: Sentences) -> None:
     """Say that nobody may chat: there is no consent."""
     with st.container(key="hello"):
-        st.image(LINGBAN, width=120)
+        st.image(LINGBAN, width=120, alt=words.name)
         with st.container(key="note"):
             st.markdown(words.withdrawn)
     parents_button(words)

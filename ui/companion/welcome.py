@@ -15,7 +15,7 @@ def show(store: Store) -> None:
     language = _language(children[-1].language if children else "zh")
     words = sentences(language)
     with st.container(horizontal=True, vertical_alignment="center", key="welcome-head"):
-        st.image(LINGBAN, width=84)
+        st.image(LINGBAN, width=84, alt=words.name)
         with st.container(gap=None):
             st.title(words.welcome_title, anchor=False)
             st.markdown(words.first_run.again if children else words.welcome_under)
