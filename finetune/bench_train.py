@@ -147,7 +147,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
                 sum_.add(once)
                 print(f"{name} {side}: {_told(once, flops, peak)}", flush=True)
         ours, theirs = sides["ours"], sides[other]
-        fast, stock = loss_check(base, recipe, examples)
+        fast, stock = loss_check(base, recipe, examples, logs / "loss")
         verdict = "equal" if abs(fast - stock) <= 1e-3 else "NOT EQUAL"
         print(f"{name} loss of one batch: ours {fast:.5f}, TRL {stock:.5f}: {verdict}")
         print(
@@ -303,7 +303,7 @@ def matmul_peak(device: str, threads: int) -> float:
     return 2 * rows * 1024 * 3072 / best
 
 
-def loss_check(base: Base, recipe: Recipe, examples: list[Example]) -> tuple[float, float]:
+def loss_check(base: Base, recipe: Recipe, examples: list[Example], work: Path) -> tuple[float, float]:
     """The loss of one packed row by our step and by TRL's, in bf16, without dropout and noise."""
     import torch
     from datasets import Dataset, disable_progress_bars
@@ -325,7 +325,7 @@ def loss_check(base: Base, recipe: Recipe, examples: list[Example]) -> tuple[flo
             AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.bfloat16),
             LoraConfig(task_type="CAUSAL_LM", target_modules=list(recipe.target_modules)),
             SFTConfig(
-                output_dir=os.devnull, max_length=recipe.max_length, packing=True, bf16=True, report_to=[],
+                output_dir=str(work), max_length=recipe.max_length, packing=True, bf16=True, report_to=[],
                 use_cpu=not torch.cuda.is_available(), prediction_loss_only=True, disable_tqdm=True,
                 gradient_checkpointing=False, per_device_train_batch_size=1, dataloader_pin_memory=False,
             ),

@@ -8,7 +8,7 @@ and within one block of queries after the other, the work is a fraction. On a GP
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ NAME = "mindpal_conversations"
 # Queries taken at a time: they meet no key behind their own block. CPU milliseconds forth and back on an EPYC core for
 # 16 heads of 128, against torch's tiled attention: 350 tokens 15 and 43, 1024: 96 and 208, 2048: 361 and 681.
 _BLOCK = 128
+# A matmul of a new shape is compiled first, for a millisecond and half a megabyte that stays: so few shapes.
+_ALIGN = 64
 # The probabilities are kept for the way back: half a square. Above this length tiled attention, which keeps none.
 _LONG = 2048
 
@@ -75,14 +77,19 @@ def conversations_attention(query: Any, key: Any, value: Any, bounds: list[int],
 
 
 class _Conversations(torch.autograd.Function):  # type: ignore[misc]
-    """Softmax(query key^T) value in blocks of queries, each with the keys of its conversation up to its own end."""
+    """Softmax(query key^T) value in blocks of queries, each with the keys of its conversation up to its own end.
+
+    Inside, every conversation is filled up to a multiple of `_ALIGN`. The filling needs no mask: as keys it lies in the
+    future of every real query, and as queries it gives rows that are dropped and get no gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, value: Any, bounds: list[int], scaling: float) -> Any:
-        heads, tokens, width = query.shape
+        query, key, value = (_filled(states, bounds) for states in (query, key, value))
+        heads, _, width = query.shape
         groups = key.shape[0]
-        out = query.new_empty(tokens, heads, width)
-        query = query * scaling
+        out = torch.empty_like(query)
+        query.mul_(scaling)
         future = torch.full((_BLOCK, _BLOCK), float("-inf"), dtype=query.dtype, device=query.device).triu_(1)
         kept = []
         for start, first, end in _blocks(bounds):
@@ -91,17 +98,17 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
             scores.view(heads, rows, -1)[..., first - start :].add_(future[:rows, :rows])
             weights = scores.softmax(-1)
             kept.append(weights)
-            out[first:end] = torch.bmm(weights, value[:, start:end]).view(heads, rows, width).transpose(0, 1)
+            out[:, first:end] = torch.bmm(weights, value[:, start:end]).view(heads, rows, width)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.bounds, ctx.scaling = bounds, scaling
-        return out
+        return _unfilled(out, bounds).transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         query, key, value, *kept = ctx.saved_tensors
         heads, _, width = query.shape
         groups = key.shape[0]
-        grad = grad.transpose(0, 1)
+        grad = _filled(grad.transpose(0, 1), ctx.bounds)
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for (start, first, end), weights in zip(_blocks(ctx.bounds), kept, strict=True):
             d_out = _grouped(grad[:, first:end], groups)
@@ -110,12 +117,36 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             d_query[:, first:end] = torch.bmm(d_scores, key[:, start:end]).view(heads, -1, width)
             d_key[:, start:end].baddbmm_(d_scores.transpose(1, 2), _grouped(query[:, first:end], groups))
-        return d_query.mul_(ctx.scaling), d_key, d_value, None, None
+        d_query.mul_(ctx.scaling)
+        return *(_unfilled(states, ctx.bounds) for states in (d_query, d_key, d_value)), None, None
+
+
+def _filled_bounds(bounds: list[int]) -> list[int]:
+    lengths = (-(-(end - start) // _ALIGN) * _ALIGN for start, end in pairwise(bounds))
+    return list(accumulate(lengths, initial=0))
+
+
+def _filled(states: Any, bounds: list[int]) -> Any:
+    """[H, T, D] -> [H, T', D], contiguous, zeros behind every conversation."""
+    into = _filled_bounds(bounds)
+    out = states.new_zeros(states.shape[0], into[-1], states.shape[2])
+    for (start, end), first in zip(pairwise(bounds), into, strict=False):
+        out[:, first : first + end - start] = states[:, start:end]
+    return out
+
+
+def _unfilled(states: Any, bounds: list[int]) -> Any:
+    """[H, T', D] -> [H, T, D], laid out token by token as its reader, the next linear layer, wants it."""
+    into = _filled_bounds(bounds)
+    out = states.new_empty(bounds[-1], states.shape[0], states.shape[2]).transpose(0, 1)
+    for (start, end), first in zip(pairwise(bounds), into, strict=False):
+        out[:, start:end] = states[:, first : first + end - start]
+    return out
 
 
 def _blocks(bounds: list[int]) -> Iterator[tuple[int, int, int]]:
-    """(where the conversation starts, the block's first query, its end), for every block of queries."""
-    for start, end in pairwise(bounds):
+    """(where the filled conversation starts, the block's first query, its end), for every block of queries."""
+    for start, end in pairwise(_filled_bounds(bounds)):
         for first in range(start, end, _BLOCK):
             yield start, first, min(end, first + _BLOCK)
 

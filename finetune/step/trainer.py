@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate.utils import DistributedType
+from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.modeling_outputs import CausalLMOutput
 from trl import SFTTrainer
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 # What the collator gives and the model takes.
 _INPUTS = ("input_ids", "position_ids", "labels", "cu_seq_lens_q", "max_length_q")
+
+# A row is filled up to a multiple of this: packed rows are then nearly always of one length, and so are all matmuls,
+# each of which a CPU compiles for its shape.
+_ALIGN = 64
 
 
 def make_trainer(
@@ -117,6 +122,13 @@ def _flatten(model: Any, noise_alpha: float | None) -> None:
     def forward(
         self: Any, input_ids: Any, position_ids: Any, labels: Any, cu_seq_lens_q: Any, max_length_q: int, **_: Any
     ) -> CausalLMOutput:
+        rest = -input_ids.shape[1] % _ALIGN
+        if rest:
+            # One more conversation, without labels.
+            input_ids, position_ids = (functional.pad(ids, (0, rest)) for ids in (input_ids, position_ids))
+            labels = functional.pad(labels, (0, rest), value=-100)
+            cu_seq_lens_q = torch.cat([cu_seq_lens_q, cu_seq_lens_q[-1:] + rest])
+            max_length_q = max(max_length_q, rest)
         # The weights are in the dtype to compute in; autocast would only look at every operation.
         with torch.autocast(input_ids.device.type, enabled=False):
             embeddings = self.get_input_embeddings()(input_ids)

@@ -63,7 +63,8 @@ def plain_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
 
 @pytest.mark.parametrize("longest", [100, 6], ids=["in blocks", "long ones tiled"])
 def test_attention_stays_within_a_conversation(monkeypatch: pytest.MonkeyPatch, longest: int) -> None:
-    monkeypatch.setattr(attention_module, "_BLOCK", 3)
+    monkeypatch.setattr(attention_module, "_BLOCK", 4)
+    monkeypatch.setattr(attention_module, "_ALIGN", 2)
     monkeypatch.setattr(attention_module, "_LONG", longest)
     bounds = [0, 1, 4, 12, 17]
     states = [draw(heads, 17, 5).requires_grad_() for heads in (4, 2, 2)]
