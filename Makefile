@@ -83,6 +83,9 @@ pretrain: setup ## make the stand-in base data/standin again (an hour)
 train: $(READY) ## tune BASE by RECIPE into runs/
 	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN))
 
+bench-train: setup ## training speed against LLaMA-Factory (DEVICE=cuda: against TRL's own step)
+	$(BIN)/python -m finetune bench-train --device $(DEVICE)
+
 merge: $(READY) ## fold RUN's adapter into its base and seal it: models/<run>, and models/current
 	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(BASE))
 
