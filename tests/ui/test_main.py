@@ -1,0 +1,44 @@
+"""The command line of the page. Run: `pytest tests/ui/test_main.py`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.ui.conftest import ROOT
+from tests.ui.databases import PIN, family
+from ui.pin import Opened, check
+from ui.store import Store, url_for
+
+
+def run(folder: Path, *words: str, typed: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "ui", *words],
+        cwd=ROOT,
+        env={"MINDPAL_FAMILY": str(folder)},
+        input=typed,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_forgotten_pin_is_set_anew_on_the_machine(tmp_path: Path) -> None:
+    store = Store(url_for(tmp_path, None), tmp_path / "key")
+    family(store)
+    for _ in range(5):
+        check(store, "0000")
+    refused = run(tmp_path, "--new-pin", typed="1111\n")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert run(tmp_path, "--new-pin", typed="8642\n").returncode == 0
+    assert check(store, "8642") == Opened()
+    assert check(store, PIN) != Opened()
+    store.close()
+
+
+def test_records_without_their_key_stop_the_start_with_a_sentence(tmp_path: Path) -> None:
+    Store(url_for(tmp_path, None), tmp_path / "key").close()
+    (tmp_path / "key").unlink()
+    stopped = run(tmp_path, "--port", "0")
+    assert stopped.returncode == 2
+    assert "the key of the family's records is missing" in stopped.stderr
+    assert stopped.stderr.count("\n") == 1
