@@ -47,8 +47,8 @@ def test_steps_are_those_of_transformers(tmp_path: Path, processes: int, batch: 
 
     trainer = Trainer(AutoModelForCausalLM.from_pretrained(base.folder), args)
     loader = range(math.ceil(math.ceil(37 / batch) / processes))
-    trainer.num_examples = lambda _: 37  # type: ignore[method-assign]
-    values = trainer.set_initial_training_values(args, loader)  # type: ignore[arg-type]
+    trainer.num_examples = lambda _: 37
+    values = trainer.set_initial_training_values(args, loader)
     assert (plan.steps_an_epoch, plan.steps) == (values[1], values[6])
 
 

@@ -1,0 +1,69 @@
+"""Fetching a base: nothing is fetched twice, and a hub that is not there is one sentence within seconds."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.commands import finetune
+from tests.demo import free_port
+from tests.small_models import make_base
+
+
+class _NoSuchModel(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def log_message(self, *_: object) -> None:
+        """Quietly."""
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """A hub that knows no model."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _NoSuchModel)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_folder_that_is_here_is_the_answer(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    done = finetune(tmp_path / "told", "download", str(base))
+    assert (done.code, done.out, done.err) == (0, f"{base}\n", "")
+
+
+def test_a_hub_that_is_not_there(tmp_path: Path) -> None:
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    done = finetune(
+        tmp_path / "told", "download", "Qwen/Qwen3-0.6B",
+        environment={"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert (done.code, done.err.count("\n"), done.out) == (2, 1, "")
+    assert done.err.startswith(f"{endpoint} cannot be reached")
+    assert "make demo" in done.err
+
+
+def test_a_model_that_the_hub_does_not_have(tmp_path: Path, hub: str) -> None:
+    done = finetune(
+        tmp_path / "told", "download", "Qwen/Qwen9",
+        environment={"HF_ENDPOINT": hub, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"},
+    )  # fmt: skip
+    assert (done.code, done.out) == (2, ""), done.err
+    assert done.err.splitlines()[-1].startswith("Qwen/Qwen9: ")
+
+
+def test_a_word_that_is_no_model(tmp_path: Path) -> None:
+    done = finetune(tmp_path / "told", "download", "qwen three")
+    assert (done.code, done.err.count("\n"), done.out) == (2, 1, "")
+    assert "no hub id either" in done.err
