@@ -330,7 +330,7 @@ def _until_ready(name: str, process: "subprocess.Popen[bytes]", address: str, ti
                     break
             except (OSError, urllib.error.URLError):
                 time.sleep(0.3)
-            advance(min(USUAL_S - 1, time.monotonic() - began))
+            advance(min(int(USUAL_S) - 1, int(time.monotonic() - began)), "s")
         else:
             raise StepFailed(name, 1)
     print(f"{name}: ready after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
