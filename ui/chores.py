@@ -30,4 +30,6 @@ def run(store: Store) -> None:
                     log.info("retention conversations=%d", gone)
         except OperationalError as error:  # a database that restarts is tried again: alerts wait in it
             log.warning("chores: the database cannot be reached: %s", type(error.orig).__name__)
+        except Exception:  # one channel's mistake must not end the sending of alerts
+            log.exception("chores: failed, and tried again in %d s", SEND_S)
         time.sleep(SEND_S)

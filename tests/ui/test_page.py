@@ -138,6 +138,7 @@ def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Call
             expect(page.get_by_text(line.number, exact=True)).to_be_visible()
         shot(page, "crisis")
         open_parents(page)
+        section(page, WORDS.home.alerts)
         expect(page.get_by_text(WORDS.categories["self_harm"])).to_be_visible()
         expect(page.get_by_text("不想活")).to_have_count(0)
         shot(page, "parents-alerts")

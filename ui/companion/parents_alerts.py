@@ -19,18 +19,18 @@ SHOWN = 50
 def show(store: Store, words: Sentences) -> None:
     """Draw the list."""
     children = store.children()
-    names = {alert.id: child for child in children for alert in store.alerts(child.id)}
+    found = [(alert, child) for child in children for alert in store.alerts(child.id)]
+    found.sort(key=lambda pair: pair[0].id, reverse=True)
     with st.container(key="alerts"):
         st.subheader(words.alerts_title, anchor=False)
-        alerts = store.alerts()[:SHOWN]
-        if not alerts:
+        if not found:
             st.caption(words.alerts_none)
-        for alert in alerts:
+        for alert, child in found[:SHOWN]:
             told = words.categories.get(alert.category, words.category_other)
             row = words.alert_row.format(when=moment(alert.created), category=told)
-            who = f"**{safe(names[alert.id].nickname)}** · " if len(children) > 1 else ""
+            who = f"**{safe(child.nickname)}** · " if len(children) > 1 else ""
             st.markdown(f"{who}{row}" if alert.seen else f"{who}{row} :orange-badge[{words.alert_new}]")
-            _passage(store, alert, avatar(names[alert.id].avatar), words)
+            _passage(store, alert, avatar(child.avatar), words)
         store.alerts_seen()
 
 
