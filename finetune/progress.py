@@ -4,12 +4,14 @@ In: what is done of how much. Out: on standard error, so that standard output st
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
 
 # Without a terminal a line every so many hundredths of the work.
 _LINE_EVERY = 0.1
@@ -39,6 +41,18 @@ def progress(title: str, total: float) -> Iterator[Advance]:
             bar.update(task, completed=done, note=note)
 
         yield advance
+
+
+def counted(title: str, items: Iterable[Item]) -> Iterator[Item]:
+    """The items one by one, with their count beside a moving bar in a terminal, for work whose end is not known."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
+    # What is printed meanwhile is a program's and goes where it was sent.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        yield from bar.track(items, description=title)
 
 
 def _lines(title: str, total: float) -> Advance:

@@ -139,7 +139,9 @@ def serving(model: Path, port: int, log: Path | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def page(model_address: str, port: int, family: Path, log: Path | None = None, zone: str | None = None) -> Iterator[str]:
+def page(
+    model_address: str, port: int, family: Path, log: Path | None = None, zone: str | None = None
+) -> Iterator[str]:
     """The companion's page on a port of this machine; gives its address. Raises `StepFailed`."""
     environment = {"MINDPAL_API_URL": f"{model_address}/v1", "MINDPAL_FAMILY": str(family)}
     if zone is not None:

@@ -28,6 +28,7 @@ from finetune.dataset.house import House, Language, craft, forbidden, language_o
 from finetune.dataset.lengths import Ruler, find_ruler
 from finetune.dataset.near import NearDuplicates, normal
 from finetune.dataset.personal import personal_data
+from finetune.progress import counted
 from finetune.recipe import read_recipe
 
 SAFETY = "safety"
@@ -319,7 +320,7 @@ def check(names: Sequence[str], data_dir: Path, checker: Checker) -> Iterator[Fi
 
 def _tallied(name: str, file: str, data_dir: Path, checker: Checker) -> Iterator[Finding | Tally]:
     tally = Tally(name, file)
-    for number, record in enumerate(read_dataset(name, data_dir)):
+    for number, record in enumerate(counted(f"checking {file}", read_dataset(name, data_dir))):
         if number == 0:
             checker.start(ours=isinstance(record, Conversation) and "topic" in record.columns)
         tally.records += 1
