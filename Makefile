@@ -42,7 +42,7 @@ SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge serve bench-guard ui test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge serve bench-guard bench-serve ui test lint format constraints clean
 .PHONY: engine keys images up down logs ps test-containers
 
 help: ## list the verbs
@@ -94,6 +94,9 @@ serve: $(READY) ## serve MODEL on PORT
 
 bench-guard: setup ## measure the guard on the messages kept apart
 	$(BIN)/python -m serve.guard.bench
+
+bench-serve: setup ## measure what the policy and the guard cost MODEL, against bare vLLM
+	$(BIN)/python -m serve.bench $(MODEL)
 
 ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
 	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data.contract import read_contract
 from serve.keys import add_key, read_keys
 from serve.limits import Limits
-from serve.policy import Policy, Settings
+from serve.policy import DOORS, Policy, Settings
 from serve.request import BODY_LIMIT
 from tests.small_models import make_sealed
 
@@ -425,6 +425,62 @@ def test_a_thought_never_reaches_a_client(folder: Path, stream: bool) -> None:
     answer = call(Policy(engine, Settings(folder, None)), {"messages": HELLO, "stream": stream})
     assert "悄悄" not in answer.raw.decode()
     assert answer.words.strip() == "你好。"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("thinking", [False, True])
+def test_thoughts_are_told_apart_where_the_contract_thinks(
+    tmp_path_factory: pytest.TempPathFactory, stream: bool, thinking: bool
+) -> None:
+    contract = CONTRACT.model_copy(update={"thinking": thinking})
+    folder = make_sealed(tmp_path_factory.mktemp("thinking"), contract)
+
+    async def engine(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        said = [{"reasoning": "他在问天空。"}, {"reasoning": "我来答。"}, {"content": "因为阳光。"}]
+        if stream:
+            for delta in said:
+                event = {"id": "x", "created": 1, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": b"data: " + json.dumps(event).encode() + b"\n\n",
+                        "more_body": True,
+                    }
+                )
+            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+            return
+        message = {"content": "因为阳光。", "reasoning": "他在问天空。我来答。"}
+        whole = {"id": "x", "created": 1, "choices": [{"message": message, "finish_reason": "stop"}]}
+        await send({"type": "http.response.body", "body": json.dumps(whole).encode()})
+
+    answer = call(Policy(engine, Settings(folder, None)), {"messages": HELLO, "stream": stream})
+    assert answer.words == "因为阳光。"
+    if stream:
+        deltas = [choice["delta"] for event in answer.events for choice in event["choices"]]
+        thoughts = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    else:
+        thoughts = answer.json["choices"][0]["message"].get("reasoning_content", "")
+    assert thoughts == ("他在问天空。我来答。" if thinking else "")
+
+
+def test_the_api_is_described_as_it_is(policy: Policy) -> None:
+    told = call(policy, b"", method="GET", path="/openapi.json").json
+    assert told["openapi"] == "3.1.0"
+    assert {(method.upper(), path) for path, methods in told["paths"].items() for method in methods} == set(DOORS)
+    fields = set(told["components"]["schemas"]["Request"]["properties"])
+    assert fields == {
+        "messages",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "user",
+        "stop",
+        "model",
+    }
 
 
 @pytest.mark.parametrize("stream", [False, True])

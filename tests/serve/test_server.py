@@ -1,8 +1,9 @@
 """The real vLLM on a real tiny sealed model: what the policy promises, seen from outside.
 
-One server for the whole module; on two shared cores it is up after half a minute to two.
+One server for the whole folder; on two shared cores it is up after half a minute to two.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -11,33 +12,21 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import openai
 import pytest
 from tokenizers import Tokenizer
 
-from data.contract import open_sealed, read_contract
+from data.contract import open_sealed
 from data.template import as_text
 from serve.policy import DOORS
 from serve.request import ModelFolder
-from tests.small_models import make_sealed
+from tests.serve.server import CONTRACT, PATIENCE_S, ROOT, Server, running
 
 pytestmark = pytest.mark.end_to_end
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 180
-# Long answers, so that a client can leave in the middle of one.
-CONTRACT = read_contract().model_copy(
-    update={
-        "window": 4096,
-        "sampling": read_contract().sampling.model_copy(update={"max_tokens": 3000, "temperature": 1.0}),
-    }
-)
 # vLLM's own route list, with every group of routes that a flag could open.
 ROUTES = """
 import json, os, sys
@@ -57,75 +46,6 @@ def walk(routes):
 args = make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", sys.argv[1]])
 print("ROUTES " + json.dumps(sorted(walk(build_app(args, ("generate",)).routes))))
 """
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server."""
-
-    folder: Path
-    port: int
-    pid: int
-    log: Path
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.address}/v1", api_key="none", timeout=PATIENCE_S, max_retries=0)
-
-    def status(self, method: str, path: str) -> int:
-        body = b"{}" if method in ("POST", "PUT", "PATCH") else None
-        request = urllib.request.Request(self.address + path, method=method, data=body)
-        request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    def running(self) -> float:
-        with urllib.request.urlopen(f"{self.address}/metrics", timeout=PATIENCE_S) as answer:
-            found = re.search(r"^vllm:num_requests_running\{.*\} (\S+)$", answer.read().decode(), flags=re.MULTILINE)
-        assert found, "the metrics name no running requests"
-        return float(found[1])
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = make_sealed(tmp_path_factory.mktemp("model"), CONTRACT)
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MINDPAL_")}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serve", str(folder), "--port", str(port)],
-            cwd=ROOT,
-            env=kept,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        made = Server(folder, port, process.pid, log)
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            try:
-                if made.status("GET", "/health") == 200:
-                    break
-            except OSError:
-                time.sleep(0.5)
-        yield made
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "你好，天空为什么是蓝色的？"}]
@@ -268,3 +188,102 @@ def test_the_log_holds_no_words(server: Server) -> None:
     assert words not in log
     assert "你好" not in log
     assert re.search(rf"reply tokens=\d+ ms=\d+ contract={CONTRACT.fingerprint[:8]} action=\w+", log)
+
+
+@pytest.mark.timeout(600)
+def test_what_llamafactorys_own_api_gets_wrong(server: Server) -> None:
+    create = server.client().chat.completions.create
+    # `presence_penalty: 0` is an error 500 there, role `developer` a 422; seed and max_completion_tokens have no effect.
+    developer: openai.types.chat.ChatCompletionMessageParam = {"role": "developer", "content": "x"}
+    answers = [
+        create(model="m", messages=[developer, *HELLO], presence_penalty=0, seed=11, max_completion_tokens=7)
+        for _ in range(2)
+    ]
+    assert answers[0].choices == answers[1].choices
+    assert all(answer.usage and answer.usage.completion_tokens <= 7 for answer in answers)
+    # A cut answer says `stop` there. Random weights may write a tool tag, at which the screen ends the answer.
+    seeds = (create(model="m", messages=HELLO, seed=seed, max_tokens=5) for seed in range(20))
+    assert "length" in {answer.choices[0].finish_reason for answer in seeds}
+    # Any page may ask there.
+    request = urllib.request.Request(f"{server.address}/v1/models", headers={"Origin": "http://elsewhere.example"})
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        assert "access-control-allow-origin" not in {name.lower() for name in answer.headers}
+
+
+async def _flood(server: Server, clients: int) -> tuple[list[int], float]:
+    """The status of many requests at once, half of them streams that are read to the end; the most that ran at once."""
+    client = openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none", timeout=PATIENCE_S, max_retries=0)
+
+    async def one(number: int) -> int:
+        try:
+            if number % 2:
+                await client.chat.completions.create(model="m", messages=HELLO, max_tokens=16)
+            else:
+                stream = await client.chat.completions.create(model="m", messages=HELLO, max_tokens=16, stream=True)
+                finishes = [choice.finish_reason async for chunk in stream for choice in chunk.choices]
+                assert finishes[-1] in ("stop", "length", "content_filter")
+        except openai.APIStatusError as error:
+            return error.status_code
+        return 200
+
+    most, asked = 0.0, [asyncio.ensure_future(one(number)) for number in range(clients)]
+    while not all(task.done() for task in asked):
+        most = max(most, await asyncio.to_thread(server.running))
+        await asyncio.sleep(0.02)
+    await client.close()
+    return [task.result() for task in asked], most
+
+
+@pytest.mark.timeout(600)
+def test_two_hundred_clients_at_once_are_answered_or_told_to_wait(server: Server) -> None:
+    statuses, most = asyncio.run(_flood(server, 200))
+    assert set(statuses) <= {200, 429}
+    assert statuses.count(200) >= 64
+    # One request at a time, as LLaMA-Factory's API has it, would be 1.
+    assert most > 1
+    assert server.status("GET", "/health") == 200
+
+
+@pytest.mark.timeout(600)
+def test_the_metrics_tell_the_guard_beside_the_engine(server: Server) -> None:
+    server.client().chat.completions.create(model="x", messages=[{"role": "user", "content": "我不想活了"}])
+    with urllib.request.urlopen(f"{server.address}/metrics", timeout=PATIENCE_S) as answer:
+        told = answer.read().decode()
+    assert 'mindpal_guard_actions_total{action="crisis",category="self_harm",layer="rules"}' in told
+    assert "不想活" not in told
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_engine_ends_the_server_and_no_client_hangs(tmp_path: Path) -> None:
+    with running(tmp_path / "model", tmp_path / "server.log", VLLM_ENABLE_V1_MULTIPROCESSING="1") as (server, process):
+        engines = subprocess.run(
+            ["ps", "--no-headers", "-o", "pid,args", "--ppid", str(server.pid)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        engine = next(int(line.split()[0]) for line in engines.stdout.splitlines() if "EngineCore" in line)
+
+        async def ask() -> list[object]:
+            client = openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none", timeout=60, max_retries=0)
+
+            async def one(number: int) -> object:
+                try:
+                    whole = {"model": "m", "messages": HELLO, "max_tokens": 3000, "seed": number}
+                    if number % 2:
+                        return await client.chat.completions.create(**whole)
+                    return [chunk async for chunk in await client.chat.completions.create(**whole, stream=True)]
+                except openai.OpenAIError as error:
+                    return error
+
+            asked = [asyncio.ensure_future(one(number)) for number in range(8)]
+            while await asyncio.to_thread(server.running) < 4:
+                await asyncio.sleep(0.02)
+            os.kill(engine, signal.SIGKILL)
+            return await asyncio.wait_for(asyncio.gather(*asked), 60)
+
+        ended = asyncio.run(ask())
+        errors = [one for one in ended if isinstance(one, openai.OpenAIError)]
+        assert errors
+        assert not any(isinstance(one, openai.APITimeoutError) for one in errors)
+        assert process.wait(60) != 0

@@ -1,0 +1,264 @@
+"""What the policy and the guard cost: the same vLLM on the same model folder, bare and behind them.
+
+In: a sealed model folder. Out: throughput at 1, 8 and 32 streams by vLLM's own `vllm bench serve`, the layer's own work
+with an engine that takes no time, the prefix cache's hits over conversations of six turns, and as the last line
+
+    bench-serve: ratio@1 N.NN ratio@8 N.NN ratio@32 N.NN layer_p50_ms N.N prefix_hit N.NN
+
+ratio: tokens a second behind the layer over bare. prefix_hit: cached prompt tokens over those that could be.
+
+    make bench-serve MODEL=models/current
+    python -m serve.bench models/current --streams 1 8 --requests 8 --tokens 32     # smaller, on a slow machine
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data.conversations import DATA_DIR
+from data.strict import BadInput
+from serve.launch import Launch, prepare
+from serve.limits import Limits
+from serve.policy import Policy, Settings
+
+READY_S = 600.0
+ASK_S = 600.0
+STREAMS = (1, 8, 32)
+TURNS = 6
+CONVERSATIONS = 4
+# vLLM caches whole blocks of a prompt.
+BLOCK = re.compile(r'block_size="(\d+)"')
+LAYER_REQUESTS = 300
+LAYER_CHUNKS = 40
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serve.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="MODEL_FOLDER")
+    parser.add_argument("--streams", type=int, nargs="+", default=list(STREAMS), help="streams at a time (1 8 32)")
+    parser.add_argument("--requests", type=int, default=4, help="requests for each stream (4)")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer at most (64)")
+    given = parser.parse_args()
+    environment = {**os.environ, "MINDPAL_REQUESTS_PER_MINUTE": "0", "MINDPAL_REQUESTS_AT_ONCE": "0"}
+    try:
+        speeds, hit = {}, float("nan")
+        for bare in (True, False):
+            launch = prepare(given.folder, "127.0.0.1", _free_port(), environment)
+            with tempfile.TemporaryDirectory() as work, _running(launch, Path(work) / "log", bare=bare) as address:
+                for streams in given.streams:
+                    speed = _throughput(address, given.folder, Path(work), streams, given.requests, given.tokens)
+                    speeds[bare, streams] = speed
+                    print(f"{'bare' if bare else 'policy':7} {streams:3} streams {speed:8.1f} tokens/s", flush=True)
+                if not bare:
+                    hit = _prefix_hit(address)
+        request_ms, chunk_ms = _layer(given.folder)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    p50, p99 = _at(request_ms, 0.5), _at(request_ms, 0.99)
+    print(f"layer: {p50:.2f} ms p50, {p99:.2f} ms p99 a request; {chunk_ms:.3f} ms a streamed chunk")
+    ratios = " ".join(f"ratio@{one} {speeds[False, one] / speeds[True, one]:.2f}" for one in given.streams)
+    print(f"bench-serve: {ratios} layer_p50_ms {p50:.1f} prefix_hit {hit:.2f}")
+    return 0
+
+
+def questions() -> list[str]:
+    """First questions of the conversations about why: none of them is stopped by the guard for what it says."""
+    told = json.loads((DATA_DIR / "child_chat.json").read_text(encoding="utf-8"))
+    return [one["conversations"][0]["value"] for one in told if one["topic"].startswith("why_")]
+
+
+def _throughput(address: str, folder: Path, work: Path, streams: int, each: int, tokens: int) -> float:
+    """Answer tokens a second, by `vllm bench serve`."""
+    asked, result = work / "questions.jsonl", work / "result.json"
+    lines = questions()
+    count = streams * each
+    asked.write_text(
+        "".join(json.dumps({"prompt": lines[number % len(lines)]}) + "\n" for number in range(count)), encoding="utf-8"
+    )
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve",
+        "--backend", "openai-chat", "--base-url", address, "--endpoint", "/v1/chat/completions",
+        "--model", "mindpal", "--tokenizer", str(folder),
+        "--dataset-name", "custom", "--dataset-path", str(asked), "--custom-output-len", str(tokens),
+        "--skip-chat-template", "--num-prompts", str(count), "--max-concurrency", str(streams),
+        "--num-warmups", str(streams), "--disable-tqdm", "--save-result",
+        "--result-dir", str(work), "--result-filename", result.name,
+    ]  # fmt: skip
+    done = subprocess.run(command, env=_without_proxy(os.environ), capture_output=True, text=True, check=False)
+    if done.returncode or not result.is_file():
+        raise BadInput(f"vllm bench serve failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}.")
+    told = json.loads(result.read_text(encoding="utf-8"))
+    if told["completed"] < count:
+        raise BadInput(f"vllm bench serve: {count - told['completed']} of {count} requests failed.")
+    return float(told["output_throughput"])
+
+
+def _prefix_hit(address: str) -> float:
+    """Cached prompt tokens over those that a cache of whole blocks could give, over conversations of `TURNS` turns."""
+    lines = questions()
+    before = _metrics(address)
+    block = int(found[1]) if (found := BLOCK.search(before)) else 16
+    ideal = 0
+    for number in range(CONVERSATIONS):
+        messages: list[dict[str, str]] = []
+        known = 0
+        for turn in range(TURNS):
+            messages.append({"role": "user", "content": lines[-1 - number * TURNS - turn]})
+            answer = _ask(address, {"messages": messages, "max_tokens": 48, "seed": turn})
+            ideal += known // block * block
+            known = answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]
+            messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"] or "嗯"})
+    hits = _counter(_metrics(address), "vllm:prefix_cache_hits_total") - _counter(
+        before, "vllm:prefix_cache_hits_total"
+    )
+    return hits / ideal if ideal else float("nan")
+
+
+def _layer(folder: Path) -> tuple[list[float], float]:
+    """The layer's own milliseconds: for each request, and on average for each streamed chunk.
+
+    Of processor time: what else runs on the machine does not count.
+    """
+    policy = Policy(_Instant("天空是蓝色的，因为空气把蓝光散得最多。"), Settings(folder, None, Limits(0, 0)))
+    return asyncio.run(_layer_times(policy, questions()))
+
+
+async def _layer_times(policy: Policy, lines: Sequence[str]) -> tuple[list[float], float]:
+    short, long = list[float](), list[float]()
+    for number in range(LAYER_REQUESTS):
+        for chunks, times in ((1, short), (LAYER_CHUNKS, long)):
+            body = {
+                "messages": [{"role": "user", "content": lines[number % len(lines)]}],
+                "stream": True,
+                "seed": chunks,
+            }
+            begun = time.process_time()
+            await _call(policy, json.dumps(body).encode())
+            times.append((time.process_time() - begun) * 1000)
+    return short, (sum(long) - sum(short)) / LAYER_REQUESTS / (LAYER_CHUNKS - 1)
+
+
+class _Instant:
+    """An engine that takes no time: as many chunks as the request's seed says."""
+
+    def __init__(self, words: str):
+        self._words = words
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        count = json.loads((await receive())["body"])["seed"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(count):
+            delta = {"content": self._words[number % len(self._words)]}
+            event = {"id": "x", "created": 1, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+            body = b"data: " + json.dumps(event).encode() + b"\n\n"
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
+
+
+async def _call(policy: Policy, body: bytes) -> None:
+    given = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        if not given:
+            await asyncio.Event().wait()
+        return given.pop()
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+    }
+    await policy(scope, receive, send)
+
+
+@contextmanager
+def _running(launch: Launch, log: Path, *, bare: bool) -> Iterator[str]:
+    """vLLM with or without the policy, until the block ends; gives its address."""
+    command = list(launch.command)
+    if bare:
+        at = command.index("--middleware")
+        del command[at : at + 2]
+    address = f"http://127.0.0.1:{command[command.index('--port') + 1]}"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env=launch.environment, stdout=out, stderr=out, start_new_session=True)
+        try:
+            begun = time.monotonic()
+            while not _answers(address):
+                if process.poll() is not None or time.monotonic() - begun > READY_S:
+                    end = log.read_text(errors="replace").strip().splitlines()[-1:]
+                    raise BadInput(f"vLLM did not start: {end}.")
+                time.sleep(0.5)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return _open(f"{address}/health") is not None
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _ask(address: str, body: dict[str, Any]) -> Any:
+    return json.loads(_open(f"{address}/v1/chat/completions", json.dumps(body).encode()))
+
+
+def _metrics(address: str) -> str:
+    return _open(f"{address}/metrics").decode()
+
+
+def _open(address: str, body: bytes | None = None) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(address, data=body, headers={"Content-Type": "application/json"})
+    with opener.open(request, timeout=ASK_S) as answer:
+        return bytes(answer.read())
+
+
+def _counter(told: str, name: str) -> float:
+    return sum(float(value) for value in re.findall(rf"^{re.escape(name)}\{{.*\}} (\S+)$", told, flags=re.MULTILINE))
+
+
+def _without_proxy(environment: Any) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.lower().endswith("_proxy")}
+
+
+def _at(times: Sequence[float], share: float) -> float:
+    return sorted(times)[min(len(times) - 1, int(share * len(times)))]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
