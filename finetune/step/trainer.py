@@ -41,7 +41,7 @@ def make_trainer(
     `lora` is a `peft.LoraConfig`, or None where all parameters are trained; `args` a `trl.SFTConfig`.
     """
     reason = obstacle(model, lora, args) if step == "fast" else None
-    if reason:
+    if reason and args.process_index == 0:
         log.warning("training_step: TRL's own step, because %s", reason)
     kind = SFTTrainer if reason or step == "trl" else FastTrainer
     return kind(
