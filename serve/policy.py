@@ -107,11 +107,26 @@ class Policy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self._lifespan(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await self._request(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        engine: Any = None
+
+        async def told(message: Message) -> None:
+            nonlocal engine
+            if message["type"] == "lifespan.startup.complete" and "app" in scope:
+                engine = scope["app"].state.engine_client
+            elif message["type"] == "lifespan.shutdown.complete" and engine is not None and engine.errored:
+                # vLLM ends with 0 when its engine was killed, and a supervisor would take that for a wish.
+                log.error("the engine died")
+                os._exit(1)
+            await send(message)
+
+        await self._app(scope, receive, told)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         door = (scope["method"], scope["path"])

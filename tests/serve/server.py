@@ -21,6 +21,8 @@ from tests.small_models import make_sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180
+# Half a minute on two free cores; several on busy ones.
+READY_S = 420
 # Long answers, so that a client can leave in the middle of one.
 CONTRACT = read_contract().model_copy(
     update={
@@ -82,7 +84,7 @@ def running(folder: Path, log: Path, **environment: str) -> Iterator[tuple[Serve
         )
     try:
         made = Server(folder, port, process.pid, log)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + READY_S
         while True:
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]

@@ -254,6 +254,30 @@ def test_a_websocket_is_closed(policy: Policy) -> None:
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
+@pytest.mark.parametrize("errored", [False, True])
+def test_a_dead_engine_is_told_by_the_exit_code(policy: Policy, monkeypatch: pytest.MonkeyPatch, errored: bool) -> None:
+    from starlette.applications import Starlette
+
+    inner, codes, sent = Starlette(), list[int](), list[str]()
+    inner.state.engine_client = type("Engine", (), {"errored": errored})()
+    monkeypatch.setattr("os._exit", codes.append)
+    monkeypatch.setattr(policy, "_app", inner)
+    asked = ["lifespan.startup", "lifespan.shutdown"]
+
+    async def live() -> None:
+        async def receive() -> Any:
+            return {"type": asked.pop(0)}
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        await policy({"type": "lifespan", "app": inner}, receive, send)
+
+    asyncio.run(live())
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert codes == ([1] if errored else [])
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

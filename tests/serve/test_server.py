@@ -280,7 +280,10 @@ def test_a_killed_engine_ends_the_server_and_no_client_hangs(tmp_path: Path) -> 
             while await asyncio.to_thread(server.running) < 4:
                 await asyncio.sleep(0.02)
             os.kill(engine, signal.SIGKILL)
-            return await asyncio.wait_for(asyncio.gather(*asked), 60)
+            try:
+                return await asyncio.wait_for(asyncio.gather(*asked), 60)
+            finally:
+                await client.close()
 
         ended = asyncio.run(ask())
         errors = [one for one in ended if isinstance(one, openai.OpenAIError)]
