@@ -31,8 +31,9 @@ def progress(title: str, total: float) -> Iterator[Advance]:
         yield _lines(title, total)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+        # A terminal of 80 columns holds it all.
+        TextColumn("{task.description}"), BarColumn(bar_width=16), TaskProgressColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total, note="")
