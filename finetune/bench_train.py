@@ -106,7 +106,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--work", type=Path, default=home, help="where environments, models and logs are kept")
     given = parser.parse_args(words)
 
-    overrides = [f"gradient_accumulation_steps={given.accumulation}", "logging_steps=1", "eval_steps=100000"]
+    overrides = [f"gradient_accumulation_steps={given.accumulation}", "logging_steps=1", "val_size=0"]
     if given.dataset:
         overrides.append(f"dataset={','.join(given.dataset)}")
     cuda = given.device == "cuda"
@@ -184,7 +184,7 @@ def watch(command: list[str], environment: Mapping[str, str], lines: Path, log: 
 
 def our_words(recipe: Recipe, base: Base, data_dir: Path, run: Path, steps: int, *, step: str) -> list[str]:
     """`python -m finetune …` for the first `steps + 1` steps of the recipe with that `training_step`."""
-    changed = ("gradient_accumulation_steps", "per_device_train_batch_size", "optim", "logging_steps", "eval_steps")
+    changed = ("gradient_accumulation_steps", "per_device_train_batch_size", "optim", "logging_steps", "val_size")
     values = recipe.model_dump()
     return [
         "train", "mindpal", *(f"{key}={values[key]}" for key in changed), f"max_steps={steps + 1}",
