@@ -127,8 +127,9 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise AssertionError("the page was not there after three minutes")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for a module: Playwright keeps an event loop running in this thread, and the client has its own."""
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium fonts-noto-cjk")
     with sync_playwright() as playwright:
