@@ -23,6 +23,9 @@ MB = 1_000_000
 # About what the official base image takes; the one of these tests also carries this machine's wheels.
 OFFICIAL_BASE_MB = 150
 
+# The page draws itself anew for every message, which takes its time beside a server that starts.
+expect.set_options(timeout=60_000)
+
 
 def test_every_service_is_healthy(project: Project) -> None:
     containers = project.containers()
@@ -173,6 +176,7 @@ def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Pr
     first_run(page)
     say(page, QUESTIONS[0])
     expect(replies(page)).to_have_count(1, timeout=120_000)
+    expect(page.get_by_test_id("stChatInputTextArea")).to_be_enabled()
 
     serve = project.containers()["serve"]
     restarts = serve.attrs["RestartCount"]
