@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 def main() -> None:
     """Train as `llamafactory-cli train` does."""
-    from llamafactory.train.tuner import run_exp  # type: ignore[import-not-found]
+    from llamafactory.train.tuner import run_exp
 
     run_exp(callbacks=[steps_writer(Path(os.environ["BENCH_STEPS"]))])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune.pretrain import STANDIN
 from tests import demo
 
 # A hub must never be asked, whatever a test does.
@@ -15,7 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 @pytest.fixture(scope="session")
 def trained_demo() -> demo.Demo:
     """The demo, trained and merged: a minute or two the first time, nothing after that."""
-    planned = demo.plan(str(demo.STANDIN))
+    planned = demo.plan(str(STANDIN))
     demo.make(planned)
     return planned
 

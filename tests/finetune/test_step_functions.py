@@ -67,10 +67,10 @@ def test_attention_stays_within_a_conversation(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(attention_module, "_ALIGN", 2)
     monkeypatch.setattr(attention_module, "_LONG", longest)
     bounds = [0, 1, 4, 12, 17]
-    states = [draw(heads, 17, 5).requires_grad_() for heads in (4, 2, 2)]
-    ours = conversations_attention(*states, bounds, 0.3)
-    assert torch.allclose(ours, plain_attention(*states, bounds))
-    assert torch.autograd.gradcheck(lambda q, k, v: conversations_attention(q, k, v, bounds, 0.3), states)
+    query, key, value = (draw(heads, 17, 5).requires_grad_() for heads in (4, 2, 2))
+    ours = conversations_attention(query, key, value, bounds, 0.3)
+    assert torch.allclose(ours, plain_attention(query, key, value, bounds))
+    assert torch.autograd.gradcheck(lambda q, k, v: conversations_attention(q, k, v, bounds, 0.3), (query, key, value))
 
 
 def test_a_conversation_does_not_feel_its_neighbours() -> None:

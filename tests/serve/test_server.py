@@ -269,10 +269,11 @@ def test_a_killed_engine_ends_the_server_and_no_client_hangs(tmp_path: Path) -> 
 
             async def one(number: int) -> object:
                 try:
-                    whole = {"model": "m", "messages": HELLO, "max_tokens": 3000, "seed": number}
+                    create = client.chat.completions.create
                     if number % 2:
-                        return await client.chat.completions.create(**whole)
-                    return [chunk async for chunk in await client.chat.completions.create(**whole, stream=True)]
+                        return await create(model="m", messages=HELLO, max_tokens=3000, seed=number)
+                    stream = await create(model="m", messages=HELLO, max_tokens=3000, seed=number, stream=True)
+                    return [chunk async for chunk in stream]
                 except openai.OpenAIError as error:
                     return error
 
