@@ -1,7 +1,7 @@
 """The guard on the way in: layer after layer, the first that acts decides.
 
-In: a child's messages. Out: a `Verdict`, or None where the model may be asked. (1) The crisis rules, which need no
-model. (2) The small classifier of `python -m finetune guard`. A guard model, (3), is asked beside the generation: see
+In: a child's messages. Out: a `Verdict`, or None where the model may be asked. (1) The rules of crisis and of roles,
+which need no model. (2) The small classifier of `python -m finetune guard`. A guard model, (3), is asked beside the generation: see
 `serve.guard.remote`.
 
     python -m serve guard "text"     # each layer's verdict
@@ -16,6 +16,7 @@ from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
 from serve.guard.private import mask
+from serve.guard.roles import asks_for_a_role
 from serve.guard.rules import Language
 from serve.guard.screen import language_of
 
@@ -32,11 +33,13 @@ class Guard:
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
-        return judge_conversation(messages) or self._classified(messages)
+        if verdict := judge_conversation(messages):
+            return verdict
+        return (asks_for_a_role(messages[-1]) if messages else None) or self._classified(messages)
 
     def layers(self, text: str) -> list[str]:
         """In words: what each layer sees in one message."""
-        rules = judge_conversation([text])
+        rules = judge_conversation([text]) or asks_for_a_role(text)
         reading = self._classifier.read(text)
         kinds = mask(text)[1]
         level = self._level(reading.category)

@@ -1,0 +1,21 @@
+"""The role layer: a child asks 灵伴 to be its mother, its brother, its girlfriend. No model decides this either.
+
+In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `roles.yaml`, the answers in `answers.yaml`.
+"""
+
+from pathlib import Path
+
+from data.forms import NOTHING, forms
+from serve.guard.crisis import Verdict
+from serve.guard.rules import read_rules
+
+RULES_FILE = Path(__file__).parent / "roles.yaml"
+
+
+def asks_for_a_role(text: str) -> Verdict | None:
+    """The verdict on one message."""
+    seen = forms(text)
+    for pattern in read_rules(RULES_FILE):
+        if pattern.found_after(seen, NOTHING):
+            return Verdict("redirect", pattern.category, "rules", pattern.language)
+    return None
