@@ -1,0 +1,67 @@
+"""What README promises: its commands exist, its example runs, its figures are what the command prints."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune.__main__ import VERBS
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = ("README.md", "README.zh-CN.md")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*## ", text_of("Makefile"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_make_verb_exists(readme: str) -> None:
+    named: set[str] = set()
+    for words in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", text_of(readme), re.MULTILINE):
+        named |= set(words.split())
+    assert len(named) >= 8
+    assert named <= targets()
+
+
+def test_bare_make_lists_every_verb() -> None:
+    done = subprocess.run(["make", "WHERE=local"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line.split()[0] for line in done.stdout.splitlines()} == targets()
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_module_and_folder_exists(readme: str) -> None:
+    text = text_of(readme)
+    verbs = set(re.findall(r"python -m finetune ([a-z-]+)", text))
+    assert verbs <= VERBS.keys()
+    for folder in re.findall(r"^\| `([a-z]+/)` \|", text, re.MULTILINE):
+        assert (ROOT / folder).is_dir()
+    for linked in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (ROOT / linked).exists(), linked
+
+
+def test_the_guards_figures_are_what_the_command_prints() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serve.guard.bench"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    printed = next(line for line in done.stdout.splitlines() if line.startswith("bench-guard:"))
+    figures = printed.partition(" ms_p50")[0]
+    assert figures in text_of("README.md")
+    stopped = next(line for line in done.stdout.splitlines() if "why-questions" in line)
+    assert stopped in text_of("README.md")
+
+
+@pytest.mark.end_to_end
+def test_the_python_example_runs(demo_server: str) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", text_of("README.md"), re.DOTALL)
+    code = example.replace("http://127.0.0.1:8000", demo_server)
+    assert code != example
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "光" in done.stdout
