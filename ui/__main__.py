@@ -66,9 +66,18 @@ def _serve(host: str, port: int) -> None:
 
     from streamlit.web import cli
 
+    _stay_at_home()
+    print(f"灵伴: http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}", file=sys.stderr, flush=True)
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     cli.main(["run", str(APP), f"--server.address={host}", f"--server.port={port}"], prog_name="streamlit")
+
+
+def _stay_at_home() -> None:
+    """Streamlit asks the internet for this machine's address when it checks where a request comes from. Ours does not."""
+    from streamlit import net_util
+
+    net_util.get_external_ip = lambda: None
 
 
 def _log_to_stderr() -> None:

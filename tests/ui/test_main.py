@@ -42,3 +42,20 @@ def test_records_without_their_key_stop_the_start_with_a_sentence(tmp_path: Path
     assert stopped.returncode == 2
     assert "the key of the family's records is missing" in stopped.stderr
     assert stopped.stderr.count("\n") == 1
+
+
+def test_nothing_asks_the_internet_for_this_machines_address(tmp_path: Path) -> None:
+    code = """
+from ui.__main__ import _stay_at_home
+_stay_at_home()
+import socket
+def outside(*_: object) -> None:
+    raise AssertionError("something outside was asked")
+socket.getaddrinfo = outside
+from streamlit.web.server.server_util import is_url_from_allowed_origins
+assert not is_url_from_allowed_origins("https://elsewhere.example")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = (ROOT / "ui" / "companion" / ".streamlit" / "config.toml").read_text(encoding="utf-8")
+    assert "hideWelcomeMessage = true" in told
