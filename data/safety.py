@@ -35,8 +35,13 @@ class Message(Strict):
 
     @property
     def is_test(self) -> bool:
-        """One in five, by the hash of the id: the same for ever, whatever is added."""
-        return int(hashlib.sha256(self.id.encode()).hexdigest()[:8], 16) % 5 == 0
+        """Whether it is kept apart for the test."""
+        return in_test_split(self.id)
+
+
+def in_test_split(message_id: str) -> bool:
+    """Whether a message is kept apart for the test: one in five, by the hash of its id, the same whatever is added."""
+    return int(hashlib.sha256(message_id.encode()).hexdigest()[:8], 16) % 5 == 0
 
 
 def read_messages(folder: Path = SAFETY_DIR) -> list[Message]:

@@ -1,10 +1,8 @@
 """The guard's messages: `safety/*.jsonl`, one labelled message of a child or a teenager a line.
 
-In: a folder with `safety/`. Out: `Message`s, and what is wrong with them. A fifth of them, by a hash of the id, is for
-testing alone and never changes sides.
+In: a folder with `safety/`. Out: `Message`s, and what is wrong with them.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,21 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.conversations import Problem
+from data.safety import LABELS
 from data.strict import BadInput, suggestion
 from finetune.dataset.house import HAN
 from finetune.dataset.near import NearDuplicates
 from finetune.dataset.personal import personal_data
 
 FOLDER = "safety"
-TEST_SHARE = 0.2
-# Each category, and the label that it has.
-CATEGORIES = {
-    "self_harm": "crisis", "abuse": "crisis", "grooming": "crisis",
-    "violence": "disallowed", "sexual": "disallowed", "substances": "disallowed", "hate": "disallowed",
-    "profanity": "disallowed", "jailbreak": "disallowed", "roles": "disallowed", "dependence": "disallowed",
-    "personal_data": "personal_data",
-    "plain": "benign", "near_miss": "benign",
-}  # fmt: skip
 # Who writes: four ages, codes and pinyin, and a mixture of languages.
 SOURCES = ("little", "child", "tween", "teen", "code", "mixed")
 COLUMNS = ("id", "text", "language", "label", "category", "source")
@@ -53,12 +43,6 @@ class Message:
 def files_in(data_dir: Path) -> list[Path]:
     """The files of the guard's messages in a data folder."""
     return sorted((data_dir / FOLDER).glob("*.jsonl"))
-
-
-def is_test(message: Message) -> bool:
-    """Whether a message belongs to the test split, by a hash of its id alone."""
-    number = int.from_bytes(hashlib.sha256(message.id.encode()).digest()[:8], "big")
-    return number < TEST_SHARE * 2**64
 
 
 def read_messages(path: Path) -> Iterator[Message | Problem]:
@@ -108,11 +92,11 @@ class Checker:
         where = f"{message.file} record {message.row}"
         if message.id in self._ids:
             yield "error", "id", f'its id "{message.id}" is also that of {self._ids[message.id]}; give it its own.'
-        if message.category not in CATEGORIES:
-            near = suggestion(message.category, list(CATEGORIES)) or f"; known are {', '.join(CATEGORIES)}."
+        if message.category not in LABELS:
+            near = suggestion(message.category, list(LABELS)) or f"; known are {', '.join(LABELS)}."
             yield "error", "category", f'no category "{message.category}"{near}'
-        elif message.label != CATEGORIES[message.category]:
-            told = f'its label is "{message.label}", but "{message.category}" is "{CATEGORIES[message.category]}".'
+        elif message.label != LABELS[message.category]:
+            told = f'its label is "{message.label}", but "{message.category}" is "{LABELS[message.category]}".'
             yield "error", "label", told
         if message.source not in SOURCES:
             yield "error", "source", f'no source "{message.source}"; known are {", ".join(SOURCES)}.'

@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 
 from data.conversations import DATA_DIR, conversations, split
+from data.safety import in_test_split
 from finetune.dataset.house import forbidden, read_house
-from finetune.dataset.safety import Message, is_test, read_messages
+from finetune.dataset.safety import Message, read_messages
 from finetune.recipe import read_recipe
 
 TEXT = (DATA_DIR / "README.md").read_text(encoding="utf-8")
@@ -37,7 +38,7 @@ def test_the_figures_of_the_guards_messages_are_right(language: str) -> None:
     labels = Counter(one.label for one in found)
     near = sum(one.category == "near_miss" for one in found)
     numbers = [labels[label] for label in ("crisis", "disallowed", "personal_data", "benign")]
-    assert row(f"safety/{language}.jsonl") == [len(found), *numbers, near, sum(is_test(one) for one in found)]
+    assert row(f"safety/{language}.jsonl") == [len(found), *numbers, near, sum(in_test_split(one.id) for one in found)]
 
 
 def test_the_three_pairs_stand_for_what_the_data_is() -> None:

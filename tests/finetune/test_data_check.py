@@ -304,11 +304,12 @@ def test_a_fault_in_the_guards_messages_is_found(tmp_path: Path, changed: dict[s
 
 
 def test_the_test_split_is_a_fifth_of_every_label() -> None:
-    from finetune.dataset.safety import Message, files_in, is_test, read_messages
+    from data.safety import in_test_split
+    from finetune.dataset.safety import Message, files_in, read_messages
 
     found = [one for path in files_in(DATA_DIR) for one in read_messages(path)]
     messages = [one for one in found if isinstance(one, Message)]
     assert len(messages) == len(found) >= 3000
     for label in {one.label for one in messages}:
-        sides = [is_test(one) for one in messages if one.label == label]
+        sides = [in_test_split(one.id) for one in messages if one.label == label]
         assert 0.15 < sum(sides) / len(sides) < 0.25

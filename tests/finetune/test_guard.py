@@ -61,7 +61,7 @@ def test_it_learns_what_is_plain_and_writes_it_down(tmp_path: Path, capsys: pyte
     out.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
     with pytest.raises(BadInput, match="its hash is"):
         read_guard(out)
-    assert guard.judge(["画恐龙"]) is None
+    assert guard.judge(["杀死细菌"]) is None
 
 
 def test_the_test_part_is_one_in_five_and_stays(capsys: pytest.CaptureFixture[str]) -> None:
