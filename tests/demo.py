@@ -79,7 +79,9 @@ def main() -> int:
     parser.add_argument("--page-port", type=int, default=8501, help="the page's port (default: 8501)")
     given = parser.parse_args()
     os.chdir(ROOT)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    # Also where the shell started this with SIGINT ignored, as it does for a command in the background.
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, _as_interrupt)
     began = time.monotonic()
     try:
         demo = plan(given.base, given.recipe)
