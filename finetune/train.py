@@ -292,6 +292,8 @@ def _fit(
             stop.patient = True
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             stop.patient = False
+        # Several processes part in good order: a group that is still open aborts one of them at its end.
+        trainer.accelerator.end_training()
         if stop.asked and trainer.state.global_step < trainer.state.max_steps:
             raise Stopped(stop.asked)
     return checkpoints_in(run / CHECKPOINTS)[0][1]

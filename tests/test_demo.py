@@ -67,6 +67,7 @@ def test_ctrl_c_ends_every_process(trained_demo: demo.Demo, tmp_path: Path) -> N
             assert started.wait(60) == 130
         finally:
             started.kill()
+            started.wait()
     assert with_ports(port, page_port) == []
     assert "Traceback" not in (tmp_path / "log").read_text()
 

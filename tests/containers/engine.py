@@ -92,13 +92,23 @@ def _start_daemon() -> None:
     if os.geteuid() != 0:
         raise NoEngine("no container engine answers here, and only root may start one: start Docker, then try again")
     log = STATE / "dockerd.log"
-    with log.open("wb") as out:
-        daemon = subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
-    PID_FILE.write_text(str(daemon.pid))
+    # Not a Popen: the engine is meant to outlive the object, which would warn of it.
+    daemon = os.posix_spawnp(
+        "dockerd",
+        ["dockerd"],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    PID_FILE.write_text(str(daemon))
     for _ in range(START_S):
         if _answers():
             return
-        if daemon.poll() is not None:
+        if os.waitpid(daemon, os.WNOHANG)[0]:
             break
         time.sleep(1)
     last = log.read_text(errors="replace").strip().splitlines()[-1:]

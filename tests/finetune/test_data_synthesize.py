@@ -163,7 +163,7 @@ def test_what_does_not_pass_is_kept_apart_with_the_reason(known: Path, tmp_path:
     assert "not valid JSON" in rejected[4]["reasons"][0]
     assert "half a character" in rejected[5]["reasons"][0]
     assert rejected[0]["reply"] == replies[0]
-    assert [line["number"] for line in lines(tmp_path / "out" / "grown.jsonl")] == [6, 7]
+    assert {line["number"] for line in lines(tmp_path / "out" / "grown.jsonl")} == {6, 7}
 
 
 def test_a_candidate_is_compared_with_those_kept_before(known: Path, tmp_path: Path) -> None:
