@@ -21,7 +21,7 @@ import urllib.error
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -299,26 +299,15 @@ def _process(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    for sign, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
-        try:
-            # The group: also what the command itself started.
-            os.killpg(process.pid, sign)
-            process.wait(patience)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-        if sign == signal.SIGTERM and not _group_lives(process.pid):
-            break
-    process.wait()
-
-
-def _group_lives(group: int) -> bool:
+    # The command first, which ends in order what it started; then whatever of its group is still there.
+    process.terminate()
     try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        print(f"{process.args}: does not end, killed", file=sys.stderr)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _until_ready(name: str, process: "subprocess.Popen[bytes]", address: str, title: str) -> None:

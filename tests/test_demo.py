@@ -69,7 +69,8 @@ def test_ctrl_c_ends_every_process(trained_demo: demo.Demo, tmp_path: Path) -> N
             started.kill()
             started.wait()
     assert with_ports(port, page_port) == []
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    # Ours would stand at a line's start; vLLM's own log has its sign before each line.
+    assert not any(line.startswith("Traceback") for line in (tmp_path / "log").read_text().splitlines())
 
 
 def with_ports(*ports: int) -> list[str]:
