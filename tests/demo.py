@@ -304,7 +304,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
-        print(f"{process.args}: does not end, killed", file=sys.stderr)
+        print(f"process {process.pid}: does not end, killed", file=sys.stderr)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
