@@ -15,6 +15,7 @@ from data.contract import open_sealed
 from data.strict import BadInput
 from serve.keys import add_key, read_keys
 from serve.launch import flags, prepare
+from tests.demo import free_port
 from tests.small_models import make_sealed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,12 +44,6 @@ def sentence_of(done: subprocess.CompletedProcess[str]) -> str:
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
     return done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.demo import free_port
 from tests.ui.databases import Database, family, postgres, postgres_programs
-from tests.ui.model_server import free_port
 from tests.ui.walk import daytime
 from ui.store import Profile, Store, url_for
 from ui.tables import Child

@@ -5,7 +5,6 @@ Run: `with ModelServer() as server: server.url`. The same port can be left and t
 """
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,14 +16,6 @@ CONTRACT = "3f9a12c4" + "0" * 56
 SKY = "天空是蓝色的，因为**阳光**穿过空气时，蓝光被散射得最多。公式：$I \\propto 1/\\lambda^4$"
 HEARD = "大象有多重？"
 CRISIS = "谢谢你告诉我。我听到你现在很难受。"
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class ModelServer:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from data.strict import BadInput
-from tests.ui.model_server import CONTRACT, CRISIS, HEARD, SKY, ModelServer, free_port
+from tests.demo import free_port
+from tests.ui.model_server import CONTRACT, CRISIS, HEARD, SKY, ModelServer
 from ui.client import Asleep, Refused, Reply, Settings, Turn, settings_from, transcribe
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.demo import free_port
 from tests.ui.databases import Database, family
-from tests.ui.model_server import SKY, ModelServer, free_port
+from tests.ui.model_server import SKY, ModelServer
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
