@@ -1,12 +1,13 @@
 """A run folder, `runs/<id>/`: what was asked, how it goes, what came out. Written by finetune, followed by the studio.
 
-request.json     what to do                        recipe.yaml      the recipe, with every value
+request.json     what to do (data/queue.py)        recipe.yaml      the recipe, with every value
 status.json      how it goes                       run.json         versions and hashes of what went in
 metrics.jsonl    one line per logged step          events.out.…     the same for TensorBoard
 train.log        what was told                     loss.png         the curve
 checkpoints/     to go on from                     adapter/         what came out (model/ where all was trained)
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ ADAPTER = "adapter"
 MODEL = "model"
 CHECKPOINTS = "checkpoints"
 
-State = Literal["queued", "running", "stopped", "failed", "done"]
+# Paused: a person wants to go on later; stopped: a person wants no more of it. Either can go on from its checkpoint.
+State = Literal["queued", "running", "paused", "stopped", "failed", "done"]
 
 
 class Status(Strict):
@@ -71,7 +73,15 @@ class RunRecord(Strict):
 
 def write_status(run: Path, status: Status) -> None:
     """Replace `status.json` whole: a reader sees the old one or the new one, never a half."""
-    write_whole(run / STATUS_FILE, dump(status.model_copy(update={"updated": now()}).model_dump()))
+    text = dump(status.model_copy(update={"updated": now()}).model_dump())
+    try:
+        write_whole(run / STATUS_FILE, text)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (run / STATUS_FILE).is_file():
+            raise
+        # A full disk has no room for a second file, but the block of the first one is ours.
+        with (run / STATUS_FILE).open("r+b", buffering=0) as file:
+            file.truncate(max(1, file.write(text.encode())))
 
 
 def read_status(run: Path) -> Status:
@@ -111,7 +121,8 @@ def read_record(run: Path) -> RunRecord:
 
 def newest_finished(runs: Path) -> Path:
     """The run that ended last with an adapter. Raises `BadInput` where there is none."""
-    found = [run for run in runs.iterdir() if (run / STATUS_FILE).is_file()] if runs.is_dir() else []
+    # A folder without a record is another job's than training.
+    found = [run for run in runs.iterdir() if (run / RUN_FILE).is_file()] if runs.is_dir() else []
     done = [(status.updated, run) for run in found if (status := read_status(run)).state == "done"]
     if not done:
         raise BadInput(f"{runs}: no finished run; `make train` makes one.")

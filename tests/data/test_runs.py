@@ -7,6 +7,7 @@ import pytest
 
 from data.runs import (
     METRICS_FILE,
+    RUN_FILE,
     Status,
     append_metrics,
     cut_metrics,
@@ -42,8 +43,10 @@ def test_a_resumed_run_forgets_what_it_will_write_again(tmp_path: Path) -> None:
 def test_the_newest_finished_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no finished run"):
         newest_finished(tmp_path / "none")
-    for name, state in (("b", "done"), ("a", "done"), ("c", "running")):
+    for name, state in (("b", "done"), ("a", "done"), ("c", "running"), ("merged", "done")):
         (tmp_path / name).mkdir()
+        if name != "merged":
+            (tmp_path / name / RUN_FILE).touch()
         # The times are told to the millisecond.
         time.sleep(0.003)
         write_status(tmp_path / name, Status.model_validate({"state": state, "step": 3}))
