@@ -12,6 +12,7 @@ VERBS = {
     "download": "fetch a base model from a hub, going on where an earlier download stopped",
     "pretrain": "make the small stand-in base of the demo from scratch",
     "train": "tune a base on the conversations",
+    "recipe": "tell the knobs of a recipe, or check one",
     "import-llamafactory": "make a recipe out of a LLaMA-Factory command or YAML",
     "bench-train": "measure training speed against LLaMA-Factory, or against TRL on a GPU",
     "chat": "talk to a run's adapter, a model folder or a base in the terminal",
@@ -19,7 +20,12 @@ VERBS = {
     "guard": "train the guard's small classifier on the labelled messages",
 }
 # Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.
-MODULES = {"data": "dataset.verb", "bench-train": "bench_train", "import-llamafactory": "llamafactory"}
+MODULES = {
+    "data": "dataset.verb",
+    "bench-train": "bench_train",
+    "import-llamafactory": "llamafactory",
+    "recipe": "recipe_verb",
+}
 
 
 def main() -> int:

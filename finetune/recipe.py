@@ -7,7 +7,7 @@ What 灵伴 is (persona, thinking, window) is the contract's and not a knob of a
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -18,52 +18,106 @@ RECIPES = Path(__file__).parent / "recipes"
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+# How the knobs stand together on a page.
+Group = Literal["data", "method", "rate", "batch", "memory", "record"]
+
+
+def knob(group: Group, told: str, unit: str = "") -> Any:
+    """What a page tells of a knob, in a sentence. `python -m finetune recipe schema` writes it where pages read it."""
+    return Field(description=told, json_schema_extra={"group": group, "unit": unit})
 
 
 class Recipe(Strict):
     """The run. Lengths are in tokens, rates per optimizer step."""
 
-    # The data: sets of dataset_info.json, in order.
-    dataset: Annotated[tuple[str, ...], Field(min_length=1)]
-    # The first so many conversations of all; none: every one.
-    max_samples: Count | None = None
-    # The share of conversations held out for validation, by a stable hash.
-    val_size: Share
-    # Tokens of a packed row; a longer conversation keeps the whole exchanges that fit.
-    max_length: Annotated[int, Field(ge=32)]
-    packing: bool
+    dataset: Annotated[
+        tuple[str, ...], Field(min_length=1), knob("data", "The sets of dataset_info.json to learn from, in order.")
+    ]
+    max_samples: Annotated[
+        Count | None,
+        knob("data", "The first so many conversations of all sets together; empty: every one.", "conversations"),
+    ] = None
+    val_size: Annotated[
+        Share, knob("data", "The share of conversations held out for validation, chosen by a stable hash.", "share")
+    ]
+    max_length: Annotated[
+        int,
+        Field(ge=32),
+        knob("data", "Tokens of a packed row; a longer conversation keeps the whole exchanges that fit.", "tokens"),
+    ]
+    packing: Annotated[
+        bool, knob("data", "Fill each row with whole conversations that do not see one another: far less is wasted.")
+    ]
 
-    # What is trained: an adapter beside the base, an adapter beside the base in 4 bits (CUDA only), or every weight.
-    method: Literal["lora", "qlora", "full"] = "lora"
+    method: Annotated[
+        Literal["lora", "qlora", "full"],
+        knob(
+            "method",
+            "lora: an adapter beside the base. qlora: the same beside a base in 4 bits, on NVIDIA GPUs only. "
+            "full: every weight.",
+        ),
+    ] = "lora"
     # peft.LoraConfig; of no effect where every weight is trained.
-    r: Count
-    lora_alpha: Count
-    lora_dropout: Share
-    target_modules: Annotated[tuple[str, ...], Field(min_length=1)]
+    r: Annotated[Count, knob("method", "The adapter's rank: how much it can learn, and how large it is.", "rank")]
+    lora_alpha: Annotated[Count, knob("method", "The adapter's strength; it is scaled by lora_alpha / r.")]
+    lora_dropout: Annotated[
+        Share, knob("method", "The share of the adapter's input that is dropped, against learning by heart.", "share")
+    ]
+    target_modules: Annotated[
+        tuple[str, ...], Field(min_length=1), knob("method", "The linear layers that get an adapter.")
+    ]
 
     # trl.SFTConfig.
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
-    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"]
-    warmup_steps: Annotated[int, Field(ge=0)]
-    num_train_epochs: Annotated[float, Field(gt=0)]
-    # Ends the run before its epochs do; none: it does not.
-    max_steps: Count | None = None
-    per_device_train_batch_size: Count
-    gradient_accumulation_steps: Count
-    per_device_eval_batch_size: Count
-    max_grad_norm: Annotated[float, Field(gt=0)]
-    optim: Literal["adamw_torch", "adamw_torch_fused"]
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    bf16: bool
-    neftune_noise_alpha: Annotated[float, Field(gt=0)] | None
-    gradient_checkpointing: bool = False
-    # How a step is computed: ours (finetune/step), or TRL's own; the same loss either way.
-    training_step: Literal["fast", "trl"] = "fast"
-    logging_steps: Count
-    save_steps: Count
-    save_total_limit: Count
-    eval_steps: Count
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    learning_rate: Annotated[
+        float, Field(gt=0, lt=1), knob("rate", "How far one step moves the weights, at its highest.", "per step")
+    ]
+    lr_scheduler_type: Annotated[
+        Literal["cosine", "linear", "constant", "constant_with_warmup"],
+        knob("rate", "How the learning rate falls from there to the end."),
+    ]
+    warmup_steps: Annotated[
+        int, Field(ge=0), knob("rate", "The learning rate rises from zero over so many steps.", "steps")
+    ]
+    num_train_epochs: Annotated[float, Field(gt=0), knob("rate", "How often every conversation is seen.", "epochs")]
+    max_steps: Annotated[
+        Count | None, knob("rate", "Ends the run before its epochs do; empty: it does not.", "steps")
+    ] = None
+    per_device_train_batch_size: Annotated[
+        Count, knob("batch", "Rows computed at a time: memory grows with it.", "rows")
+    ]
+    gradient_accumulation_steps: Annotated[
+        Count, knob("batch", "Batches that make one optimizer step: as a larger batch, without its memory.", "batches")
+    ]
+    per_device_eval_batch_size: Annotated[Count, knob("batch", "Rows computed at a time in validation.", "rows")]
+    max_grad_norm: Annotated[
+        float,
+        Field(gt=0),
+        knob("rate", "A longer gradient is shortened to this length, so that no batch upsets the rest."),
+    ]
+    optim: Annotated[
+        Literal["adamw_torch", "adamw_torch_fused"],
+        knob("rate", "The optimizer; fused is the same in fewer GPU kernels."),
+    ]
+    weight_decay: Annotated[float, Field(ge=0), knob("rate", "Pulls weights towards zero at each step.")] = 0.0
+    bf16: Annotated[
+        bool, knob("memory", "Compute in bf16: half the memory, and fast on any GPU since 2020. Off: in fp32.")
+    ]
+    neftune_noise_alpha: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        knob("rate", "Noise on the embeddings in training: longer, more varied answers on small sets; empty: none."),
+    ]
+    gradient_checkpointing: Annotated[
+        bool, knob("memory", "Compute activations again instead of keeping them: much less memory, a third slower.")
+    ] = False
+    training_step: Annotated[
+        Literal["fast", "trl"],
+        knob("memory", "How a step is computed: ours (finetune/step), or TRL's own; the same loss either way."),
+    ] = "fast"
+    logging_steps: Annotated[Count, knob("record", "A line of metrics every so many steps.", "steps")]
+    save_steps: Annotated[Count, knob("record", "A checkpoint to go on from every so many steps.", "steps")]
+    save_total_limit: Annotated[Count, knob("record", "Older checkpoints than these are removed.", "checkpoints")]
+    eval_steps: Annotated[Count, knob("record", "Validation every so many steps.", "steps")]
+    seed: Annotated[int, Field(ge=0, lt=2**32), knob("record", "The same seed and data give the same run.")]
 
     @model_validator(mode="after")
     def _rows_need_packing(self) -> "Recipe":
