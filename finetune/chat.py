@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.contract import SEAL_FILE, Contract, open_sealed, read_contract
-from data.runs import ADAPTER, RUN_FILE, newest_finished, read_record
+from data.contract import Contract
+from data.runs import newest_finished
 from data.strict import BadInput
 from data.template import END, as_text, chat_template, split_thought
-from finetune.base import PAD, Base, find_base, load_tokenizer
-from finetune.merge import find_trained, lora_changes
+from finetune.answers import load_model
+from finetune.base import PAD, load_tokenizer
+from finetune.subject import find_subject
 
 NEW = "/new"
 
@@ -124,28 +125,13 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
 
 def load(what: str, *, base_name: str | None = None, thinking: bool | None = None, home: str | None = None) -> Speaker:
     """The speaker that `what` means. Raises `BadInput` before any weight is loaded where it cannot be one."""
-    folder = Path(what).expanduser()
-    adapter: Path | None = None
-    if (folder / RUN_FILE).is_file():
-        record = read_record(folder)
-        contract = read_contract(base_model=record.base)
-        base = find_base(base_name or record.base, home=home)
-        trained = find_trained(folder)
-        if trained.name == ADAPTER:
-            lora_changes(trained, base)
-            adapter = trained
-        weights = base.folder if adapter else trained
-    elif (folder / SEAL_FILE).is_file():
-        contract, base = open_sealed(folder).contract, Base(what, folder)
-        weights = folder
-    else:
-        base = find_base(what, home=home)
-        contract, weights = read_contract(base_model=what), base.folder
+    subject = find_subject(what, base_name=base_name, home=home)
+    contract = subject.contract
     if thinking is not None:
         contract = contract.model_copy(update={"thinking": thinking})
     return Speaker(
-        _model(weights, adapter),
-        load_tokenizer(base),
+        load_model(subject),
+        load_tokenizer(subject.base),
         contract,
         chat_template(contract.persona, thinking=contract.thinking),
     )
@@ -171,21 +157,6 @@ def talk(speaker: Speaker, name: str) -> None:
             print(flush=True)
             # A thought is not part of what was said.
             said.append({"role": "assistant", "content": split_thought(answer)[1]})
-
-
-def _model(weights: Path, adapter: Path | None) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_log
-
-    transformers_log.set_verbosity_error()
-    transformers_log.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(weights, dtype="auto", local_files_only=True)
-    if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def _write(words: str) -> None:
