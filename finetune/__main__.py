@@ -13,6 +13,7 @@ VERBS = {
     "pretrain": "make the small stand-in base of the demo from scratch",
     "train": "tune a base on the conversations",
     "recipe": "tell the knobs of a recipe, or check one",
+    "keep": "make the adapter of a run that was stopped, from its last checkpoint",
     "import-llamafactory": "make a recipe out of a LLaMA-Factory command or YAML",
     "bench-train": "measure training speed against LLaMA-Factory, or against TRL on a GPU",
     "chat": "talk to a run's adapter, a model folder or a base in the terminal",

@@ -8,6 +8,7 @@ import bisect
 import math
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ _GB = 1e9
 _TRAINED = 16
 # What Python, torch and the trainer take before any tensor.
 _PROGRAM = {"cpu": 0.8 * _GB, "cuda": 0.6 * _GB}
+# How much of the matrix product's peak training reaches; what a run logs as share_of_peak.
+_SHARE_OF_PEAK = 0.4
 # Logits of so many positions exist at once (finetune/step/head.py, and TRL's own head in chunks), in bf16 and fp32.
 _LOGITS = 2**26 * 6
 
@@ -143,17 +146,54 @@ def lines(recipe: Recipe, base: Base, plan: Plan, machine: Machine) -> list[str]
         f"plan: memory about {_told(plan.memory)}, free {_told(machine.memory)}; checkpoints about {_told(plan.disk)}",
     ]
     told[1] += f"{plan.rows_a_step} a step, {plan.steps_an_epoch} steps an epoch, {plan.steps} steps in all"
+    return told + [f"plan: {remark}" for remark in unusual(recipe, plan, machine)]
+
+
+def unusual(recipe: Recipe, plan: Plan, machine: Machine) -> list[str]:
+    """What a person should know before the start, in sentences."""
+    told = []
     if plan.memory > machine.memory:
         told.append(
-            "plan: this may not fit into memory; lower max_length or per_device_train_batch_size, or set "
+            "this may not fit into memory; lower max_length or per_device_train_batch_size, or set "
             "gradient_checkpointing=true"
         )
     if recipe.lr_scheduler_type != "constant" and recipe.warmup_steps >= plan.steps:
         told.append(
-            f"plan: warmup_steps ({recipe.warmup_steps}) is not below the number of steps ({plan.steps}): the learning "
+            f"warmup_steps ({recipe.warmup_steps}) is not below the number of steps ({plan.steps}): the learning "
             "rate never reaches its full value"
         )
     return told
+
+
+def work_a_token(recipe: Recipe, parameters: int) -> float:
+    """Floating-point operations of training per token: two for each weight forward, two backward through the
+    activations, and two more for the weights' own gradients where all of them are trained (arXiv:2001.08361, 2.1).
+    Attention's own part is left out: it is small at the lengths that are trained on."""
+    return (6.0 if recipe.method == "full" else 4.0) * parameters
+
+
+def seconds(recipe: Recipe, plan: Plan, tokens_an_epoch: int, peak: float) -> float:
+    """About how long the steps take, from the peak of the machine's matrix product in operations a second."""
+    tokens = tokens_an_epoch * plan.steps / plan.steps_an_epoch
+    return tokens * work_a_token(recipe, plan.parameters) / (peak * _SHARE_OF_PEAK)
+
+
+def matmul_speed(machine: Machine, *, bf16: bool) -> float:
+    """Operations a second of a matrix product here, the best of a few short ones."""
+    import torch
+
+    size = 4096 if machine.kind == "cuda" else 768
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    # No random numbers: those of a run are counted.
+    one = torch.full((size, size), 0.5, device=machine.kind, dtype=dtype)
+    best = math.inf
+    for _ in range(5):
+        began = time.perf_counter()
+        torch.mm(one, one)
+        if machine.kind == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2.0 * size**3 / best
 
 
 def this_machine(environment: Mapping[str, str]) -> Machine:

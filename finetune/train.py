@@ -16,6 +16,7 @@ import argparse
 import errno
 import fcntl
 import importlib.util
+import json
 import logging
 import os
 import platform
@@ -24,7 +25,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +39,7 @@ from data.runs import (
     LOG_FILE,
     MODEL,
     RECIPE_FILE,
+    RUN_FILE,
     STATUS_FILE,
     RunRecord,
     Status,
@@ -53,7 +55,20 @@ from data.strict import BadInput, read_json
 from finetune.base import Base, find_base, load_tokenizer, stored_tensors
 from finetune.checkpoints import checkpoints_in, close_folder, newest_good, remove_unfinished
 from finetune.encode import Encoder, Example, count_tokens, encode_all
-from finetune.plan import Machine, Plan, check_base, check_disk, check_method, lines, make_plan, this_machine
+from finetune.plan import (
+    Machine,
+    Plan,
+    check_base,
+    check_disk,
+    check_method,
+    lines,
+    make_plan,
+    matmul_speed,
+    seconds,
+    this_machine,
+    unusual,
+    work_a_token,
+)
 from finetune.progress import Advance, progress
 from finetune.recipe import Recipe, dump_recipe, read_recipe
 from finetune.report_loss import draw_loss
@@ -109,7 +124,10 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last whole checkpoint")
     parser.add_argument("--plan", action="store_true", help="tell what the run would do and need, and end")
+    parser.add_argument("--json", action="store_true", help="with --plan: as one JSON object")
     given = parser.parse_intermixed_args(words)
+    if given.json and not given.plan:
+        raise BadInput("--json tells the plan; add --plan.")
     processes = Processes(int(environment.get("WORLD_SIZE", "1")), int(environment.get("RANK", "0")))
     try:
         recipe = read_recipe(given.recipe, given.overrides)
@@ -122,7 +140,10 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
             prepared, plan, machine = look_ahead(
                 recipe, contract, base, run, given.data_dir, skip_bad=given.skip_bad, environment=environment
             )
-            print("\n".join(_told(recipe, base, prepared, plan, machine)))
+            if given.json:
+                print(json.dumps(_plan_told(recipe, base, prepared, plan, machine), ensure_ascii=False))
+            else:
+                print("\n".join(_told(recipe, base, prepared, plan, machine)))
             return 0
         train(
             recipe, contract, base, run, given.data_dir,
@@ -163,12 +184,12 @@ def train(
     )
     if processes.rank:
         checkpoint = newest_good(run / CHECKPOINTS)[0] if resume else None
-        _fit(recipe, base, run, prepared, checkpoint, processes)
+        _fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
         return
     if resume:
         _check_same(run, prepared.record)
     run.mkdir(parents=True, exist_ok=True)
-    with _locked(run), _logging(run), _failures(run):
+    with locked(run), _logging(run), _failures(run):
         for line in _told(recipe, base, prepared, plan, machine):
             log.info("%s", line)
         checkpoint = _find_checkpoint(run) if resume else None
@@ -182,10 +203,10 @@ def train(
             ),
         )
         if _step(checkpoint) < plan.steps:
-            checkpoint = _fit(recipe, base, run, prepared, checkpoint, processes)
+            checkpoint = _fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
         if checkpoint is None:
             raise RuntimeError("the trainer ended without a checkpoint")
-        _finish(recipe, base, run, checkpoint)
+        write_trained(recipe, base, run, checkpoint)
         write_status(run, Status(state="done", step=plan.steps, steps=plan.steps, message="trained"))
 
 
@@ -259,7 +280,14 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
 
 
 def _fit(
-    recipe: Recipe, base: Base, run: Path, prepared: Prepared, checkpoint: Path | None, processes: Processes
+    recipe: Recipe,
+    base: Base,
+    run: Path,
+    prepared: Prepared,
+    plan: Plan,
+    machine: Machine,
+    checkpoint: Path | None,
+    processes: Processes,
 ) -> Path | None:
     """Train to the end from a checkpoint or from the beginning; the last checkpoint. Raises `Stopped`."""
     import datasets
@@ -287,8 +315,11 @@ def _fit(
         # It prints a dictionary for each logged step; Watch tells the same in words.
         trainer.remove_callback(PrinterCallback)
         records = {tuple(example.input_ids): name for example, name in zip(prepared.train, prepared.names, strict=True)}
+        peak = matmul_speed(machine, bf16=recipe.bf16) * processes.count
+        fastest = peak / work_a_token(recipe, plan.parameters)
         with _bar(prepared.record.steps, processes) as advance:
-            trainer.add_callback(Watch(run, trainer, records, advance, stop, keep=recipe.save_total_limit))
+            watch = Watch(run, trainer, records, advance, stop, keep=recipe.save_total_limit, fastest=fastest)
+            trainer.add_callback(watch)
             stop.patient = True
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             stop.patient = False
@@ -379,8 +410,8 @@ def _arguments(recipe: Recipe, run: Path, *, validate: bool) -> Any:
     )
 
 
-def _finish(recipe: Recipe, base: Base, run: Path, checkpoint: Path) -> None:
-    """What comes out, from the last checkpoint: whole or not at all."""
+def write_trained(recipe: Recipe, base: Base, run: Path, checkpoint: Path) -> None:
+    """What comes out, from a checkpoint: whole or not at all."""
     folder = run / (MODEL if recipe.method == "full" else ADAPTER)
     partial = run / f".{folder.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -426,14 +457,14 @@ def _bar(steps: int, processes: Processes) -> Iterator[Advance]:
 
 
 def _check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
-    exists = (run / STATUS_FILE).is_file()
-    state = read_status(run).state if exists else None
-    if resume and not exists:
+    # The record says that a run has begun: before it there may be a request that waits, and a status of the worker's.
+    begun = (run / RUN_FILE).is_file()
+    state = read_status(run).state if begun and (run / STATUS_FILE).is_file() else None
+    if resume and not begun:
         raise BadInput(f"{run}: no run to resume; leave --resume out to start one.")
     if resume and state == "done":
         raise BadInput(f"{run}: has finished; there is nothing to resume.")
-    # The studio's worker finds a folder that waits for it.
-    if exists and not resume and state != "queued":
+    if begun and not resume:
         raise BadInput(f"{run}: holds a run already ({state}); name another with --run, or add --resume.")
     if resume and (run / RECIPE_FILE).read_text(encoding="utf-8") != dump_recipe(recipe):
         raise BadInput(f"{run}: was started with another recipe ({run / RECIPE_FILE}); resume it with that one.")
@@ -490,8 +521,27 @@ def _told(recipe: Recipe, base: Base, prepared: Prepared, plan: Plan, machine: M
     ]
 
 
+def _plan_told(recipe: Recipe, base: Base, prepared: Prepared, plan: Plan, machine: Machine) -> dict[str, Any]:
+    """The plan for a program. Memory and disk in bytes, time in seconds; `remarks` are what is unusual, in sentences."""
+    record = prepared.record
+    return {
+        "base": base.name,
+        "machine": asdict(machine),
+        "plan": asdict(plan),
+        "conversations": record.conversations,
+        "validation": record.validation,
+        "skipped": record.skipped,
+        "left_out": record.left_out,
+        "tokens_an_epoch": record.tokens,
+        "tokens_with_loss": record.tokens_with_loss,
+        "seconds": round(seconds(recipe, plan, record.tokens, matmul_speed(machine, bf16=recipe.bf16)), 1),
+        "remarks": [*unusual(recipe, plan, machine), *prepared.remarks],
+        "lines": [line.removeprefix("plan: ") for line in _told(recipe, base, prepared, plan, machine)],
+    }
+
+
 @contextmanager
-def _locked(run: Path) -> Iterator[None]:
+def locked(run: Path) -> Iterator[None]:
     """Two processes must not write into one run. The system lets go of the lock however a process ends."""
     with (run / ".lock").open("w") as file:
         try:

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from data.runs import CHECKPOINTS, Status, append_metrics, dump, now, write_status, write_whole
 from data.strict import BadInput, read_json
 from finetune.checkpoints import checkpoints_in, close_folder, remove_old
+from finetune.machine_use import MachineUse
 from finetune.progress import Advance
 from finetune.report_loss import draw_loss
 
@@ -76,21 +77,29 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         stop: Stop,
         *,
         keep: int,
+        fastest: float,
     ):
-        """`records` names a conversation by its ids; `keep` is how many checkpoints are kept."""
+        """`records` names a conversation by its ids; `keep` is how many checkpoints are kept.
+
+        `fastest` is how many tokens a second there would be if the machine did nothing but multiply matrices.
+        """
         self._run, self._trainer, self._records = run, trainer, records
-        self._advance, self._stop, self._keep = advance, stop, keep
+        self._advance, self._stop, self._keep, self._fastest = advance, stop, keep, fastest
+        self._machine = MachineUse()
         self._main = trainer.is_world_process_zero()
         self._inputs: dict[str, Any] = {}
         self._note = ""
         self._events: SummaryWriter | None = None
         # Tokens before, and seconds of computing since the last logged step.
         self._tokens, self._seconds, self._began = 0, 0.0, 0.0
+        # The step that training began at, and when.
+        self._first, self._started = 0, 0.0
         # The batch that the model has just seen, for the sentence on NaN.
         trainer.model.register_forward_pre_hook(self._remember, with_kwargs=True)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._tokens = state.num_input_tokens_seen
+        self._first, self._started = state.global_step, time.monotonic()
         kept = self._run / CHECKPOINTS / f"checkpoint-{state.global_step}" / _LOSS_FILE
         if state.global_step and kept.is_file():
             sums = read_json(kept)
@@ -134,6 +143,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             told["num_input_tokens_seen"] = state.num_input_tokens_seen
             speed = (state.num_input_tokens_seen - self._tokens) / max(self._seconds, 1e-9)
             told["tokens_per_second"] = round(speed, 1)
+            told["share_of_peak"] = round(speed / self._fastest, 4)
+            told["seconds_left"] = round(self._seconds_left(state), 1)
+            told |= self._machine.now()
             self._tokens, self._seconds = state.num_input_tokens_seen, 0.0
             self._note = f"loss {told['loss']:.3f} · {speed:,.0f} tokens/s"
             log.info(
@@ -169,6 +181,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._events:
             self._events.close()
+
+    def _seconds_left(self, state: Any) -> float:
+        """By the clock and not by the steps alone: saving and validating take their time, too."""
+        done = max(1, state.global_step - self._first)
+        left: int = state.max_steps - state.global_step
+        return (time.monotonic() - self._started) / done * left
 
     def _tell(self, state: Any) -> None:
         status = Status(

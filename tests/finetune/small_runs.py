@@ -49,12 +49,16 @@ def make_recipe(path: Path, **changes: Any) -> Path:
     return path
 
 
+# What a run logs about the clock and the machine, which no two runs share.
+_OF_THE_MACHINE = (
+    "time", "tokens_per_second", "share_of_peak", "seconds_left", "memory", "memory_free", "cpu_percent", "gpu_memory",
+    "gpu_memory_free", "gpu_memory_peak", "gpu_percent",
+)  # fmt: skip
+
+
 def curve(run: Path) -> list[dict[str, Any]]:
     """What a run logged, without what depends on the clock."""
-    return [
-        {name: value for name, value in line.items() if name not in ("time", "tokens_per_second")}
-        for line in read_metrics(run)
-    ]
+    return [{name: value for name, value in line.items() if name not in _OF_THE_MACHINE} for line in read_metrics(run)]
 
 
 def make_run(run: Path, base: Path, *, seed: int = 0, rank: int = 4) -> Path:

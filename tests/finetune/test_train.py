@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.contract import open_sealed, sha256
+from data.queue import Request, write_request
 from data.runs import (
     ADAPTER,
     CHECKPOINTS,
@@ -23,9 +24,11 @@ from data.runs import (
     LOSS_FILE,
     METRICS_FILE,
     MODEL,
+    Status,
     read_metrics,
     read_record,
     read_status,
+    write_status,
 )
 from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
 from finetune.merge import merge
@@ -171,9 +174,31 @@ def test_asked_to_stop_it_saves_and_goes_on_later(
     status = read_status(run)
     assert (status.state, status.pid) == ("stopped", None)
     assert checkpoints_in(run / CHECKPOINTS)[0][0] == status.step >= 3
+    kept = finetune(run.with_suffix(".kept"), "keep", str(run))
+    assert kept.code == 0, kept.err
+    checkpoint = run / CHECKPOINTS / f"checkpoint-{status.step}"
+    assert sha256(run / ADAPTER / WEIGHTS) == sha256(checkpoint / WEIGHTS)
     done = finetune(run.with_suffix(".2"), *place.words(run, "--resume"))
     assert done.code == 0, done.err
     same(run, whole)
+
+
+def test_nothing_is_kept_of_nothing(place: Place, whole: Path, tmp_path: Path) -> None:
+    one_sentence(finetune(tmp_path / "out", "keep", str(tmp_path)), "no run that has begun")
+    one_sentence(finetune(tmp_path / "out", "keep", str(whole)), "has finished")
+
+
+def test_a_folder_that_waits_in_the_queue_is_trained_in(place: Place, whole: Path, run: Path) -> None:
+    run.mkdir(parents=True)
+    write_request(run, Request(verb="train", words=tuple(place.words(run)[1:])))
+    write_status(run, Status(state="running", message="begins", pid=1))
+    done = finetune(run.with_suffix(".1"), *place.words(run))
+    assert done.code == 0, done.err
+    same(run, whole)
+    line = [line for line in read_metrics(run) if "loss" in line][-1]
+    assert line["seconds_left"] == 0
+    assert line["memory"] > 1e8
+    assert 0 < line["share_of_peak"] < 1
 
 
 def test_a_run_killed_before_its_adapter_is_written_needs_no_step_more(place: Place, whole: Path, run: Path) -> None:
@@ -255,6 +280,17 @@ def test_the_plan_alone_makes_nothing(place: Place, run: Path) -> None:
     assert not run.exists()
     assert "steps in all" in done.out
     assert "memory about" in done.out
+
+
+def test_the_plan_for_a_program(place: Place, run: Path) -> None:
+    done = finetune(place.folder / "out", *place.words(run, "--plan", "--json", "warmup_steps=100"))
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert not run.exists()
+    assert plan["plan"]["steps"] > 0
+    assert plan["seconds"] > 0
+    assert plan["machine"]["kind"] in ("cpu", "cuda")
+    assert any("never reaches its full value" in remark for remark in plan["remarks"])
 
 
 def test_every_weight_can_be_trained_and_sealed(place: Place, run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""How much of the machine a run uses right now.
+
+In: the device that it computes on. Out: numbers for a line of metrics.jsonl.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import psutil
+import torch
+
+from finetune.plan import free_memory
+
+
+class MachineUse:
+    """Asked from time to time; the CPU's share is that since the last question."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+        # torch asks the driver through this package; without it a GPU's use stays unknown.
+        self._can_ask_gpu = torch.cuda.is_available() and importlib.util.find_spec("pynvml") is not None
+
+    def now(self) -> dict[str, float]:
+        """Bytes of memory in use and free (the GPU's where there is one), and shares of use from 0 to 100.
+
+        `cpu_percent` is this process's, of all cores together.
+        """
+        found: dict[str, float] = {
+            "memory": self._process.memory_info().rss,
+            "memory_free": free_memory(Path("/proc")),
+            "cpu_percent": round(self._process.cpu_percent() / (psutil.cpu_count() or 1), 1),
+        }
+        if torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            found |= {"gpu_memory": total - free, "gpu_memory_free": free}
+            found |= {"gpu_memory_peak": torch.cuda.max_memory_allocated()}
+        if self._can_ask_gpu:
+            found["gpu_percent"] = float(torch.cuda.utilization())
+        return found
