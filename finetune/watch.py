@@ -184,9 +184,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _seconds_left(self, state: Any) -> float:
         """By the clock and not by the steps alone: saving and validating take their time, too."""
-        done = max(1, state.global_step - self._first)
+        done: int = state.global_step - self._first
         left: int = state.max_steps - state.global_step
-        return (time.monotonic() - self._started) / done * left
+        return (time.monotonic() - self._started) / max(1, done) * left
 
     def _tell(self, state: Any) -> None:
         status = Status(
