@@ -220,7 +220,7 @@ class _Transformers:
                     max_new_tokens=max(prompt.room for prompt in batch),
                     do_sample=sampling.temperature > 0,
                     repetition_penalty=sampling.repetition_penalty,
-                    logits_processor=LogitsProcessorList([_penalties(sampling, width)]),
+                    logits_processor=LogitsProcessorList([penalties(sampling, width)]),
                     eos_token_id=stop,
                     pad_token_id=stop[-1],
                     **drawn,
@@ -304,7 +304,7 @@ class _Vllm:
         self._llm.llm_engine.engine_core.shutdown()
 
 
-def _penalties(sampling: Sampling, width: int) -> Any:
+def penalties(sampling: Sampling, width: int) -> Any:
     """OpenAI's presence and frequency penalties, which transformers does not have, on what was written behind `width`.
 
     https://platform.openai.com/docs/api-reference/chat/create: logit - count * frequency - (count > 0) * presence.
