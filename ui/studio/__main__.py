@@ -1,0 +1,118 @@
+"""Serve the studio, for adults. In: a host, a port, and the environment of `ui/studio/settings.py`. Out: a page.
+
+Run: `python -m ui.studio [--host 127.0.0.1] [--port 8502] [--worker]`. With --worker the jobs are done on this machine:
+`python -m finetune worker` runs beside the page and ends with it. `--new-password` sets the password anew, for whoever
+may run commands on this machine. Everything else stands in `ui/studio/.streamlit/config.toml`.
+"""
+
+import argparse
+import getpass
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from data.strict import BadInput
+from ui.__main__ import port_trouble
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "ui" / "studio" / "app.py"
+# The worker lets its job save a checkpoint before it ends.
+PARTING_S = 120
+
+
+def main() -> None:
+    """Check the port, then be Streamlit. Exit code 2 when it cannot be had."""
+    parser = argparse.ArgumentParser(prog="python -m ui.studio", description="Serve MindPal's studio for adults.")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8502, help="the port to listen on (default: 8502)")
+    parser.add_argument("--worker", action="store_true", help="do the jobs here, too: `python -m finetune worker`")
+    parser.add_argument("--new-password", action="store_true", help="ask for a new password, set it, and end")
+    asked = parser.parse_args()
+    try:
+        if asked.new_password:
+            _new_password()
+            return
+        trouble = port_trouble(asked.host, asked.port)
+        if trouble:
+            raise BadInput(trouble)
+        with _worker() if asked.worker else _nobody():
+            _serve(asked.host, asked.port)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _serve(host: str, port: int) -> None:
+    from streamlit import net_util
+    from streamlit.web import cli
+
+    from ui.studio.gate import CODE
+    from ui.studio.password import Door
+    from ui.studio.settings import settings_from
+
+    # Streamlit would ask the internet for this machine's address.
+    net_util.get_external_ip = lambda: None
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+    if not Door(settings_from(os.environ).secret).is_set():
+        # Whoever sees this line may set the first password, and nobody else who reaches the port.
+        os.environ[CODE] = secrets.token_urlsafe(16)
+        url += f"/?code={os.environ[CODE]}"
+    print(f"灵伴工坊: {url}", file=sys.stderr, flush=True)
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    cli.main(
+        ["run", str(APP), f"--server.address={host}", f"--server.port={port}"],
+        prog_name="streamlit",
+        standalone_mode=False,
+    )
+
+
+@contextmanager
+def _worker() -> Iterator[None]:
+    """The worker in a process of its own, told to end when the page does, however the page ends."""
+    from ui.studio.settings import settings_from
+
+    runs = settings_from(os.environ).runs
+    # A group of its own: Ctrl-C in a terminal reaches the page, and the page tells the worker.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "finetune", "worker", "--runs", str(runs)], cwd=ROOT, start_new_session=True
+    )
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(PARTING_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    yield
+
+
+def _new_password() -> None:
+    from ui.studio.password import Door
+    from ui.studio.settings import settings_from
+
+    door = Door(settings_from(os.environ).secret)
+    typed = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    door.change(typed)
+    print("The password is set.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The bases on this machine: where they lie, how large they are, what it takes to load them.
+
+In: folders, the hub's cache. Out: `Found`s. Only headers are read: no weight is loaded here.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.contract import SEAL_FILE
+from data.strict import BadInput, read_json
+
+# Bytes of the bf16 weights on the hub, for what is not here yet.
+KNOWN = {
+    "Qwen/Qwen3-0.6B": 1_503_000_000,
+    "Qwen/Qwen3-1.7B": 4_063_000_000,
+    "Qwen/Qwen3-4B": 8_045_000_000,
+    "Qwen/Qwen3-8B": 16_381_000_000,
+}
+MIRROR = "https://hf-mirror.com"
+HUB = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A base that can be named, and its folder of weights. `partial`: a download that has not come to its end."""
+
+    name: str
+    folder: Path
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What config.json and the weights' headers tell."""
+
+    architecture: str
+    layers: int
+    hidden: int
+    positions: int
+    parameters: int
+    dtype: str
+    disk: int
+
+
+def found_bases(hub: Path, models: Path, shipped: Path = Path("data/standin")) -> list[Found]:
+    """The stand-in that comes with MindPal, the hub's cache, and bare model folders; sealed ones are no bases."""
+    found = [Found(str(shipped), shipped)] if (shipped / "config.json").is_file() else []
+    for folder in sorted(hub.glob("models--*--*")):
+        name = "/".join(folder.name.split("--")[1:])
+        snapshot = newest_snapshot(folder)
+        found.append(Found(name, snapshot or folder, partial=is_partial(folder)))
+    for folder in sorted(models.iterdir()) if models.is_dir() else ():
+        if not folder.is_symlink() and (folder / "config.json").is_file() and not (folder / SEAL_FILE).is_file():
+            found.append(Found(str(folder), folder))
+    return found
+
+
+def newest_snapshot(folder: Path) -> Path | None:
+    """The snapshot that a hub-cache folder (`models--org--name`) stands for, as the trainer takes it."""
+    main = folder / "refs" / "main"
+    if main.is_file() and (folder / "snapshots" / main.read_text().strip()).is_dir():
+        return folder / "snapshots" / main.read_text().strip()
+    there = sorted((folder / "snapshots").iterdir()) if (folder / "snapshots").is_dir() else []
+    return there[0] if len(there) == 1 else None
+
+
+def is_partial(folder: Path) -> bool:
+    """Whether a hub-cache folder holds files that are still being fetched, or no weights at all."""
+    snapshot = newest_snapshot(folder)
+    unfinished = any((folder / "blobs").glob("*.incomplete")) if (folder / "blobs").is_dir() else False
+    return unfinished or snapshot is None or not any(snapshot.glob("*.safetensors"))
+
+
+def fetched(hub: Path, name: str) -> int:
+    """Bytes of a base that have come from the hub so far, unfinished files included."""
+    blobs = hub / f"models--{name.replace('/', '--')}" / "blobs"
+    return sum(path.stat().st_size for path in blobs.iterdir()) if blobs.is_dir() else 0
+
+
+def headers(name: str, hub: Path) -> Headers:
+    """What a base's headers tell. Raises `BadInput` with what is not there."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        cached = hub / f"models--{name.replace('/', '--')}"
+        folder = (newest_snapshot(cached) or cached) if cached.is_dir() else folder
+    elif (folder / "snapshots").is_dir():
+        folder = newest_snapshot(folder) or folder
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"{name}: is not on this machine yet.")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise BadInput(f"{folder / 'config.json'}: expected a mapping; download the base again.")
+    parameters, dtypes, disk = 0, set(), 0
+    for path in sorted(folder.glob("*.safetensors")):
+        disk += path.stat().st_size
+        for stored in _header(path).values():
+            parameters += math.prod(stored["shape"])
+            dtypes.add(stored["dtype"])
+    if not disk:
+        raise BadInput(f"{name}: no weights (*.safetensors) are there; download it.")
+    return Headers(
+        architecture=str((config.get("architectures") or ["?"])[0]),
+        layers=int(config.get("num_hidden_layers", 0)),
+        hidden=int(config.get("hidden_size", 0)),
+        positions=int(config.get("max_position_embeddings", 0)),
+        parameters=parameters,
+        dtype="/".join(sorted(dtypes)),
+        disk=disk,
+    )
+
+
+def memory_to_load(found: Headers) -> int:
+    """Bytes that the weights take in memory, with a tenth for what an answer needs, and what torch itself takes."""
+    return round(found.disk * 1.1 + 0.8e9)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    # https://github.com/huggingface/safetensors#format
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length < path.stat().st_size:
+            raise BadInput(f"{path}: cut short or no safetensors file; download it again.")
+        try:
+            found = json.loads(file.read(length))
+        except ValueError:
+            raise BadInput(f"{path}: cut short or no safetensors file; download it again.") from None
+    return {name: stored for name, stored in found.items() if name != "__metadata__"}

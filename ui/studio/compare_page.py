@@ -1,0 +1,171 @@
+"""The same questions to base, adapter and merged model, side by side: as a report, or one at a time.
+
+In: a run, a model folder or a base. Out: jobs `compare` and `chat`; the report that `finetune compare` writes.
+"""
+
+import hashlib
+from pathlib import Path
+
+import streamlit as st
+
+from data.contract import SEAL_FILE
+from data.queue import Job
+from ui.studio import job_card
+from ui.studio.base_page import chosen_base
+from ui.studio.context import Studio
+from ui.studio.export_page import models
+from ui.studio.jobs import Asked, answer_of, has_result, latest, queue, record_of, state_of
+from ui.studio.look import panel
+
+REPORT = "report.html"
+MODES = ("both", "off", "on")
+
+
+def show(studio: Studio) -> None:
+    """The report, and the live question."""
+    say = studio.words.compare
+    subjects = _subjects(studio)
+    report, live = st.tabs([say.report, say.live], key="compare-tabs")
+    with report, panel("report"):
+        _report(studio, subjects)
+    with live, panel("live"):
+        _live(studio, subjects)
+
+
+def _subjects(studio: Studio) -> dict[str, str]:
+    """What can be asked, by the word that the trainer takes: runs, model folders, the base."""
+    say = studio.words.compare
+    runs = {str(job.run): f"{say.adapter} · {job.run.name}" for job in reversed(studio.jobs) if has_result(job)}
+    merged = {str(studio.settings.models / name): f"{say.merged} · {name}" for name in models(studio.settings.models)}
+    return {**runs, **merged, chosen_base(): f"{say.base} · {chosen_base()}"}
+
+
+def _report(studio: Studio, subjects: dict[str, str]) -> None:
+    say = studio.words.compare
+    st.markdown(say.report_under)
+    what = st.selectbox(
+        say.what, list(subjects), format_func=subjects.__getitem__, key="compared", persist_state="session"
+    )
+    left, right = st.columns(2)
+    names = {"both": say.both, "off": say.thinking_off, "on": say.thinking_on}
+    mode = left.segmented_control(
+        say.thinking,
+        MODES,
+        default="both",
+        format_func=names.__getitem__,
+        required=True,
+        key="mode",
+        persist_state="session",
+    )
+    ways = {"contract": say.contract, "greedy": say.greedy}
+    way = right.segmented_control(
+        say.sampling,
+        list(ways),
+        default="contract",
+        format_func=ways.__getitem__,
+        required=True,
+        key="way",
+        persist_state="session",
+    )
+    own = st.text_area(
+        say.questions, key="questions", height=100, placeholder=say.questions_hint, persist_state="session"
+    )
+    given = st.file_uploader(say.questions_file, type=["txt", "json", "jsonl"], key="questions-file")
+    words = [what, *_merged_words(studio, what)]
+    if mode != "both":
+        words.append("--thinking" if mode == "on" else "--no-thinking")
+    if way == "greedy":
+        words.append("--greedy")
+    for content, suffix in (
+        (own.strip().encode(), "txt"),
+        (given.getvalue() if given else b"", given.name.rpartition(".")[2] if given else ""),
+    ):
+        if content:
+            words += ["--questions", str(_kept(studio, content, suffix))]
+    # By its own words: the same comparison has one place, and another one never takes it.
+    out = studio.settings.runs / "reports" / hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
+    asked = Asked("compare", (*words, "--out", str(out)), "compare")
+    job = job_card.offer(studio, asked, say.compare, key="compare", primary=True, icon=":material/compare:")
+    page = out / REPORT
+    if job and state_of(job) == "done" and page.is_file():
+        text = page.read_text(encoding="utf-8")
+        st.download_button(
+            say.download, text, file_name=REPORT, mime="text/html", icon=":material/download:", on_click="ignore"
+        )
+        # A frame of its own: the report's look and the page's do not meet.
+        st.iframe(text, height=900)
+
+
+def _merged_words(studio: Studio, what: str) -> list[str]:
+    """The model folder of a run, where it does not lie where the trainer looks by itself."""
+    folder = studio.settings.models / Path(what).name
+    is_usual = studio.settings.models == Path("models")
+    if is_usual or (Path(what) / SEAL_FILE).is_file() or not (folder / SEAL_FILE).is_file():
+        return []
+    return ["--merged", str(folder)]
+
+
+def _kept(studio: Studio, content: bytes, suffix: str) -> Path:
+    path = studio.settings.uploads / f"questions-{hashlib.sha256(content).hexdigest()[:10]}.{suffix}"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return path
+
+
+def _live(studio: Studio, subjects: dict[str, str]) -> None:
+    say = studio.words.compare
+    st.markdown(say.live_under)
+    chosen = st.multiselect(
+        say.models,
+        list(subjects),
+        _side_by_side(studio, subjects),
+        format_func=subjects.__getitem__,
+        key="live-models",
+        max_selections=3,
+    )
+    names = {"off": say.thinking_off, "on": say.thinking_on}
+    mode = st.segmented_control(
+        say.thinking, list(names), default="off", format_func=names.__getitem__, required=True, key="live-mode"
+    )
+    with st.form("live", border=False):
+        question = st.text_input(say.question, key="live-question", max_chars=500)
+        asked = st.form_submit_button(say.ask, type="primary", icon=":material/send:")
+    if not question.strip() or not chosen:
+        return
+    flag = "--thinking" if mode == "on" else "--no-thinking"
+    commands = {what: Asked("chat", (what, "--question", question, flag, "--seed", "42"), "chat") for what in chosen}
+    if asked:
+        for one in commands.values():
+            if latest(studio.jobs, one.verb, one.words) is None:
+                queue(studio.settings.runs, one)
+        st.rerun()
+    for column, (what, one) in zip(st.columns(len(commands)), commands.items(), strict=True):
+        with column:
+            st.caption(subjects[what])
+            job = latest(studio.jobs, one.verb, one.words)
+            if job:
+                _answer(studio, job, question)
+
+
+def _answer(studio: Studio, job: Job, question: str) -> None:
+    if state_of(job) != "done":
+        job_card.follow(studio.words, job.run, key=f"live-{job.run.name}")
+        return
+    told = answer_of(job.run)
+    with st.chat_message("user"):
+        st.text(question)
+    with st.chat_message("assistant"):
+        if told and told.get("thought"):
+            st.caption(str(told["thought"]))
+        st.text(str(told["answer"]) if told and "answer" in told else job_card.tail_of(job.run))
+
+
+def _side_by_side(studio: Studio, subjects: dict[str, str]) -> list[str]:
+    """Base, adapter and merged model of the newest run, as far as they are there."""
+    newest = next((job for job in reversed(studio.jobs) if has_result(job)), None)
+    if newest is None:
+        return list(subjects)[:1]
+    record = record_of(newest)
+    wanted = [record.base if record else chosen_base(), str(newest.run), str(studio.settings.models / newest.run.name)]
+    return [one for one in wanted if one in subjects]

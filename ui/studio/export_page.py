@@ -1,0 +1,165 @@
+"""From an adapter to a model that is served: merge and seal, look at the card, promote, push, carry away.
+
+In: runs that have made something, model folders. Out: jobs `merge`, `promote`, `push`, `archive`.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from data.contract import SEAL_FILE, open_sealed
+from data.strict import BadInput
+from ui.studio import job_card
+from ui.studio.context import Studio
+from ui.studio.jobs import Asked, has_result, state_of
+from ui.studio.look import panel
+from ui.studio.measures import folder_size, free_disk, size
+
+CARD = "README.md"
+CURRENT = "current"
+# The page holds what it hands over in memory.
+MOST_BYTES = 2_000_000_000
+
+
+def show(studio: Studio) -> None:
+    """Merge first; then everything that can be done with a model folder."""
+    say = studio.words.export
+    with panel("merge"):
+        st.subheader(say.merge_title, anchor=False)
+        _merge(studio)
+    folders = models(studio.settings.models)
+    if not folders:
+        st.info(say.no_models, icon=":material/inventory_2:")
+        return
+    with panel("model"):
+        name = st.selectbox(say.model, folders, key="model", persist_state="session")
+        folder = studio.settings.models / name
+        _about(studio, folder)
+    left, right = st.columns(2)
+    with left, panel("promote"):
+        st.subheader(say.promote_title, anchor=False)
+        _promote(studio, folder)
+    with right, panel("archive"):
+        st.subheader(say.archive_title, anchor=False)
+        _archive(studio, folder)
+    with panel("push"):
+        st.subheader(say.push_title, anchor=False)
+        _push(studio, folder)
+
+
+def models(folder: Path) -> list[str]:
+    """The sealed model folders, the newest first."""
+    found = [
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if not path.is_symlink() and not path.name.startswith(".") and (path / SEAL_FILE).is_file()
+    ]
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def current(folder: Path) -> str:
+    """The name of the folder that `current` means, or nothing."""
+    link = folder / CURRENT
+    return link.resolve().name if link.is_symlink() else ""
+
+
+def _merge(studio: Studio) -> None:
+    say = studio.words.export
+    runs = [job for job in reversed(studio.jobs) if has_result(job)]
+    if not runs:
+        st.info(say.no_runs, icon=":material/tune:")
+        return
+    run = st.selectbox(
+        say.run, [str(job.run) for job in runs], key="merge-run", persist_state="session",
+        format_func=lambda path: _label(studio, path),
+    )  # fmt: skip
+    name = st.text_input(say.name, Path(run).name, key=f"merge-name-{Path(run).name}")
+    if not name or "/" in name or name.startswith(".") or name == CURRENT:
+        st.error(say.bad_name)
+        return
+    out = studio.settings.models / name
+    asked = Asked("merge", (run, "--out", str(out), "--keep-current"), f"merge-{name}")
+    job = job_card.offer(studio, asked, say.merge, key="merge", primary=True, icon=":material/merge:")
+    if job and state_of(job) == "done" and (out / SEAL_FILE).is_file():
+        st.success(say.merged.format(folder=out), icon=":material/verified:")
+
+
+def _label(studio: Studio, path: str) -> str:
+    job = next(job for job in studio.jobs if str(job.run) == path)
+    note = job.request.note if job.request else ""
+    return f"{job.run.name} · {note}" if note else job.run.name
+
+
+def _about(studio: Studio, folder: Path) -> None:
+    say = studio.words.export
+    try:
+        sealed = open_sealed(folder)
+    except BadInput as error:
+        st.error(str(error))
+        return
+    with st.container(key="measures-model"):
+        columns = st.columns(3)
+        columns[0].metric(say.fingerprint, sealed.contract.fingerprint[:8])
+        columns[1].metric(say.size, size(folder_size(folder)))
+        columns[2].metric(say.free, size(free_disk(studio.settings.models)))
+    if current(studio.settings.models) == folder.name:
+        st.badge(say.is_current, color="green", icon=":material/check_circle:")
+    card = folder / CARD
+    if card.is_file():
+        with st.expander(say.card, icon=":material/description:"):
+            st.markdown(_without_front_matter(card.read_text(encoding="utf-8")))
+
+
+def _without_front_matter(text: str) -> str:
+    """A card as it is read: the hub's own lines at its head are left out."""
+    parts = text.split("---\n", 2)
+    return parts[2] if text.startswith("---\n") and len(parts) == 3 else text
+
+
+def _promote(studio: Studio, folder: Path) -> None:
+    say = studio.words.export
+    st.markdown(say.promote_under)
+    is_current = current(studio.settings.models) == folder.name
+    asked = Asked("promote", (str(folder),), f"promote-{folder.name}")
+    job = job_card.offer(
+        studio, asked, say.promote, key="promote", primary=True, icon=":material/upgrade:", disabled=is_current
+    )
+    if is_current:
+        st.success(say.promoted.format(folder=folder), icon=":material/check_circle:")
+    if is_current or (job and state_of(job) == "done"):
+        st.markdown(say.restart)
+        st.code("docker compose restart serve\nmake serve", language="bash")
+
+
+def _archive(studio: Studio, folder: Path) -> None:
+    say = studio.words.export
+    st.markdown(say.archive_under)
+    made = studio.settings.models / f"{folder.name}.tar"
+    asked = Asked("archive", (str(folder), "--out", str(made)), f"archive-{folder.name}")
+    job = job_card.offer(studio, asked, say.archive, key="archive", icon=":material/folder_zip:")
+    if not (job and state_of(job) == "done" and made.is_file()):
+        return
+    if made.stat().st_size > MOST_BYTES:
+        st.info(say.too_large.format(path=made, size=size(made.stat().st_size)))
+        return
+    st.download_button(
+        say.download.format(size=size(made.stat().st_size)), made.read_bytes, file_name=made.name,
+        mime="application/x-tar", icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
+
+
+def _push(studio: Studio, folder: Path) -> None:
+    say = studio.words.export
+    st.markdown(say.push_under)
+    left, right = st.columns(2)
+    repository = left.text_input(
+        say.repository, key="push-repository", placeholder="my-family/mindpal-0.6b", persist_state="session"
+    )
+    token = right.text_input(say.token, key="push-token", placeholder="secrets/hub_token", persist_state="session")
+    private = st.toggle(say.private, value=True, key="push-private", persist_state="session")
+    if not repository or not token:
+        return
+    words = (str(folder), repository, "--token-file", token, *(("--private",) if private else ()))
+    job_card.offer(
+        studio, Asked("push", words, f"push-{folder.name}"), say.push, key="push", icon=":material/cloud_upload:"
+    )

@@ -1,0 +1,102 @@
+"""One job on the page: the command before it is asked for, how it goes after that, and what it told.
+
+In: a command, or a folder of the queue. Out: a job in the queue; its status, live until it ends.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from data.queue import Job, log_of, read_job, write_want
+from data.runs import State
+from ui.studio.context import Studio
+from ui.studio.jobs import ALIVE, Asked, is_training, latest, queue, state_of, tail
+from ui.studio.words import Words
+
+Colour = Literal["red", "orange", "blue", "green", "gray"]
+COLOURS: dict[State, Colour] = {
+    "queued": "gray", "running": "blue", "paused": "orange", "stopped": "orange", "failed": "red", "done": "green",
+}  # fmt: skip
+ICONS: dict[State, str] = {
+    "queued": ":material/hourglass_empty:",
+    "running": ":material/play_circle:",
+    "paused": ":material/pause_circle:",
+    "stopped": ":material/stop_circle:",
+    "failed": ":material/error:",
+    "done": ":material/check_circle:",
+}
+# How often a card looks, in seconds.
+LOOK_S = 1.0
+
+
+def offer(
+    studio: Studio, asked: Asked, label: str, *, key: str, primary: bool = False, icon: str | None = None,
+    disabled: bool = False, shown: bool = True,
+) -> Job | None:  # fmt: skip
+    """The command, the button that queues it, and the newest job of exactly this command, which is returned."""
+    if shown:
+        st.code(asked.command, language="bash", wrap_lines=True)
+    job = latest(studio.jobs, asked.verb, asked.words)
+    busy = job is not None and state_of(job) in ALIVE
+    if st.button(
+        label, key=f"ask-{key}", type="primary" if primary else "secondary", icon=icon, disabled=disabled or busy
+    ):
+        queue(studio.settings.runs, asked)
+        st.rerun()
+    if job is not None:
+        follow(studio.words, job.run, key=key)
+    return job
+
+
+def follow(words: Words, run: Path, *, key: str, lines: int = 14, told: bool = True) -> None:
+    """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when it ends."""
+    alive = state_of(read_job(run)) in ALIVE
+
+    @st.fragment(run_every=LOOK_S if alive else None)
+    def card() -> None:
+        job = read_job(run)
+        badge(words, job)
+        _controls(words, job, key)
+        if told:
+            log(words, run, key=key, lines=lines)
+        if alive and state_of(job) not in ALIVE:
+            st.rerun()
+
+    card()
+
+
+def badge(words: Words, job: Job) -> None:
+    """The state in its colour, and the sentence that belongs to it."""
+    state = state_of(job)
+    message = job.wrong or (job.status.message if job.status else "")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(words.states[state], color=COLOURS[state], icon=ICONS[state])
+        if job.status and job.status.steps:
+            st.caption(f"{job.status.step} / {job.status.steps}")
+    if job.status and job.status.steps and state in ("running", "paused"):
+        st.progress(min(1.0, job.status.step / job.status.steps))
+    if state == "failed":
+        st.error(message, icon=":material/error:")
+    elif message and state != "done":
+        st.caption(message)
+
+
+def log(words: Words, run: Path, *, key: str, lines: int) -> None:
+    """The last lines of what a job told."""
+    text = tail(log_of(run), lines)
+    if text:
+        with st.expander(words.log, key=f"log-{key}"):
+            st.code(text, language=None, wrap_lines=True)
+
+
+def _controls(words: Words, job: Job, key: str) -> None:
+    """A job that waits or runs can be stopped."""
+    stoppable = state_of(job) in ALIVE and job.request is not None and not is_training(job)
+    if stoppable and st.button(words.stop, key=f"stop-{key}", icon=":material/stop:", type="tertiary"):
+        write_want(job.run, "stop")
+
+
+def tail_of(run: Path) -> str:
+    """What a job told at its end, for a page that shows it as it is."""
+    return tail(log_of(run), 40)

@@ -1,0 +1,118 @@
+"""What a button does: a job in the queue, which is a command that a terminal could run as well.
+
+In: the runs folder. Out: jobs asked for, found again, and what they told. The worker does the work: data/queue.py.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.queue import Job, Request, Verb, log_of, new_run, write_request
+from data.runs import ADAPTER, MODEL, RUN_FILE, RunRecord, State, read_record
+from data.strict import BadInput
+
+OVER: tuple[State, ...] = ("done", "failed", "stopped")
+ALIVE: tuple[State, ...] = ("queued", "running")
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command that can be queued. `name` becomes part of the folder's name."""
+
+    verb: Verb
+    words: tuple[str, ...]
+    name: str
+    note: str = ""
+
+    @property
+    def command(self) -> str:
+        """The line for a terminal."""
+        return Request(verb=self.verb, words=self.words).command
+
+
+def queue(runs: Path, asked: Asked) -> Path:
+    """Put a job into the queue; its folder."""
+    run = new_run(runs, asked.name)
+    write_request(run, Request(verb=asked.verb, words=asked.words, note=asked.note))
+    return run
+
+
+def queue_training(runs: Path, words: Sequence[str], name: str, note: str) -> Path:
+    """Put a run into the queue: it trains in the job's own folder."""
+    run = new_run(runs, name)
+    write_request(run, Request(verb="train", words=(*words, "--run", str(run)), note=note))
+    return run
+
+
+def is_training(job: Job) -> bool:
+    """Whether a folder holds a run, or will: a plan trains nothing."""
+    if job.request is None:
+        return (job.run / RUN_FILE).is_file()
+    return job.request.verb == "train" and "--plan" not in job.request.words
+
+
+def state_of(job: Job) -> State:
+    """How a job stands; a damaged one has failed."""
+    return "failed" if job.wrong or job.status is None else job.status.state
+
+
+def latest(jobs: Iterable[Job], verb: Verb, words: Sequence[str]) -> Job | None:
+    """The newest job of exactly this command: a page that is opened again finds it by that."""
+    wanted = (verb, tuple(words))
+    found = [job for job in jobs if job.request and (job.request.verb, job.request.words) == wanted]
+    return found[-1] if found else None
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a log; of a line that was written over (a progress bar) what it said last."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    found = [line.rstrip().rpartition("\r")[2] for line in text.splitlines() if line.strip()]
+    return "\n".join(found[-lines:])
+
+
+def answer_of(run: Path) -> dict[str, Any] | None:
+    """The JSON object that a job told, on a line of its own; the last one where there are several."""
+    path = log_of(run)
+    if not path.is_file():
+        return None
+    for line in reversed(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        if line.startswith("{"):
+            try:
+                found = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            return found if isinstance(found, dict) else None
+    return None
+
+
+def delete(job: Job) -> None:
+    """Remove a folder with all that is in it. Raises `BadInput` while the job waits or runs."""
+    if not job.wrong and state_of(job) in ALIVE:
+        raise BadInput(f"{job.run}: is {state_of(job)}; stop it before it is deleted.")
+    try:
+        shutil.rmtree(job.run)
+    except OSError as error:
+        raise BadInput(f"{job.run}: cannot be deleted: {error.strerror}.") from None
+
+
+def record_of(job: Job) -> RunRecord | None:
+    """What went into a run, once it has begun."""
+    try:
+        return read_record(job.run) if (job.run / RUN_FILE).is_file() else None
+    except BadInput:
+        return None
+
+
+def has_result(job: Job) -> bool:
+    """Whether a run has made something that can be merged or asked."""
+    return is_training(job) and ((job.run / ADAPTER).is_dir() or (job.run / MODEL).is_dir())

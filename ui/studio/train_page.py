@@ -1,0 +1,271 @@
+"""A run from its recipe to its start: every knob, presets, import, the command, the plan, and who comes before it.
+
+In: recipes, the base chosen, the sets. Out: `runs/recipes/NAME.yaml`; jobs `import-llamafactory`, `train --plan`, `train`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+import yaml
+
+from data.conversations import datasets_in
+from data.queue import Job, log_of, write_want
+from data.strict import BadInput, read_yaml
+from ui.studio import job_card
+from ui.studio.base_page import pick
+from ui.studio.context import Studio
+from ui.studio.jobs import ALIVE, Asked, answer_of, is_training, queue_training, state_of
+from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, values_of, wrong_with
+from ui.studio.look import panel
+from ui.studio.measures import count, duration, size
+
+FIRST = "mindpal"
+GROUPS = ("data", "method", "rate", "batch", "memory", "record")
+
+
+def show(studio: Studio) -> None:
+    """The recipe on the left, what it comes to on the right."""
+    say = studio.words.train
+    shipped = recipes(studio.settings.recipes)
+    known = recipes(studio.settings.recipes, studio.settings.saved)
+    if not known:
+        raise BadInput(f"{studio.settings.recipes}: holds no recipe; MINDPAL_RECIPES names the folder.")
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        with panel("recipe"):
+            name = _preset(studio, known, shipped)
+            _import(studio, tuple(shipped))
+        values = _knobs(studio, known[name])
+    words = [name if name in shipped else str(known[name])]
+    words += overrides(read_values(known[name], studio.knobs), values)
+    with right:
+        with panel("start"):
+            _start(studio, words, values, name)
+        with panel("yaml"):
+            st.subheader(say.yaml, anchor=False)
+            st.code(as_yaml(values), language="yaml", height=280)
+            _save(studio, values, tuple(shipped))
+    _queue(studio)
+
+
+def _preset(studio: Studio, known: dict[str, Path], shipped: dict[str, Path]) -> str:
+    say = studio.words.train
+    if (wanted := st.session_state.pop("preset-wanted", None)) in known:
+        st.session_state["preset"] = wanted
+    name: str = st.selectbox(
+        say.preset, list(known), index=list(known).index(FIRST) if FIRST in known else 0, key="preset",
+        format_func=lambda one: one if one in shipped else f"{one} · {say.mine}", persist_state="session",
+        help=say.preset_help,
+    )  # fmt: skip
+    if st.session_state.get("draft-of") != name:
+        _load(name, read_values(known[name], studio.knobs))
+    if st.button(say.reset, icon=":material/restart_alt:", type="tertiary"):
+        _load(name, read_values(known[name], studio.knobs))
+    return name
+
+
+def _load(name: str, values: dict[str, Any]) -> None:
+    """Show a recipe's values: other widgets than before, or they would keep what was typed."""
+    st.session_state["draft-of"] = name
+    st.session_state["draft"] = values
+    st.session_state["draft-number"] = st.session_state.get("draft-number", 0) + 1
+
+
+def _knobs(studio: Studio, path: Path) -> dict[str, Any]:
+    say = studio.words.train
+    draft: dict[str, Any] = st.session_state["draft"]
+    preset, why = read_values(path, studio.knobs), reasons(path)
+    sets = datasets_in(studio.settings.data)
+    for group in GROUPS:
+        with panel(f"knobs-{group}"):
+            st.subheader(say.groups[group], anchor=False)
+            columns = st.columns(2)
+            inside = [knob for knob in studio.knobs if knob.group == group]
+            for number, knob in enumerate(inside):
+                with st.container() if knob.kind == "list" else columns[number % 2]:
+                    draft[knob.name] = _knob(studio, knob, draft[knob.name], preset[knob.name], why, sets)
+                    if wrong := wrong_with(knob, draft[knob.name]):
+                        st.error(wrong)
+    return dict(draft)
+
+
+def _knob(
+    studio: Studio, knob: Knob, value: Any, preset: Any, why: dict[str, str], sets: Sequence[str]
+) -> Any:  # fmt: skip
+    say = studio.words.train
+    told = [say.knobs.get(knob.name, knob.told), say.default.format(value=_shown(preset))]
+    told += [say.range.format(range=knob.range)] if knob.range else []
+    told += [say.because.format(reason=why[knob.name])] if knob.name in why else []
+    tip = "\n\n".join(told)
+    unit = say.units.get(knob.unit, knob.unit)
+    label = f"{knob.name} ({unit})" if unit else knob.name
+    key = f"knob-{knob.name}-{st.session_state['draft-number']}"
+    if knob.kind == "switch":
+        return st.toggle(label, bool(value), key=key, help=tip)
+    if knob.kind == "choice":
+        return st.selectbox(label, knob.choices, knob.choices.index(value), key=key, help=tip)
+    if knob.kind == "list":
+        options = list(dict.fromkeys([*value, *preset, *(sets if knob.name == "dataset" else ())]))
+        return st.multiselect(
+            label, options, value, key=key, help=tip, accept_new_options=knob.name != "dataset", wrap=True
+        )
+    if knob.kind == "whole":
+        return st.number_input(
+            label, min_value=None if knob.least is None else int(knob.least), step=1, key=key, help=tip,
+            value=None if value is None else int(value), placeholder=say.none,
+        )  # fmt: skip
+    return st.number_input(
+        label, value=None if value is None else float(value), step=_step(value), format="%g", key=key, help=tip,
+        placeholder=say.none,
+    )  # fmt: skip
+
+
+def _step(value: Any) -> float:
+    """A tenth of the number's own size, so that one click moves 5e-5 as it moves 0.5."""
+    return float(f"{float(value):.0e}") / 10 if value else 0.1
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "—" if value is None else f"`{value}`"
+
+
+def _import(studio: Studio, taken: tuple[str, ...]) -> None:
+    """A LLaMA-Factory YAML or command becomes a recipe among one's own."""
+    say = studio.words.train
+    with st.expander(say.importing, icon=":material/input:"):
+        st.caption(say.import_under)
+        given = st.file_uploader(say.import_file, type=["yaml", "yml", "json", "sh", "txt"], key="import-file")
+        typed = st.text_area(
+            say.import_command, key="import-command", height=120, placeholder="llamafactory-cli train …"
+        )
+        text = given.getvalue().decode("utf-8", "replace") if given else typed
+        if not text.strip():
+            return
+        suffix = given.name.rpartition(".")[2] if given else "sh"
+        mark = hashlib.sha256(text.encode()).hexdigest()[:10]
+        source = studio.settings.uploads / f"llamafactory-{mark}.{suffix}"
+        if not source.is_file():
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_text(text, encoding="utf-8")
+        made = studio.settings.saved / f"imported-{mark}.yaml"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        words = (str(source), "--out", str(made))
+        asked = Asked("import-llamafactory", words, "import")
+        job = job_card.offer(studio, asked, say.import_now, key="import", icon=":material/input:")
+        if not job or state_of(job) != "done" or not made.is_file():
+            return
+        for line in log_of(job.run).read_text(encoding="utf-8").splitlines():
+            st.caption(line)
+        name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
+        if st.button(say.import_use, type="primary", icon=":material/check:"):
+            raw = read_yaml(made)
+            values = values_of(raw if isinstance(raw, dict) else {}, studio.knobs, str(made))
+            save(studio.settings.saved, name, values, taken)
+            st.session_state["preset-wanted"] = name
+            st.rerun()
+
+
+def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> None:
+    say = studio.words.train
+    with st.form("save", border=False):
+        name = st.text_input(say.name, placeholder="my-recipe")
+        if st.form_submit_button(say.save, icon=":material/save:", width="stretch") and name:
+            try:
+                save(studio.settings.saved, name, values, taken)
+            except BadInput as error:
+                st.error(str(error))
+                return
+            st.session_state["preset-wanted"] = name
+            st.rerun()
+    st.download_button(
+        say.download, as_yaml(values), file_name="recipe.yaml", mime="application/yaml", icon=":material/download:",
+        width="stretch", on_click="ignore",
+    )  # fmt: skip
+    loaded = st.file_uploader(say.load, type=["yaml", "yml"], key="load")
+    if loaded is None or st.session_state.get("loaded") == loaded.file_id:
+        return
+    st.session_state["loaded"] = loaded.file_id
+    raw = yaml.safe_load(loaded.getvalue())
+    values = values_of(raw if isinstance(raw, dict) else {}, studio.knobs, loaded.name)
+    name = loaded.name.rpartition(".")[0]
+    save(studio.settings.saved, name, values, taken)
+    st.session_state["preset-wanted"] = name
+    st.rerun()
+
+
+def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) -> None:
+    say = studio.words.train
+    st.subheader(say.start_title, anchor=False)
+    words = [*words, "--base", pick(studio), *studio.settings.data_words]
+    wrong = any(wrong_with(knob, values[knob.name]) for knob in studio.knobs)
+    st.markdown(say.plan_under)
+    job = job_card.offer(
+        studio, Asked("train", (*words, "--plan", "--json"), "plan"), say.plan, key="plan", icon=":material/calculate:",
+        disabled=wrong, shown=False,
+    )  # fmt: skip
+    told = answer_of(job.run) if job and state_of(job) == "done" else None
+    if told:
+        _plan(studio, told)
+    st.markdown(say.command)
+    st.code(Asked("train", tuple(words), name).command, language="bash", wrap_lines=True)
+    note = st.text_input(say.note, key="note", placeholder=say.note_hint)
+    if st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=wrong):
+        run = queue_training(studio.settings.runs, words, name, note)
+        st.session_state["started"] = str(run)
+        st.rerun()
+    started = st.session_state.get("started")
+    if started and Path(started).is_dir():
+        st.success(say.started.format(run=started), icon=":material/rocket_launch:")
+
+
+def _plan(studio: Studio, told: dict[str, Any]) -> None:
+    say = studio.words.train
+    plan, machine = told["plan"], told["machine"]
+    with st.container(key="measures-plan"):
+        columns = st.columns(2)
+        columns[0].metric(say.steps, f"{plan['steps']:,}")
+        columns[1].metric(say.tokens, count(told["tokens_an_epoch"]))
+        columns[0].metric(say.time, duration(told["seconds"]))
+        columns[1].metric(say.memory, f"{size(plan['memory'])} / {size(machine['memory'])}")
+    for line in told["lines"]:
+        st.caption(line)
+    for remark in told["remarks"][:6]:
+        st.warning(remark, icon=":material/warning:")
+
+
+def _queue(studio: Studio) -> None:
+    """The runs that wait or are under way, and those that can go on."""
+    say = studio.words.train
+    found = [job for job in studio.jobs if is_training(job) and state_of(job) in (*ALIVE, "paused", "stopped")]
+    if not found:
+        return
+    st.subheader(say.queue, anchor=False)
+    for job in reversed(found[-6:]):
+        with panel(f"run-{job.run.name}"):
+            run_controls(studio, job, key=f"train-{job.run.name}")
+
+
+def run_controls(studio: Studio, job: Job, *, key: str) -> None:
+    """A run's state, and what can be done with it: pause, go on, stop, keep what it has learned."""
+    say = studio.words.train
+    st.markdown(f"`{job.run}`" + (f" · {job.request.note}" if job.request and job.request.note else ""))
+    job_card.follow(studio.words, job.run, key=key, told=False)
+    state = state_of(job)
+    with st.container(horizontal=True):
+        if state in ALIVE:
+            if st.button(say.pause, key=f"pause-{key}", icon=":material/pause:"):
+                write_want(job.run, "pause")
+                st.rerun()
+            if st.button(say.stop, key=f"halt-{key}", icon=":material/stop:"):
+                write_want(job.run, "stop")
+                st.rerun()
+        elif (
+            job.request
+            and state in ("paused", "stopped", "failed")
+            and st.button(say.resume, key=f"resume-{key}", icon=":material/play_arrow:")
+        ):
+            write_want(job.run, "run")
+            st.rerun()

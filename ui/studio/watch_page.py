@@ -1,0 +1,200 @@
+"""Runs while they learn: curves, speed, memory, time left, the log's end; several side by side.
+
+In: metrics.jsonl, status.json and job.log of run folders, read anew every two seconds. Out: charts; pause, resume, stop.
+"""
+
+from typing import Any
+
+import altair as alt
+import streamlit as st
+
+from data.queue import Job, log_of, read_job
+from data.runs import read_metrics
+from ui.studio.context import Studio
+from ui.studio.jobs import ALIVE, is_training, record_of, state_of, tail
+from ui.studio.look import COLOURS, QUIET, chart, draw, panel
+from ui.studio.measures import count, curve, duration, last, size, smoothed
+from ui.studio.train_page import run_controls
+from ui.studio.words import Words
+
+LOOK_S = 2.0
+MOST = 6
+LOG_LINES = 14
+
+
+def show(studio: Studio) -> None:
+    """Choose runs; the newest is chosen at first."""
+    say = studio.words.watch
+    found = [job.run.name for job in reversed(studio.jobs) if is_training(job)]
+    if not found:
+        st.info(say.none, icon=":material/monitoring:")
+        return
+    chosen = st.multiselect(
+        say.runs, found, found[:1], key="watched", max_selections=MOST, persist_state="session",
+        format_func=lambda name: _label(studio, name),
+    ) or found[:1]  # fmt: skip
+    weight = st.slider(say.smoothing, 0.0, 0.95, 0.6, 0.05, key="smoothing", persist_state="session")
+    folders = [studio.settings.runs / name for name in chosen if name in found]
+    alive = any(state_of(read_job(folder)) in ALIVE for folder in folders)
+
+    @st.fragment(run_every=LOOK_S if alive else None)
+    def live() -> None:
+        jobs = [read_job(folder) for folder in folders]
+        metrics = {job.run.name: list(read_metrics(job.run)) for job in jobs}
+        for job in jobs:
+            with panel(f"measures-{job.run.name}"):
+                run_controls(studio, job, key=f"watch-{job.run.name}")
+                _numbers(studio.words, job, metrics[job.run.name])
+        _curves(studio.words, metrics, weight)
+        for job in jobs:
+            if text := tail(log_of(job.run), LOG_LINES):
+                with st.expander(f"{studio.words.log} · {job.run.name}", expanded=len(jobs) == 1):
+                    st.code(text, language=None, wrap_lines=True)
+        if alive and not any(state_of(job) in ALIVE for job in jobs):
+            st.rerun()
+
+    live()
+    with st.expander(say.tensorboard, icon=":material/query_stats:"):
+        st.markdown(say.tensorboard_under)
+        st.code(f"tensorboard --logdir {studio.settings.runs}", language="bash")
+
+
+def _label(studio: Studio, name: str) -> str:
+    job = next((job for job in studio.jobs if job.run.name == name), None)
+    note = job.request.note if job and job.request else ""
+    return f"{name} · {note}" if note else name
+
+
+def _numbers(words: Words, job: Job, lines: list[dict[str, Any]]) -> None:
+    say = words.watch
+    record = record_of(job)
+    if record:
+        st.caption(
+            say.about.format(
+                base=record.base, sets=", ".join(record.dataset), conversations=record.conversations,
+                device=record.device,
+            )
+        )  # fmt: skip
+    if not lines:
+        return
+    shown: list[tuple[str, str | None]] = [
+        (say.loss, _told(last(lines, "loss"), "{:.4f}")),
+        (say.eval_loss, _told(last(lines, "eval_loss"), "{:.4f}")),
+        (say.left, duration(last(lines, "seconds_left") or 0) if state_of(job) == "running" else None),
+        (say.speed, _told(last(lines, "tokens_per_second"), "{:,.0f}")),
+        (say.share, _told(last(lines, "share_of_peak"), "{:.0%}")),
+        (say.gpu, _pair(lines, "gpu_memory", "gpu_memory_free")),
+        (say.gpu_use, _told(last(lines, "gpu_percent"), "{:.0f} %")),
+        (say.memory, _pair(lines, "memory", "memory_free")),
+        (say.cpu, _told(last(lines, "cpu_percent"), "{:.0f} %")),
+        (say.tokens, count(last(lines, "num_input_tokens_seen") or 0)),
+    ]
+    there = [(name, value) for name, value in shown if value is not None]
+    with st.container(key=f"measures-numbers-{job.run.name}"):
+        for start in range(0, len(there), 4):
+            for column, (name, value) in zip(st.columns(4), there[start : start + 4], strict=False):
+                column.metric(name, value)
+
+
+def _told(value: float | None, form: str) -> str | None:
+    return None if value is None else form.format(value)
+
+
+def _pair(lines: list[dict[str, Any]], used: str, free: str) -> str | None:
+    taken, left = last(lines, used), last(lines, free)
+    if taken is None:
+        return None
+    return size(taken) if left is None else f"{size(taken)} · {size(left)}"
+
+
+def _curves(words: Words, metrics: dict[str, list[dict[str, Any]]], weight: float) -> None:
+    say = words.watch
+    if not any(metrics.values()):
+        st.info(say.waiting, icon=":material/hourglass_empty:")
+        return
+    with panel("loss"):
+        st.subheader(say.loss_title, anchor=False)
+        draw(_loss(say.step, metrics, weight, (say.train, say.smooth, say.validation)), height=300)
+    columns = st.columns(2)
+    shown = [
+        ("learning_rate", say.rate, ".1e"),
+        ("grad_norm", say.gradient, "~g"),
+        ("tokens_per_second", say.speed, "~s"),
+        ("share_of_peak", say.share, "%"),
+        ("memory", say.memory, "~s"),
+        ("gpu_memory", say.gpu, "~s"),
+        ("gpu_percent", say.gpu_use, "~g"),
+        ("cpu_percent", say.cpu, "~g"),
+    ]
+    there = [one for one in shown if any(curve(lines, one[0]).steps for lines in metrics.values())]
+    for number, (name, title, form) in enumerate(there):
+        with columns[number % 2], panel(f"curve-{name}"):
+            st.caption(title)
+            draw(_lines(say.step, metrics, name, form), height=160)
+
+
+def _loss(
+    step: str, metrics: dict[str, list[dict[str, Any]]], weight: float, names: tuple[str, str, str]
+) -> alt.LayerChart:
+    several = len(metrics) > 1
+    raw, smooth, held_out = names
+    rows = []
+    for run, lines in metrics.items():
+        loss, validation = curve(lines, "loss"), curve(lines, "eval_loss")
+        for kind, steps, values in (
+            (raw, loss.steps, loss.values),
+            (smooth, loss.steps, smoothed(loss.values, weight)),
+            (held_out, validation.steps, validation.values),
+        ):
+            label = f"{run} · {kind}" if several else kind
+            rows += [
+                {"run": run, "kind": kind, "label": label, "step": at, "loss": value}
+                for at, value in zip(steps, values, strict=True)
+            ]
+    x = alt.X(field="step", type="quantitative", title=step)
+    y = alt.Y(field="loss", type="quantitative", title=None, scale=alt.Scale(zero=False))
+    tip = [
+        alt.Tooltip(field="label", type="nominal"),
+        alt.Tooltip(field="step", type="quantitative"),
+        alt.Tooltip(field="loss", type="quantitative", format=".4f"),
+    ]
+    colour = alt.Color(field="run", type="nominal", legend=alt.Legend(orient="top", title=None) if several else None)
+    drawn = chart(rows)
+    dash = alt.StrokeDash(
+        field="kind", type="nominal", sort=[smooth, held_out],
+        scale=alt.Scale(domain=[smooth, held_out], range=[[1, 0], [6, 4]]), legend=alt.Legend(orient="top", title=None),
+    )  # fmt: skip
+    faint = (
+        drawn.transform_filter(alt.FieldEqualPredicate(field="kind", equal=raw))
+        .mark_line(opacity=0.25)
+        .encode(x=x, y=y, color=colour, tooltip=tip)
+    )
+    lines = drawn.transform_filter(alt.FieldOneOfPredicate(field="kind", oneOf=[smooth, held_out])).mark_line(
+        strokeWidth=2.5, point=alt.OverlayMarkDef(size=18)
+    ).encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=tip)  # fmt: skip
+    layered: alt.LayerChart = faint + lines
+    return layered
+
+
+def _lines(step: str, metrics: dict[str, list[dict[str, Any]]], name: str, form: str) -> alt.Chart:
+    rows = [
+        {"run": run, "step": at, "value": value}
+        for run, lines in metrics.items()
+        for at, value in zip(curve(lines, name).steps, curve(lines, name).values, strict=True)
+    ]
+    several = len(metrics) > 1
+    drawn: alt.Chart = (
+        chart(rows)
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=alt.X(field="step", type="quantitative", title=step, axis=alt.Axis(labelColor=QUIET)),
+            y=alt.Y(field="value", type="quantitative", title=None, axis=alt.Axis(format=form, labelColor=QUIET)),
+            color=alt.Color(field="run", type="nominal", legend=None) if several else alt.value(COLOURS[0]),
+            tooltip=[
+                alt.Tooltip(field="run", type="nominal"),
+                alt.Tooltip(field="step", type="quantitative"),
+                alt.Tooltip(field="value", type="quantitative", format=form),
+            ],
+        )
+    )
+    return drawn
