@@ -19,6 +19,7 @@ KNOWN = {
     "Qwen/Qwen3-4B": 8_045_000_000,
     "Qwen/Qwen3-8B": 16_381_000_000,
 }
+STANDIN = Path("data/standin")
 MIRROR = "https://hf-mirror.com"
 HUB = "https://huggingface.co"
 
@@ -45,7 +46,7 @@ class Headers:
     disk: int
 
 
-def found_bases(hub: Path, models: Path, shipped: Path = Path("data/standin")) -> list[Found]:
+def found_bases(hub: Path, models: Path, shipped: Path = STANDIN) -> list[Found]:
     """The stand-in that comes with MindPal, the hub's cache, and bare model folders; sealed ones are no bases."""
     found = [Found(str(shipped), shipped)] if (shipped / "config.json").is_file() else []
     for folder in sorted(hub.glob("models--*--*")):
@@ -80,14 +81,17 @@ def fetched(hub: Path, name: str) -> int:
     return sum(path.stat().st_size for path in blobs.iterdir()) if blobs.is_dir() else 0
 
 
-def headers(name: str, hub: Path) -> Headers:
-    """What a base's headers tell. Raises `BadInput` with what is not there."""
+def folder_of(name: str, hub: Path) -> Path:
+    """Where a base lies, or would: a folder as it is, a hub-cache folder's snapshot, a hub id in the cache."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        cached = hub / f"models--{name.replace('/', '--')}"
-        folder = (newest_snapshot(cached) or cached) if cached.is_dir() else folder
-    elif (folder / "snapshots").is_dir():
-        folder = newest_snapshot(folder) or folder
+        folder = hub / f"models--{name.replace('/', '--')}"
+    return newest_snapshot(folder) or folder
+
+
+def headers(name: str, hub: Path) -> Headers:
+    """What a base's headers tell. Raises `BadInput` with what is not there."""
+    folder = folder_of(name, hub)
     if not (folder / "config.json").is_file():
         raise BadInput(f"{name}: is not on this machine yet.")
     config = read_json(folder / "config.json")

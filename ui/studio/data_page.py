@@ -17,6 +17,8 @@ from data.contract import Contract, read_contract
 from data.conversations import Conversation, datasets_in, find_dataset, is_validation
 from data.strict import BadInput
 from ui.studio import job_card
+from ui.studio.base_page import chosen_base
+from ui.studio.bases import STANDIN, folder_of
 from ui.studio.context import Studio
 from ui.studio.jobs import Asked, answer_of, latest, state_of
 from ui.studio.look import COLOURS, chart, coloured, draw, panel
@@ -239,7 +241,11 @@ def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:
 def _tokens(studio: Studio, name: str) -> None:
     """The exact ids and their mask: the trainer's tokenizer has to look."""
     say = studio.words.data
-    asked = Asked("data", ("inspect", name, "--json", *studio.settings.data_words), f"inspect-{name}")
+    folder = folder_of(chosen_base(), studio.settings.hub)
+    # Without the base the stand-in's tokenizer shows the same mask over other tokens.
+    tokenizer = folder if (folder / "tokenizer.json").is_file() else STANDIN
+    words = ("inspect", name, "--json", "--tokenizer", str(tokenizer), *studio.settings.data_words)
+    asked = Asked("data", words, f"inspect-{name}")
     job = job_card.offer(studio, asked, say.tokens_now, key="inspect", icon=":material/token:")
     told = answer_of(job.run) if job else None
     for one in (told or {}).get("conversations", ())[:SHOWN_TOKENS]:

@@ -1,0 +1,354 @@
+"""The studio's logic: its password, its knobs, its jobs, what it counts and colours. Run: `pytest tests/ui/test_studio.py`."""
+
+import json
+import re
+import stat
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.contract import read_contract
+from data.conversations import DATA_DIR, Turn, datasets_in
+from data.queue import JOB_LOG, Request, jobs, read_job, read_request, write_request
+from data.runs import Status, write_status
+from data.strict import BadInput
+from finetune.recipe import RECIPES, Recipe, read_recipe
+from tests.small_models import make_base
+from tests.ui.conftest import ROOT
+from ui.pin import Locked, Opened, Wrong
+from ui.studio.bases import folder_of, found_bases, headers, is_partial, memory_to_load
+from ui.studio.jobs import Asked, answer_of, delete, is_training, latest, queue, queue_training, state_of, tail
+from ui.studio.knobs import (
+    as_yaml,
+    overrides,
+    read_knobs,
+    read_values,
+    reasons,
+    recipes,
+    save,
+    values_of,
+    wrong_with,
+)
+from ui.studio.look import coloured
+from ui.studio.measures import count, curve, duration, last, size, smoothed
+from ui.studio.password import Door
+from ui.studio.sets import Span, counted, read_set, search, spans
+from ui.studio.settings import settings_from
+from ui.studio.words import words_in
+
+PASSWORD = "correct-horse"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+# the door
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    opened = Door(tmp_path / "secret" / "password.json")
+    opened.change(PASSWORD)
+    return opened
+
+
+def test_only_a_hash_of_the_password_is_kept_for_its_owner_alone(door: Door) -> None:
+    assert PASSWORD not in door.file.read_text()
+    assert "$argon2id$" in door.file.read_text()
+    assert stat.S_IMODE(door.file.stat().st_mode) == 0o600
+    assert door.check(PASSWORD, NOW) == Opened()
+
+
+def test_wrong_tries_lock_the_studio_for_longer_and_longer(door: Door) -> None:
+    assert [door.check("nothing", NOW) for _ in range(4)] == [Wrong(4), Wrong(3), Wrong(2), Wrong(1)]
+    assert door.check("nothing", NOW) == Locked(NOW + timedelta(minutes=1))
+    assert isinstance(door.check(PASSWORD, NOW), Locked)
+    later = NOW + timedelta(minutes=2)
+    assert door.check("nothing", later) == Locked(later + timedelta(minutes=2))
+    assert door.check(PASSWORD, NOW + timedelta(hours=1)) == Opened()
+    assert door.check("nothing", NOW + timedelta(hours=1)) == Wrong(4)
+
+
+def test_many_tries_at_once_are_not_more_than_one_after_another(door: Door) -> None:
+    verdicts: list[Opened | Wrong | Locked] = []
+    threads = [threading.Thread(target=lambda: verdicts.append(door.check("nothing", NOW))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(verdict, Wrong) for verdict in verdicts) == 4
+
+
+def test_a_simple_password_changes_nothing(door: Door) -> None:
+    for simple in ("short", "aaaaaaaaaaaa"):
+        with pytest.raises(BadInput, match="nothing was changed"):
+            door.change(simple)
+    assert door.check(PASSWORD, NOW) == Opened()
+
+
+def test_a_damaged_secret_is_one_sentence(door: Door) -> None:
+    door.file.write_text('{"hash": "none"}')
+    with pytest.raises(BadInput, match="holds no argon2 hash"):
+        door.check(PASSWORD, NOW)
+
+
+def test_the_command_line_sets_the_password_and_starts_nothing_on_a_taken_port(tmp_path: Path) -> None:
+    environment = {"MINDPAL_STUDIO_SECRET": str(tmp_path / "password.json")}
+
+    def run(*words: str, typed: str = "") -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "ui.studio", *words]
+        return subprocess.run(command, cwd=ROOT, env=environment, input=typed, capture_output=True, text=True)
+
+    refused = run("--new-password", typed="short\n")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert run("--new-password", typed=f"{PASSWORD}\n").returncode == 0
+    assert Door(tmp_path / "password.json").check(PASSWORD) == Opened()
+    taken = run("--host", "no.such.host.invalid")
+    assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
+
+
+def test_settings_name_what_the_trainer_would_not_find_by_itself() -> None:
+    assert settings_from({}).data_words == ()
+    given = settings_from({"MINDPAL_DATA": "sets", "HF_HOME": "/hub", "MINDPAL_RUNS": "r"})
+    assert given.data_words == ("--data-dir", "sets")
+    assert (given.hub, given.saved) == (Path("/hub/hub"), Path("r/recipes"))
+
+
+# knobs
+
+
+def test_the_knobs_are_the_recipes() -> None:
+    knobs = {knob.name: knob for knob in read_knobs()}
+    assert knobs.keys() == Recipe.model_fields.keys()
+    assert knobs["method"].choices == ("lora", "qlora", "full")
+    assert (knobs["max_steps"].optional, knobs["max_steps"].kind, knobs["max_steps"].least) == (True, "whole", 1)
+    assert knobs["learning_rate"].range == "> 0 < 1"
+    assert {knob.kind for knob in knobs.values()} == {"list", "choice", "switch", "whole", "number"}
+
+
+def test_every_shipped_recipe_shows_the_values_that_the_trainer_reads() -> None:
+    knobs = read_knobs()
+    found = recipes(RECIPES)
+    assert {"mindpal", "tiny"} <= found.keys()
+    for name, path in found.items():
+        assert Recipe.parse(read_values(path, knobs), name) == read_recipe(name)
+        assert Recipe.parse(yaml.safe_load(as_yaml(read_values(path, knobs))), name) == read_recipe(name)
+
+
+def test_what_is_changed_becomes_the_words_that_do_the_same(tmp_path: Path) -> None:
+    knobs = read_knobs()
+    before = read_values(recipes(RECIPES)["mindpal"], knobs)
+    changes = {
+        "dataset": ["mine"], "learning_rate": 1e-4, "max_samples": None, "packing": False, "r": 16,
+        "target_modules": ("q_proj", "v_proj"), "neftune_noise_alpha": None, "method": "full",
+    }  # fmt: skip
+    after = {**before, **changes}
+    words = overrides(before, after)
+    assert "learning_rate=0.0001" in words
+    assert {word.partition("=")[0] for word in words} == changes.keys()
+    assert read_recipe("mindpal", words) == Recipe.parse(after, "after")
+    assert overrides(before, dict(before)) == []
+
+
+def test_reasons_are_the_comments_above_a_key() -> None:
+    why = reasons(recipes(RECIPES)["mindpal"])
+    assert why["val_size"].startswith("One conversation in ten is never trained on")
+    assert "lora_alpha" not in why
+
+
+def test_a_saved_recipe_is_found_again_and_takes_no_shipped_name(tmp_path: Path) -> None:
+    knobs = read_knobs()
+    values = read_values(recipes(RECIPES)["tiny"], knobs)
+    path = save(tmp_path / "recipes", "mine", values, tuple(recipes(RECIPES)))
+    assert recipes(RECIPES, tmp_path / "recipes")["mine"] == path
+    assert read_recipe(str(path)) == read_recipe("tiny")
+    for bad in ("../mine", ".mine", "", "a b"):
+        with pytest.raises(BadInput, match="no name for a recipe"):
+            save(tmp_path / "recipes", bad, values)
+    with pytest.raises(BadInput, match="comes with MindPal"):
+        save(tmp_path / "recipes", "tiny", values, tuple(recipes(RECIPES)))
+
+
+def test_a_bad_recipe_is_one_sentence() -> None:
+    knobs = read_knobs()
+    values = read_values(recipes(RECIPES)["tiny"], knobs)
+    with pytest.raises(BadInput, match='unknown key "learing_rate"; did you mean "learning_rate"'):
+        values_of({**values, "learing_rate": 1}, knobs, "x")
+    with pytest.raises(BadInput, match='"r" is 0: it has to be ≥ 1'):
+        values_of({**values, "r": 0}, knobs, "x")
+    with pytest.raises(BadInput, match='the key "dataset" is missing'):
+        values_of({name: value for name, value in values.items() if name != "dataset"}, knobs, "x")
+    by_name = {knob.name: knob for knob in knobs}
+    assert wrong_with(by_name["learning_rate"], 1.0)
+    assert wrong_with(by_name["seed"], None)
+    assert not wrong_with(by_name["max_steps"], None)
+
+
+# jobs
+
+
+def test_a_job_is_found_again_by_its_command(tmp_path: Path) -> None:
+    asked = Asked("data", ("check", "mine", "--json"), "check-mine")
+    assert asked.command == "python -m finetune data check mine --json"
+    first, second = queue(tmp_path, asked), queue(tmp_path, asked)
+    write_request(first, Request(verb="data", words=asked.words, created="2026-01-01T00:00:00.000+00:00"))
+    found = latest(jobs(tmp_path), "data", asked.words)
+    assert found
+    assert found.run == second
+    assert latest(jobs(tmp_path), "data", ("check", "other", "--json")) is None
+
+
+def test_a_run_trains_in_its_own_folder_and_a_plan_is_no_run(tmp_path: Path) -> None:
+    run = queue_training(tmp_path, ["mindpal", "r=4"], "mindpal", "第一次")
+    request = read_request(run)
+    assert (request.words, request.note) == (("mindpal", "r=4", "--run", str(run)), "第一次")
+    assert is_training(read_job(run))
+    plan = queue(tmp_path, Asked("train", ("mindpal", "--plan", "--json"), "plan"))
+    assert not is_training(read_job(plan))
+
+
+def test_what_a_job_told_is_read_from_its_end(tmp_path: Path) -> None:
+    told = 'a warning\n{"broken\n{"errors": 2, "findings": []}\nfetching: 3 of 9\rfetching: 9 of 9\n'
+    (tmp_path / JOB_LOG).write_text(told)
+    assert answer_of(tmp_path) == {"errors": 2, "findings": []}
+    assert tail(tmp_path / JOB_LOG, 1) == "fetching: 9 of 9"
+    assert answer_of(tmp_path / "none") is None
+    assert tail(tmp_path / "none", 3) == ""
+
+
+def test_a_job_under_way_is_not_deleted(tmp_path: Path) -> None:
+    run = queue(tmp_path, Asked("merge", ("runs/x",), "merge"))
+    with pytest.raises(BadInput, match="stop it before it is deleted"):
+        delete(read_job(run))
+    write_status(run, Status(state="failed"))
+    delete(read_job(run))
+    assert not run.exists()
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "status.json").write_text("{")
+    assert state_of(read_job(damaged)) == "failed"
+    delete(read_job(damaged))
+    assert not damaged.exists()
+
+
+# numbers
+
+
+def test_a_smoothed_curve_starts_without_bias_and_follows() -> None:
+    assert smoothed([4.0]) == pytest.approx([4.0])
+    assert smoothed([2.0, 4.0], 0.5) == pytest.approx([2.0, (0.5 * 1.0 + 0.5 * 4.0) / 0.75])
+    assert smoothed([1.0, 2.0, 3.0], 0.0) == pytest.approx([1.0, 2.0, 3.0])
+
+
+def test_numbers_are_told_in_few_words() -> None:
+    assert [size(number) for number in (12, 1500, 2.5e6, 3.2e9)] == ["12 B", "1.5 kB", "2.5 MB", "3.2 GB"]
+    assert [duration(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+    assert [count(number) for number in (999, 12_000, 7.5e8)] == ["999", "12.0 k", "750.0 M"]
+
+
+def test_a_measure_is_taken_from_the_lines_that_hold_it() -> None:
+    lines = [{"step": 1, "loss": 3.0}, {"step": 2, "eval_loss": 2.0}, {"step": 3, "loss": 1.0}]
+    assert curve(lines, "loss").steps == (1, 3)
+    assert last(lines, "eval_loss") == 2.0
+    assert last(lines, "gpu_memory") is None
+
+
+# sets
+
+
+def test_sets_are_counted_searched_and_split() -> None:
+    names = datasets_in(DATA_DIR)
+    assert names
+    read = read_set(names[0], DATA_DIR)
+    assert not read.problems
+    found = counted(read.conversations, 0.1)
+    assert 0.05 < found.validation / found.conversations < 0.15
+    assert found.topics.total() == found.conversations
+    sky = search(read.conversations, "天空 蓝色")
+    assert 0 < len(sky) < found.conversations
+    assert search(read.conversations, "") == list(read.conversations)
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_only_answers_are_learned(thinking: bool) -> None:
+    contract = read_contract().model_copy(update={"thinking": thinking})
+    assert [span.learned for span in spans(Turn("user", "你好"), contract)] == [False]
+    answer = spans(Turn("assistant", "<think>\n嗯\n</think>\n\n你好呀"), contract)
+    learned = "".join(span.words for span in answer if span.learned)
+    assert learned.endswith("你好呀<|im_end|>")
+    assert ("嗯" in learned) == thinking
+
+
+def test_words_of_a_set_never_become_markup() -> None:
+    shown = coloured([Span("<script>alert(1)</script>", learned=True)])
+    assert "<script>" not in shown
+    assert 'class="learned"' in shown
+
+
+# bases
+
+
+def test_bases_are_found_and_weighed_without_loading_one(tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--org--name" / "snapshots" / "abc"
+    make_base(snapshot)
+    (tmp_path / "hub" / "models--org--name" / "refs").mkdir()
+    (tmp_path / "hub" / "models--org--name" / "refs" / "main").write_text("abc")
+    (tmp_path / "hub" / "models--org--half" / "blobs").mkdir(parents=True)
+    (tmp_path / "hub" / "models--org--half" / "blobs" / "x.incomplete").write_bytes(b"x")
+    found = {base.name: base for base in found_bases(tmp_path / "hub", tmp_path / "none", tmp_path / "none")}
+    assert found.keys() == {"org/name", "org/half"}
+    assert (found["org/name"].partial, found["org/half"].partial) == (False, True)
+    for name in ("org/name", str(snapshot), str(snapshot.parents[1])):
+        told = headers(name, tmp_path / "hub")
+        assert (told.layers, told.hidden, told.dtype) == (2, 64, "BF16")
+        assert told.parameters * 2 < told.disk < memory_to_load(told)
+        assert folder_of(name, tmp_path / "hub") == snapshot
+    assert is_partial(tmp_path / "hub" / "models--org--half")
+    with pytest.raises(BadInput, match="is not on this machine yet"):
+        headers("org/none", tmp_path / "hub")
+
+
+def test_a_base_cut_short_is_one_sentence(tmp_path: Path) -> None:
+    make_base(tmp_path / "base")
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:20])
+    with pytest.raises(BadInput, match="cut short"):
+        headers(str(tmp_path / "base"), tmp_path)
+
+
+# words
+
+
+def test_both_languages_say_everything_with_the_same_blanks() -> None:
+    zh, en = words_in("zh").model_dump(), words_in("en").model_dump()
+
+    def blanks(value: object) -> list[str]:
+        return re.findall(r"\{\w+\}", json.dumps(value))
+
+    for page, sentences in zh.items():
+        if not isinstance(sentences, dict):
+            assert blanks(sentences) == blanks(en[page]), page
+            continue
+        assert sentences.keys() == en[page].keys()
+        for key, sentence in sentences.items():
+            if key not in ("knobs", "units"):
+                assert sentence.keys() == en[page][key].keys() if isinstance(sentence, dict) else True, key
+                assert blanks(sentence) == blanks(en[page][key]), key
+
+
+def test_every_knob_and_unit_and_group_has_chinese_words() -> None:
+    say = words_in("zh").train
+    knobs = read_knobs()
+    assert say.knobs.keys() == {knob.name for knob in knobs}
+    assert {knob.unit for knob in knobs if knob.unit} == say.units.keys()
+    assert {knob.group for knob in knobs} == say.groups.keys() == words_in("en").train.groups.keys()
+
+
+def test_every_sentence_is_said_somewhere() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "ui" / "studio").glob("*.py"))
+    for page, sentences in words_in("zh").model_dump().items():
+        for key in sentences if isinstance(sentences, dict) else [page]:
+            assert re.search(rf"\.{key}\b", source) or page in ("states",), f"{page}.{key}"
