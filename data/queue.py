@@ -1,7 +1,8 @@
 """The queue of jobs: what the studio asks for in a run folder, and what the worker that takes it up tells there.
 
 request.json     a verb of `python -m finetune` and its words; written once, by whoever asks
-want.json        run, pause or stop: what a person wants of the job now; written by the studio, read by the worker
+want.json        run, pause or stop: what a person wants of the job now; written by the studio, removed by the worker
+                 when it has done so
 status.json      how it goes (see data/runs.py); "queued" by whoever asks, after that by the worker and its job alone
 job.log          what the job told, whole
 
@@ -30,7 +31,8 @@ WORKER_PATIENCE_S = 10.0
 
 # What may be asked for: nothing that asks questions in a terminal, nothing that never ends.
 Verb = Literal[
-    "data", "download", "train", "keep", "chat", "compare", "evaluate", "report", "merge", "promote", "archive", "push"
+    "data", "download", "train", "keep", "chat", "compare", "evaluate", "report", "merge", "promote", "archive", "push",
+    "import-llamafactory",
 ]
 Want = Literal["run", "pause", "stop"]
 
@@ -109,6 +111,25 @@ def read_want(run: Path) -> Want:
     return Wanted.parse(read_json(run / WANT_FILE), str(run / WANT_FILE)).want
 
 
+def take_want(run: Path) -> Want | None:
+    """The same for the worker that does what is wanted: the file is gone afterwards. None where nothing is said.
+
+    A damaged file says nothing.
+    """
+    taken = run / f".{WANT_FILE}"
+    try:
+        # Moved before it is read: what a person says after this moment is another file.
+        (run / WANT_FILE).replace(taken)
+    except FileNotFoundError:
+        return None
+    try:
+        return Wanted.parse(read_json(taken), str(taken)).want
+    except BadInput:
+        return None
+    finally:
+        taken.unlink(missing_ok=True)
+
+
 def jobs(runs: Path) -> list[Job]:
     """Every run folder, the oldest first. A folder that is being made is not one yet; a damaged one is told."""
     found = [
@@ -121,15 +142,17 @@ def jobs(runs: Path) -> list[Job]:
 
 def read_job(run: Path) -> Job:
     """A run folder as it stands."""
-    request, status, wrong = None, None, ""
+    request, status, wrong = None, None, []
     try:
-        if (run / REQUEST_FILE).is_file():
-            request = read_request(run)
+        request = read_request(run) if (run / REQUEST_FILE).is_file() else None
+    except BadInput as error:
+        wrong.append(str(error))
+    try:
         # Between the two files of a new request there is a moment.
         status = read_status(run) if (run / STATUS_FILE).is_file() else None
     except BadInput as error:
-        wrong = str(error)
-    return Job(run, request, status, wrong)
+        wrong.append(str(error))
+    return Job(run, request, status, " ".join(wrong))
 
 
 def disk_used(run: Path) -> int:

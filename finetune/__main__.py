@@ -13,11 +13,13 @@ VERBS = {
     "pretrain": "make the small stand-in base of the demo from scratch",
     "train": "tune a base on the conversations",
     "recipe": "tell the knobs of a recipe, or check one",
+    "worker": "take the studio's jobs out of the runs folder, one at a time",
     "keep": "make the adapter of a run that was stopped, from its last checkpoint",
     "import-llamafactory": "make a recipe out of a LLaMA-Factory command or YAML",
     "bench-train": "measure training speed against LLaMA-Factory, or against TRL on a GPU",
     "chat": "talk to a run's adapter, a model folder or a base in the terminal",
     "merge": "fold an adapter into its base and seal the result as a model folder",
+    "compare": "ask the same questions before and after tuning, side by side",
     "guard": "train the guard's small classifier on the labelled messages",
 }
 # Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.

@@ -4,6 +4,8 @@
     python -m finetune data stats [SET…]      count them, and draw it
     python -m finetune data inspect SET       show each token with its loss mask
     python -m finetune data synthesize …      grow a set with a teacher model
+    python -m finetune data add FILE          check a file and register it as a set
+    python -m finetune data remove SET        take a set out again
 
 `python -m finetune data TOOL --help` explains one.
 """
@@ -18,6 +20,8 @@ TOOLS = {
     "stats": "finetune.dataset.stats",
     "inspect": "finetune.inspect",
     "synthesize": "finetune.dataset.synthesize",
+    "add": "finetune.dataset.add",
+    "remove": "finetune.dataset.remove",
 }
 
 

@@ -1,0 +1,380 @@
+"""Take queued jobs out of the runs folder, one at a time, the oldest first.
+
+In: `runs/<id>/request.json` and `want.json` (data/queue.py). Out: `status.json`, kept true, and `job.log`, for each job.
+
+    python -m finetune worker                       # for runs/, until Ctrl-C or SIGTERM
+    python -m finetune worker --until-empty         # ends when nothing is queued any more
+
+A job is `python -m finetune VERB WORDS…` in a process of its own. Pausing it is one SIGINT: a run ends after its step with
+a checkpoint. A worker that is asked to end pauses its job and queues it again; one that is killed takes its job with it,
+and the next worker goes on from the checkpoint.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import logging
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Literal
+
+from data.conversations import DATA_DIR, INDEX_FILE
+from data.queue import JOB_LOG, WORKER_FILE, Request, jobs, read_job, take_want
+from data.runs import ADAPTER, MODEL, RUN_FILE, State, Status, read_status, write_status
+from data.strict import BadInput
+from finetune.allowed import Places, check_request
+from finetune.dataset.folder import make_data_folder
+
+POLL_S = 0.5
+# A worker that was just killed holds its lock until its job is gone, too.
+LOCK_PATIENCE_S = 5.0
+# How much of the end of what a job told is remembered, for the sentence on how it ended.
+_TAIL = 8000
+_PR_SET_PDEATHSIG = 1
+# What finetune/progress.py prints where there is no terminal.
+_PROGRESS = re.compile(r"(?P<title>[^:]+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)(?P<note>.*)")
+_NO_MEMORY = ("OutOfMemoryError", "can't allocate memory", "MemoryError", "bad_alloc")
+_NO_DISK = ("No space left", "File too large", "os error 28", "Disk quota")
+_LOWER = "lower max_length or per_device_train_batch_size, or set gradient_checkpointing=true, and start a new run."
+
+# What a job can be asked while it runs; "wait" is the worker's own, which ends.
+Asked = Literal["run", "pause", "stop", "wait"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Stop:
+    """Whether the worker is asked to end. The second signal ends it at once, and its job with it."""
+
+    asked: bool = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@dataclass
+class Told:
+    """What a job tells, as it comes: all of it into its log, the end of it remembered."""
+
+    path: Path
+    tail: str = ""
+    # What found no room on the disk yet.
+    _held: bytes = b""
+
+    def add(self, found: bytes) -> None:
+        """A piece of output. A full disk loses nothing as long as the worker lives."""
+        self.tail = (self.tail + found.decode("utf-8", "replace"))[-_TAIL:]
+        self._held += found
+        if not self._held:
+            return
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                while self._held:
+                    self._held = self._held[file.write(self._held) :]
+        except OSError as error:
+            log.debug("%s: %s", self.path, error.strerror)
+
+    def last(self) -> str:
+        """The last line; of one that was written over, what it said last."""
+        found = [line.strip().rpartition("\r")[2] for line in self.tail.splitlines() if line.strip()]
+        return found[-1] if found else ""
+
+
+@dataclass
+class Worker:
+    """Looks after one runs folder. `environment` is what its jobs get."""
+
+    places: Places
+    environment: Mapping[str, str]
+    stop: Stop
+    # The open lock: jobs inherit it, so that it is free only when they are gone, too.
+    lock: IO[str]
+    command: Sequence[str] = field(default=(sys.executable, "-m", "finetune"))
+
+    def work(self, *, until_empty: bool) -> None:
+        """Until asked to end, or nothing is queued any more."""
+        self._adopt()
+        while not self.stop.asked:
+            self._touch()
+            waiting = self._next()
+            if waiting:
+                try:
+                    self._do(*waiting)
+                except BadInput as error:
+                    # Somebody removed the folder, or its status, under it.
+                    log.warning("%s", error)
+            elif until_empty:
+                return
+            else:
+                time.sleep(POLL_S)
+
+    def _adopt(self) -> None:
+        """Jobs that the worker before left running wait again."""
+        for job in jobs(self.places.runs):
+            if job.request and job.status and job.status.state == "running" and not _is_trained_in(job.run):
+                log.info("%s: the worker before ended in the middle of it; queued again", job.run.name)
+                self._tell(job.run, "queued", "waits: the worker before ended in the middle of it")
+
+    def _next(self) -> tuple[Path, Request] | None:
+        """The oldest job that waits, after what is wanted of the others is done."""
+        waiting: list[tuple[Path, Request]] = []
+        for job in jobs(self.places.runs):
+            if job.request is None and job.status and job.status.state == "queued" and job.wrong:
+                self._tell(job.run, "failed", job.wrong)
+            if job.request is None or job.status is None or job.status.state == "running":
+                continue
+            self._obey(job.run, job.request, job.status.state)
+            # A person may train in it in a terminal.
+            status = read_job(job.run).status
+            if status and status.state == "queued" and not _is_trained_in(job.run):
+                waiting.append((job.run, job.request))
+        return waiting[0] if waiting else None
+
+    def _obey(self, run: Path, request: Request, state: State) -> None:
+        """What a person wants of a job that does not run."""
+        want = take_want(run)
+        if want == "run" and state in ("paused", "stopped", "failed"):
+            self._tell(run, "queued", "waits for the worker")
+        elif want == "pause" and state == "queued":
+            self._tell(run, "paused", "paused by a person")
+        elif want == "stop" and state in ("queued", "paused", "failed"):
+            self._stopped(run, request)
+
+    def _do(self, run: Path, request: Request) -> None:
+        """Run a job to whatever end it comes to."""
+        try:
+            check_request(run, request, self.places)
+        except BadInput as error:
+            self._tell(run, "failed", str(error))
+            return
+        words = request.words
+        trains = request.verb == "train" and "--plan" not in words
+        if trains and (run / RUN_FILE).is_file() and "--resume" not in words:
+            words = (*words, "--resume")
+        log.info("%s: python -m finetune %s", run.name, request.verb)
+        code, told, asked = self._run(run, request.verb, words, trains=trains)
+        state, message = _ended(run, request, code, told, asked, trains=trains)
+        if state == "stopped":
+            self._stopped(run, request)
+        else:
+            self._tell(run, state, message)
+        log.info("%s: %s", run.name, state)
+
+    def _run(self, run: Path, verb: str, words: Sequence[str], *, trains: bool) -> tuple[int, Told, Asked | None]:
+        """The exit code (negative: a signal), what was told, and what had been asked of the job meanwhile.
+
+        A run tells its own steps in its status, so the worker leaves that alone while it `trains`.
+        """
+        told = Told(run / JOB_LOG)
+        told.add(f"$ {Request.model_validate({'verb': verb, 'words': words}).command}\n".encode())
+        told.tail = ""
+        asked: Asked | None = None
+        with subprocess.Popen(
+            [*self.command, verb, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # Each line as it comes.
+            env={**self.environment, "PYTHONUNBUFFERED": "1"},
+            # Ctrl-C in the worker's terminal is the worker's.
+            start_new_session=True,
+            pass_fds=(self.lock.fileno(),),
+            preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - the worker has one thread
+        ) as process:
+            before = read_status(run)
+            self._write(run, before.model_copy(update={"state": "running", "pid": process.pid, "message": "begins"}))
+            for piece in _output(process):
+                self._touch()
+                told.add(piece)
+                if piece and not trains:
+                    self._tell_progress(run, told.last())
+                # To keep what was learned takes a moment, and is the end of a run itself.
+                wanted = self._wanted(run, asked) if verb != "keep" else None
+                if wanted and asked is None:
+                    process.send_signal(signal.SIGINT)
+                asked = wanted or asked
+        told.add(b"")
+        return process.returncode, told, asked
+
+    def _wanted(self, run: Path, asked: Asked | None) -> Asked | None:
+        """What is asked of the running job. What a person says last holds, as long as the job has not ended."""
+        want = take_want(run)
+        if want == "run":
+            # There is nothing to change in a job that runs; one that is ending already waits anew afterwards.
+            return "run" if asked else None
+        return want or ("wait" if self.stop.asked and asked is None else None)
+
+    def _stopped(self, run: Path, request: Request) -> None:
+        """A run that is to end for good: what it learned so far becomes its adapter."""
+        message = "stopped by a person"
+        if request.verb == "train" and (run / RUN_FILE).is_file():
+            code, told, _ = self._run(run, "keep", (str(run),), trains=True)
+            made = ADAPTER if (run / ADAPTER).is_dir() else MODEL
+            message += f"; what it learned so far is in {made}/" if code == 0 else f"; {told.last()}"
+        self._tell(run, "stopped", message)
+
+    def _tell_progress(self, run: Path, line: str) -> None:
+        found = _PROGRESS.fullmatch(line)
+        if found:
+            done, total = float(found["done"]), float(found["total"])
+            status = read_status(run).model_copy(
+                update={"step": round(done), "steps": round(total), "message": found["title"] + found["note"]}
+            )
+            self._write(run, status)
+
+    def _tell(self, run: Path, state: State, message: str) -> None:
+        before = read_job(run).status or Status(state=state)
+        self._write(run, before.model_copy(update={"state": state, "message": message, "pid": None}))
+
+    def _write(self, run: Path, status: Status) -> None:
+        try:
+            write_status(run, status)
+        except FileNotFoundError:
+            log.warning("%s: was removed meanwhile", run.name)
+
+    def _touch(self) -> None:
+        os.utime(self.lock.fileno())
+
+
+def main(words: list[str], environment: Mapping[str, str]) -> int:
+    """`python -m finetune worker`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune worker", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of run folders (default: runs)")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where model folders are made")
+    parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="where data sets are registered")
+    parser.add_argument("--until-empty", action="store_true", help="end when nothing is queued any more")
+    given = parser.parse_args(words)
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    places = Places(given.runs, given.models, given.data_dir)
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    if not (places.data / INDEX_FILE).is_file():
+        make_data_folder(places.data)
+    with _alone(places.runs, stop) as lock:
+        log.info("looks after %s", places.runs)
+        Worker(places, environment, stop, lock).work(until_empty=given.until_empty)
+    return 0
+
+
+@contextmanager
+def _alone(runs: Path, stop: Stop) -> Iterator[IO[str]]:
+    """The lock of the folder's one worker. The system lets go of it however worker and job end."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs / WORKER_FILE).open("a") as file:
+        began = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if stop.asked or time.monotonic() - began > LOCK_PATIENCE_S:
+                    raise BadInput(
+                        f"{runs}: another worker looks after it; end that one, or name another folder with --runs."
+                    ) from None
+                time.sleep(0.1)
+        yield file
+
+
+def _dies_with(parent: int) -> Callable[[], None] | None:
+    """What a new process does first, so that it is killed when the worker is. Elsewhere than on Linux nothing can be
+    done; there the lock that it inherits keeps another worker waiting."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            # Killed before the line above.
+            os._exit(1)
+
+    return prepare
+
+
+def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Pieces of a job's output as they come; an empty one where none came for a while; ends when the job has."""
+    if process.stdout is None:
+        raise ValueError("no pipe")
+    pipe = process.stdout.fileno()
+    os.set_blocking(pipe, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            # Before reading: what it told until then is in the pipe.
+            ended = process.poll() is not None
+            ready = selector.select(0 if ended else POLL_S)
+            piece = os.read(pipe, 65536) if ready else b""
+            yield piece
+            if ended and not piece:
+                return
+            if ready and not piece:
+                # It closed its output and still runs.
+                time.sleep(POLL_S)
+
+
+def _ended(
+    run: Path, request: Request, code: int, told: Told, asked: Asked | None, *, trains: bool
+) -> tuple[State, str]:
+    """The state that a job ended in, and the sentence for it."""
+    last = told.last()
+    if code == 0:
+        # What was answered stands in the log, and a run has a word of its own.
+        return "done", "trained" if trains else "" if last.startswith("{") or request.verb == "chat" else last
+    if asked and (code in (-signal.SIGINT, 128 + signal.SIGINT) or "KeyboardInterrupt" in last):
+        ends: dict[Asked, tuple[State, str]] = {
+            "run": ("queued", "waits for the worker"),
+            "wait": ("queued", "waits: the worker ended"),
+            "pause": ("paused", "paused by a person"),
+            "stop": ("stopped", ""),
+        }
+        return ends[asked]
+    if code == 2 and last:
+        return "failed", last
+    return "failed", _sentence(run, request.verb, code, told, trains=trains)
+
+
+def _sentence(run: Path, verb: str, code: int, told: Told, *, trains: bool) -> str:
+    """Why a job failed that said nothing for a person itself."""
+    last = told.last()
+    lower = f" {_LOWER}" if trains else " close what else runs on this machine, and try again."
+    if any(sign in told.tail for sign in _NO_DISK):
+        free = shutil.disk_usage(run).free / 1e6
+        return f"{run}: the disk is full ({free:,.0f} MB free); make room, and go on."
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return f"{run}: out of memory: the system killed it;{lower}"
+    if any(sign in told.tail for sign in _NO_MEMORY):
+        return f"{run}: out of memory;{lower}"
+    if code == 1 and verb == "data" and "Traceback" not in told.tail:
+        return "errors were found; the log lists them." if last.startswith("{") else last
+    if code < 0:
+        return f"{run}: ended by {signal.Signals(-code).name}; {JOB_LOG} in it has the rest."
+    return f"{run}: the program failed ({last or f'exit code {code}'}); {JOB_LOG} in it has the rest."
+
+
+def _is_trained_in(run: Path) -> bool:
+    """Whether some process holds the run's own lock (finetune/train.py)."""
+    try:
+        with (run / ".lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,210 @@
+"""The worker: one job after the other, paused, stopped and killed without loss, and every failure told in a sentence."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.contract import sha256
+from data.queue import JOB_LOG, REQUEST_FILE, WANT_FILE, Request, is_worker_alive, new_run, write_request, write_want
+from data.runs import ADAPTER, CHECKPOINTS, State, Status, read_metrics, read_status, write_status
+from finetune.checkpoints import checkpoints_in
+from tests.commands import Command, finetune
+from tests.finetune.small_runs import curve, make_data, make_recipe
+from tests.small_models import make_base
+
+WEIGHTS = "adapter_model.safetensors"
+# The jobs are processes of their own; with one thread each their sums are the same.
+ALONE = {"OMP_NUM_THREADS": "1"}
+
+
+class Place:
+    """A base, a data set, a recipe, and a runs folder with its worker."""
+
+    def __init__(self, folder: Path, made: Path):
+        self.folder, self.runs, self.models = folder, folder / "runs", folder / "models"
+        self.base, self.data, self.recipe = made / "base", made / "data", made / "small.yaml"
+        self.workers: list[Command] = []
+
+    def ask(self, verb: str, *words: str, created: str = "") -> Path:
+        run = new_run(self.runs, verb)
+        if verb == "train":
+            given = ("--base", str(self.base), "--data-dir", str(self.data), "--run", str(run))
+            words = (str(self.recipe), *words, *given)
+        write_request(run, Request.model_validate({"verb": verb, "words": words, "created": created}))
+        return run
+
+    def worker(self, *more: str, **given: Any) -> Command:
+        words = ("worker", "--runs", str(self.runs), "--models", str(self.models), "--data-dir", str(self.data), *more)
+        command = Command(self.folder / f"worker-{len(self.workers)}", *words, environment=ALONE, **given)
+        self.workers.append(command)
+        return command
+
+    def work(self, **given: Any) -> None:
+        done = self.worker("--until-empty", **given).wait()
+        assert done.code == 0, done.err
+
+    def until(self, run: Path, state: State) -> None:
+        self.workers[-1].wait_for(lambda: read_status(run).state in (state, "failed"))
+        assert read_status(run).state == state, read_status(run).message
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    make_base(folder / "base")
+    make_data(folder / "data")
+    make_recipe(folder / "small.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing disturbed, in a terminal."""
+    run = made / "whole"
+    words = ("train", str(made / "small.yaml"), "--base", str(made / "base"), "--data-dir", str(made / "data"))
+    done = finetune(tmp_path_factory.mktemp("out"), *words, "--run", str(run))
+    assert done.code == 0, done.err
+    return run
+
+
+@pytest.fixture
+def place(tmp_path: Path, made: Path) -> Iterator[Place]:
+    found = Place(tmp_path, made)
+    yield found
+    for worker in found.workers:
+        if worker.process.is_alive():
+            worker.send(signal.SIGKILL)
+            worker.process.join()
+
+
+def at_step(run: Path, step: int) -> Callable[[], bool]:
+    return lambda: any(line["step"] >= step for line in read_metrics(run))
+
+
+def is_there(process: int | None) -> bool:
+    """Whether a process lives; what waits to be buried does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_first_come_first_served_and_what_is_not_allowed_is_told(place: Place, tmp_path: Path) -> None:
+    later = place.ask("data", "check", "small", "--data-dir", str(place.data), created="2026-01-02T00:00:00+00:00")
+    first = place.ask("data", "check", "none", "--data-dir", str(place.data), created="2026-01-01T00:00:00+00:00")
+    outside = place.ask("merge", "runs/x", "--out", str(tmp_path / "elsewhere"))
+    paused = place.ask("data", "stats")
+    write_want(paused, "pause")
+    damaged = place.ask("chat")
+    (damaged / REQUEST_FILE).write_text('{"verb": "chat", "wor')
+    orphan = place.ask("data", "check", "small", "--data-dir", str(place.data), created="2026-01-03T00:00:00+00:00")
+    write_status(orphan, Status(state="running", pid=1))
+    place.work()
+    assert read_status(first).state == "failed"
+    assert 'no data set "none"' in read_status(first).message
+    assert [read_status(run).state for run in (later, orphan)] == ["done", "done"]
+    assert read_status(first).updated < read_status(later).updated < read_status(orphan).updated
+    assert (later / JOB_LOG).read_text().startswith("$ python -m finetune data check small --data-dir ")
+    assert read_status(later).message == (later / JOB_LOG).read_text().splitlines()[-1]
+    assert "writes nowhere else" in read_status(outside).message
+    assert "not valid JSON" in read_status(damaged).message
+    assert read_status(paused).state == "paused"
+    assert not (paused / WANT_FILE).exists()
+
+
+def test_a_second_worker_says_so(place: Place) -> None:
+    worker = place.worker()
+    worker.wait_for(lambda: is_worker_alive(place.runs))
+    worker.wait_for(lambda: "looks after" in (place.folder / "worker-0" / "stderr").read_text())
+    done = place.worker().wait()
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "another worker looks after it" in done.err
+    worker.send(signal.SIGTERM)
+    assert worker.wait().code == 0
+
+
+def test_paused_then_killed_with_its_worker_it_ends_the_same(place: Place, whole: Path) -> None:
+    run = place.ask("train")
+    worker = place.worker()
+    worker.wait_for(at_step(run, 3))
+    write_want(run, "pause")
+    place.until(run, "paused")
+    assert read_status(run).step >= 3
+    write_want(run, "run")
+    worker.wait_for(at_step(run, 6))
+    child = read_status(run).pid
+    assert is_there(child)
+    worker.send(signal.SIGKILL)
+    worker.process.join()
+    place.worker("--until-empty").wait_for(lambda: not is_there(child), 10)
+    assert place.workers[-1].wait().code == 0
+    assert read_status(run).state == "done"
+    assert curve(run) == curve(whole)
+    assert sha256(run / ADAPTER / WEIGHTS) == sha256(whole / ADAPTER / WEIGHTS)
+    told = (run / JOB_LOG).read_text()
+    assert told.count("$ python -m finetune train") == 3
+    assert "going on from checkpoint-" in told
+
+
+def test_a_worker_that_ends_leaves_its_job_to_the_next_and_a_stopped_run_is_kept(place: Place) -> None:
+    run = place.ask("train")
+    worker = place.worker()
+    worker.wait_for(at_step(run, 3))
+    worker.send(signal.SIGTERM)
+    assert worker.wait().code == 0
+    status = read_status(run)
+    assert (status.state, status.pid) == ("queued", None)
+    worker = place.worker()
+    worker.wait_for(lambda: read_status(run).state == "running")
+    worker.wait_for(at_step(run, status.step + 1))
+    write_want(run, "stop")
+    place.until(run, "stopped")
+    assert "adapter/" in read_status(run).message
+    newest = checkpoints_in(run / CHECKPOINTS)[0][1]
+    assert sha256(run / ADAPTER / WEIGHTS) == sha256(newest / WEIGHTS)
+    merged = place.ask("merge", str(run), "--out", str(place.models / "kept"))
+    place.until(merged, "done")
+    assert read_status(merged).steps == 1
+    assert (place.models / "current" / "mindpal.json").is_file()
+
+
+def test_what_goes_wrong_is_one_sentence(place: Place, made: Path, tmp_path: Path) -> None:
+    cuda = place.ask("train", "method=qlora")
+    records = json.loads((made / "data" / "small.json").read_text())
+    records[4]["conversations"][1]["from"] = "gptt"
+    bad = place.ask("train")
+    request = json.loads((bad / REQUEST_FILE).read_text())
+    request["words"][request["words"].index(str(place.data))] = str(make_data(tmp_path / "bad", records))
+    (bad / REQUEST_FILE).write_text(json.dumps(request))
+    killed = place.ask("train")
+    worker = place.worker("--until-empty")
+    worker.wait_for(at_step(killed, 3))
+    os.kill(read_status(killed).pid or 0, signal.SIGKILL)
+    assert worker.wait().code == 0
+    told = {run: read_status(run) for run in (cuda, bad, killed)}
+    assert {status.state for status in told.values()} == {"failed"}
+    assert told[cuda].message.startswith("method=qlora: bitsandbytes' 4 bits need an NVIDIA GPU")
+    assert told[bad].message.startswith("small.json record 4, turn 1: its \"from\" is 'gptt'")
+    assert "out of memory" in told[killed].message
+    assert "lower max_length" in told[killed].message
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_with_room(place: Place, whole: Path) -> None:
+    run = place.ask("train")
+    # Files may grow to so much: metrics and logs do, the optimizer's state does not.
+    largest = (checkpoints_in(whole / CHECKPOINTS)[0][1] / "optimizer.pt").stat().st_size
+    place.work(limit=largest // 2)
+    status = read_status(run)
+    assert (status.state, status.pid) == ("failed", None)
+    assert "the disk is full" in status.message
+    write_want(run, "run")
+    place.work()
+    assert read_status(run).state == "done"
+    assert sha256(run / ADAPTER / WEIGHTS) == sha256(whole / ADAPTER / WEIGHTS)
+    shutil.rmtree(run)
