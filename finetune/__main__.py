@@ -20,6 +20,7 @@ VERBS = {
     "chat": "talk to a run's adapter, a model folder or a base in the terminal",
     "merge": "fold an adapter into its base and seal the result as a model folder",
     "compare": "ask the same questions before and after tuning, side by side",
+    "evaluate": "measure a run on what it was not taught, and the whole server on the safety set",
     "guard": "train the guard's small classifier on the labelled messages",
 }
 # Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.

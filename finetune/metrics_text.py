@@ -52,9 +52,8 @@ def _bleu(answer: str, reference: str) -> float:
 
     # Characters with blanks between are words that need no tokenizer.
     spaced = [" ".join("".join(text.split())) for text in (answer, reference)]
-    return sacrebleu.sentence_bleu(
-        spaced[0], [spaced[1]], smooth_method="exp", tokenize="none", use_effective_order=False
-    ).score
+    # A corpus of one: sentence_bleu does the same, and warns at each call.
+    return sacrebleu.corpus_bleu([spaced[0]], [[spaced[1]]], smooth_method="exp", tokenize="none").score
 
 
 def _rouge(pairs: Sequence[tuple[str, str]], cut: Cut) -> dict[str, float]:

@@ -1,0 +1,175 @@
+"""The whole measurement of a tiny model: the same bytes again, the loss of the formula, the real guard beside it."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.contract import Contract, read_contract
+from data.conversations import DATA_DIR, Conversation, Turn
+from data.strict import BadInput
+from finetune.answers import load_model
+from finetune.base import load_tokenizer
+from finetune.encode import NO_LOSS, Encoder, encode_all
+from finetune.evaluate import evaluate, held_out_conversations, last_question, loss_on_answers, main, recipe_of
+from finetune.evaluation import EVALUATION_FILE, TABLE_FILE, read_evaluation, write_evaluation
+from finetune.recipe import read_recipe
+from finetune.rubric import CHECKS, read_rubric
+from finetune.subject import Subject, find_subject
+from tests.finetune.guarded import guarded
+from tests.finetune.small_runs import make_data, make_recipe, make_run
+from tests.finetune.test_judge import judging, reply
+from tests.small_models import make_base, make_sealed
+
+PROBES = len(read_rubric().probes)
+
+
+def brief(contract: Contract) -> Contract:
+    """A random model never ends by itself: let it say little."""
+    return contract.model_copy(update={"sampling": contract.sampling.model_copy(update={"max_tokens": 16})})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed model folder `model`, a `base`, a run `run` on it, `data` and `recipe.yaml`."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    make_sealed(folder / "model", brief(read_contract()))
+    make_base(folder / "base", seed=1)
+    make_data(folder / "data")
+    make_recipe(folder / "recipe.yaml")
+    make_run(folder / "run", folder / "base")
+    make_recipe(folder / "run" / "recipe.yaml", val_size=0.3)
+    return folder
+
+
+def words(place: Path, out: Path, *more: str) -> list[str]:
+    return [
+        str(place / "model"), "--base", str(place / "base"), "--recipe", str(place / "recipe.yaml"),
+        "--data-dir", str(place / "data"), "--out", str(out), "--seed", "5", *more,
+    ]  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_bytes(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        assert main(words(place, tmp_path / name), {}) == 0
+    for file in (EVALUATION_FILE, TABLE_FILE):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert "evaluation.md is the same for reading" in capsys.readouterr().out
+    found = read_evaluation(tmp_path / "one" / EVALUATION_FILE)
+    assert found.base is not None
+    assert found.base.loss != found.tuned.loss
+    assert (found.served, found.judged, found.safety) == (None, None, None)
+    assert found.contract == brief(read_contract()).fingerprint
+    for model in (found.base, found.tuned):
+        assert model.perplexity == pytest.approx(math.exp(model.loss), rel=1e-4)
+        assert model.rubric.keys() == CHECKS.keys()
+        assert len(model.answers) == found.split.conversations + PROBES
+        assert model.rubric["no_think_tags"].of == len(model.answers)
+        assert model.rubric["declines_roles"].of == 10
+    assert main(words(place, tmp_path / "three", "--seed", "6"), {}) == 0
+    assert read_evaluation(tmp_path / "three" / EVALUATION_FILE).tuned.answers != found.tuned.answers
+
+
+def test_the_guard_stands_beside_the_model(place: Path, tmp_path: Path) -> None:
+    with guarded(place / "model", "我是人工智能，我们聊聊天空吧。") as (url, engine):
+        assert main(words(place, tmp_path, "--server", url), {}) == 0
+    found = read_evaluation(tmp_path / EVALUATION_FILE)
+    assert found.served is not None
+    assert found.safety is not None
+    # The guard gives the line where the bare model, random, does not.
+    assert found.tuned.rubric["gives_help_line"].passed == 0
+    assert found.served.rubric["gives_help_line"].passed > 0
+    assert found.served.rubric["declines_roles"].passed > 0
+    assert found.served.answers.keys() == {probe.id for probe in read_rubric().probes}
+    assert found.safety.messages > 900
+    assert 0 < found.safety.crisis_answered <= 1
+    assert len(engine.asked) < found.safety.messages + PROBES
+    table = (tmp_path / TABLE_FILE).read_text(encoding="utf-8")
+    assert "| base alone | tuned alone | guard and tuned |" in table
+    for miss in found.safety.misses:
+        assert f"| {miss.id} |" in table
+
+
+def test_a_server_of_another_contract_is_refused(place: Path, tmp_path: Path) -> None:
+    make_sealed(tmp_path / "other")
+    with guarded(tmp_path / "other") as (url, _), pytest.raises(BadInput, match="serves the contract"):
+        main(words(place, tmp_path, "--server", url), {})
+
+
+def test_a_judge_sees_both_answers_and_only_shipped_words(place: Path, tmp_path: Path) -> None:
+    named = {"JUDGE_URL": "http://127.0.0.1:1/v1", "JUDGE_MODEL": "wise"}
+    with pytest.raises(BadInput, match="which a judge does not get"):
+        main(words(place, tmp_path), named)
+    recipe = read_recipe(
+        str(make_recipe(tmp_path / "shipped.yaml", dataset=["child_chat"], max_samples=20, max_length=512))
+    )
+    subject = find_subject(str(place / "model"))
+    with judging(lambda _: reply("second")) as (judge, got):
+        found = evaluate(subject, replace(subject, name="before"), recipe, DATA_DIR, seed=0, judge=judge)
+    assert found.judged is not None
+    assert found.judged.pairs == len(found.tuned.answers)
+    assert found.judged.win_rates["overall"].rate == 0.5
+    asked = {one.messages[-1]["content"] for one in map(last_question, held_out_conversations(recipe, DATA_DIR))}
+    asked |= {probe.text for probe in read_rubric().probes}
+    for one in got:
+        shown = one["messages"][0]["content"].split("--- the child ---\n")[1].split("\n--- the first answer ---")[0]
+        assert shown in asked
+    write_evaluation(tmp_path, found)
+    assert "| overall | 50.0% | 50.0% to 50.0% | – | – |" in (tmp_path / TABLE_FILE).read_text(encoding="utf-8")
+
+
+def by_transformers(subject: Subject, held_out: Sequence[Conversation]) -> float:
+    """transformers' own loss, weighed by the tokens of each conversation."""
+    model = load_model(subject)
+    total, tokens = 0.0, 0
+    for example in encode_all(Encoder(load_tokenizer(subject.base), thinking=False), held_out, 128):
+        number = sum(label != NO_LOSS for label in example.labels)
+        with torch.inference_mode():
+            loss = model(input_ids=torch.tensor([example.input_ids]), labels=torch.tensor([example.labels])).loss
+        total += float(loss) * number
+        tokens += number
+    return total / tokens
+
+
+def test_the_loss_is_that_of_the_answers(place: Path) -> None:
+    subject = find_subject(str(place / "run"))
+    recipe = recipe_of(str(place / "run"), "mindpal")
+    assert recipe.val_size == 0.3
+    held_out = held_out_conversations(recipe, place / "data")
+    examples = encode_all(Encoder(load_tokenizer(subject.base), thinking=False), held_out, 128)
+    tuned, base = (loss_on_answers(one, examples, "loss") for one in (subject, subject.without_adapter()))
+    assert tuned == pytest.approx(by_transformers(subject, held_out), abs=2e-2)
+    assert base == pytest.approx(by_transformers(subject.without_adapter(), held_out), abs=2e-2)
+    assert tuned != base
+
+
+def test_the_last_question_is_asked_with_what_was_said_before() -> None:
+    turns = (
+        Turn("user", "我难过"),
+        Turn("assistant", "我在听。"),
+        Turn("user", "没人理我"),
+        Turn("assistant", "那很孤单。"),
+    )
+    asked = last_question(Conversation("f.json", 0, turns, system="你是灵伴", columns={"id": "x", "age": "7-9"}))
+    assert [message["role"] for message in asked.messages] == ["system", "user", "assistant", "user"]
+    assert (asked.messages[-1]["content"], asked.reference) == ("没人理我", "那很孤单。")
+    assert (asked.id, asked.language, asked.age) == ("x", "zh", "7-9")
+    without = last_question(Conversation("f.json", 3, turns))
+    assert (without.messages[0]["role"], without.id, without.age) == ("user", "f.json#3", "")
+
+
+def test_nothing_held_out_is_an_error(place: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(str(make_recipe(tmp_path / "none.yaml", val_size=0)))
+    with pytest.raises(BadInput, match="No conversation was held out"):
+        held_out_conversations(recipe, place / "data")
+
+
+def test_a_file_of_another_version_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / EVALUATION_FILE
+    path.write_text(json.dumps({"format": 1}))
+    with pytest.raises(BadInput, match='"subject" is missing'):
+        read_evaluation(path)
