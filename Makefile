@@ -9,9 +9,10 @@ RECIPE ?= mindpal
 MODEL ?= models/current
 PORT ?= 8000
 PAGE_PORT ?= 8501
+STUDIO_PORT ?= 8502
 # A hub id or a folder; empty: base_model of data/contract.yaml.
 BASE ?=
-# A run folder; empty: the newest finished one for merge, a new one for train.
+# A run folder; empty: the newest finished one for merge and evaluate, a new one for train.
 RUN ?=
 
 # containers or local: where download, train, merge and serve run. Containers keep models and runs in volumes of theirs.
@@ -27,7 +28,7 @@ UV := $(BIN)/uv pip install -p $(VENV) -q
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
-export DEVICE RECIPE MODEL PORT PAGE_PORT
+export DEVICE RECIPE MODEL PORT PAGE_PORT STUDIO_PORT
 ifeq ($(WHERE),containers)
 READY := engine
 export COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
@@ -42,7 +43,7 @@ SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge serve bench-guard bench-serve ui test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge evaluate figures serve bench-guard bench-serve ui studio test lint format constraints clean
 .PHONY: engine keys images up down logs ps test-containers
 
 help: ## list the verbs
@@ -89,6 +90,12 @@ bench-train: setup ## training speed against LLaMA-Factory (DEVICE=cuda: against
 merge: $(READY) ## fold RUN's adapter into its base and seal it: models/<run>, and models/current
 	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(BASE))
 
+evaluate: $(READY) ## measure RUN before and after its tuning; with SERVER=URL (KEY_FILE=) guard and model, too
+	$(FINETUNE) evaluate $(RUN) $(if $(BASE),--base $(BASE)) $(if $(SERVER),--server $(SERVER)) $(if $(KEY_FILE),--key-file $(KEY_FILE))
+
+figures: setup ## make README's figures again: the demo's model, served and evaluated (minutes)
+	$(BIN)/python -m tests.figures
+
 serve: $(READY) ## serve MODEL on PORT
 	$(SERVE)
 
@@ -100,6 +107,9 @@ bench-serve: setup ## measure what the policy and the guard cost MODEL, against 
 
 ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
 	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)
+
+studio: setup ## fine-tuning in a page on STUDIO_PORT, with its worker; Ctrl-C ends both
+	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) --worker
 
 up: engine keys ## in containers: the server and the page on PAGE_PORT; ends when both are healthy
 	docker compose up --build --detach --wait

@@ -17,7 +17,7 @@ FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="MindPal: the trainer" org.opencontainers.image.licenses="Apache-2.0"
 # The same user in every image, for the volumes. torch asks for its name.
 RUN useradd --uid 10001 --create-home mindpal \
-    && install -d -o mindpal -g mindpal /mindpal/models /mindpal/runs /mindpal/hub
+    && install -d -o mindpal -g mindpal /mindpal/models /mindpal/runs /mindpal/hub /mindpal/sets
 COPY --from=packages /venv /venv
 # What is written beside runs and models goes to /tmp: compiled kernels, fonts, data sets made ready.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

@@ -1,4 +1,4 @@
-# The companion's page: slim Python and what ui/ needs; no torch, no conversations, no model.
+# The companion's page and the studio's: slim Python and what ui/ needs; no torch, no conversations, no model.
 #
 #     docker build -f docker/ui.Dockerfile -t mindpal/ui .
 
@@ -12,13 +12,16 @@ RUN --mount=type=cache,target=/root/.cache docker/install.sh ui cpu \
     streamlit.web.bootstrap streamlit.testing.v1 openai sqlalchemy.orm alembic.command cryptography argon2 pydantic yaml
 
 FROM python:3.11-slim-bookworm
-LABEL org.opencontainers.image.title="MindPal: the companion's page" org.opencontainers.image.licenses="Apache-2.0"
+LABEL org.opencontainers.image.title="MindPal: the pages" org.opencontainers.image.licenses="Apache-2.0"
 # A new volume takes the owner of the folder that it covers.
-RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal /mindpal/family
+RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal \
+    /mindpal/family /mindpal/studio /mindpal/runs /mindpal/models /mindpal/hub /mindpal/sets
 COPY --from=packages /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /mindpal
-COPY data/*.py data/contract.yaml data/
+COPY data/*.py data/contract.yaml data/recipe_schema.json data/
+# The studio shows the recipes; it imports nothing of the trainer.
+COPY finetune/recipes finetune/recipes
 COPY ui ui
 USER 10001:10001
 EXPOSE 8501

@@ -2,7 +2,7 @@
 
 In: a registered data set, a tokenizer, thinking on or off. Out: the tokens in colour, those with loss in green, or one
 JSON line per conversation: `{"row": …, "id": …, "input_ids": […], "labels": […]}`. Rows count records from 0; labels
-are not shifted, -100 where there is no loss.
+are not shifted, -100 where there is no loss. With `--json` one object for a page: the words of each token, and its loss.
 
     python -m finetune data inspect child_chat --tokenizer models/current
     python -m finetune data inspect child_chat --thinking on --jsonl -
@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--max-length", type=int, help="tokens of a conversation at most (default: the window)")
     parser.add_argument("--rows", type=int, default=SHOWN, help=f"how many records to show (default: {SHOWN})")
     parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write every conversation here instead (-: stdout)")
+    parser.add_argument("--json", action="store_true", help="the same records as one JSON object for programs")
     given = parser.parse_args(words)
     contract = read_contract()
     if given.tokenizer is None:
@@ -54,12 +56,20 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         base = Base(str(given.tokenizer), given.tokenizer)
     else:
         raise BadInput(f"{given.tokenizer}: no such folder; --tokenizer names one with a tokenizer.json.")
+    thinking = contract.thinking if given.thinking is None else given.thinking == "on"
+    max_length = given.max_length or contract.window
+    if given.json:
+        tokenizer = load_tokenizer(base)
+        encoder = Encoder(tokenizer, thinking=thinking)
+        found = islice(_examples(given.dataset, given.data_dir, encoder, max_length), given.rows)
+        print(json.dumps({"conversations": [_told(one, tokenizer) for one in found]}, ensure_ascii=False))
+        return 0
     return inspect(
         given.dataset,
         given.data_dir,
         load_tokenizer(base),
-        thinking=contract.thinking if given.thinking is None else given.thinking == "on",
-        max_length=given.max_length or contract.window,
+        thinking=thinking,
+        max_length=max_length,
         jsonl=given.jsonl,
         rows=given.rows,
     )
@@ -121,6 +131,15 @@ def _examples(
             yield record, encoder.encode(record, max_length)
         except BadInput as error:
             yield str(error)
+
+
+def _told(found: tuple[Conversation, Example] | str, tokenizer: Any) -> dict[str, Any]:
+    """A record for a program: its tokens, or the sentence that says why there are none."""
+    if isinstance(found, str):
+        return {"wrong": found, "tokens": []}
+    conversation, example = found
+    tokens = [{"text": word, "loss": learn} for word, learn in _words(example, tokenizer)]
+    return {"row": conversation.row, "id": conversation.id, "left_out": example.left_out, "tokens": tokens}
 
 
 def _opened(path: Path) -> Any:

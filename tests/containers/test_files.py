@@ -69,7 +69,7 @@ def test_every_service_is_as_safe_as_the_others() -> None:
         assert service["logging"]["options"]["max-size"], name
         assert service["mem_limit"], name
         assert service["pids_limit"], name
-        assert ("ports" in service) == (name == "ui"), name
+        assert ("ports" in service) == (name in ("ui", "studio")), name
         assert not any("docker.sock" in str(volume) for volume in service.get("volumes", [])), name
         # A secret is a file and stands in no variable.
         assert not any(re.search(r"(PASSWORD|SECRET|TOKEN|API_KEY)$", key) for key in service.get("environment", {}))

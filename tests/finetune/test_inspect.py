@@ -74,3 +74,11 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_for_a_page_every_token_has_its_words_and_its_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sharegpt", *PLACES, "--thinking", "off", "--rows", "2", "--json"], {}) == 0
+    first, second = json.loads(capsys.readouterr().out)["conversations"]
+    assert (first["row"], second["row"]) == (0, 1)
+    assert sum(token["loss"] for token in second["tokens"]) == 29
+    assert "".join(token["text"] for token in second["tokens"] if token["loss"]).endswith("<|im_end|>")

@@ -96,7 +96,7 @@ def test_a_damaged_secret_is_one_sentence(door: Door) -> None:
 
 
 def test_the_command_line_sets_the_password_and_starts_nothing_on_a_taken_port(tmp_path: Path) -> None:
-    environment = {"MINDPAL_STUDIO_SECRET": str(tmp_path / "password.json")}
+    environment = {"MINDPAL_STUDIO_PASSWORD_FILE": str(tmp_path / "password.json")}
 
     def run(*words: str, typed: str = "") -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "ui.studio", *words]

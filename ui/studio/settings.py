@@ -1,7 +1,7 @@
 """Where the studio finds things. In: the environment, read once. Out: a frozen `Settings`.
 
 MINDPAL_RUNS, MINDPAL_MODELS, MINDPAL_DATA, MINDPAL_RECIPES name folders; HF_HUB_CACHE or HF_HOME the hub's cache, as for
-the trainer; MINDPAL_STUDIO_SECRET the file that holds the password's hash. The page and the worker have to see the
+the trainer; MINDPAL_STUDIO_PASSWORD_FILE the file that holds the password's hash. The page and the worker have to see the
 folders under the same names: a command that the page shows holds them.
 """
 
@@ -51,5 +51,5 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         data=Path(environment.get("MINDPAL_DATA") or DATA),
         recipes=Path(environment.get("MINDPAL_RECIPES") or "finetune/recipes"),
         hub=Path(environment.get("HF_HUB_CACHE") or home / "hub"),
-        secret=Path(environment.get("MINDPAL_STUDIO_SECRET") or "secrets/studio/password.json"),
+        secret=Path(environment.get("MINDPAL_STUDIO_PASSWORD_FILE") or "secrets/studio/password.json"),
     )
