@@ -43,7 +43,14 @@ _DATA = {
     "check": Rule({**_TOKENS, "--json": "nothing", "--all": "nothing"}),
     "stats": Rule({**_TOKENS, "--recipe": "words", "--skip-bad": "nothing", "--json": "nothing", "--out": "in job"}),
     "inspect": Rule(
-        {**_TOKENS, "--thinking": "words", "--max-length": "words", "--rows": "words", "--jsonl": "in job"}
+        {
+            **_TOKENS,
+            "--thinking": "words",
+            "--max-length": "words",
+            "--rows": "words",
+            "--jsonl": "in job",
+            "--json": "nothing",
+        }
     ),
     "add": Rule({"--name": "words", "--data-dir": "data", "--formatting": "words"}, "in runs"),
     "remove": Rule({"--data-dir": "data"}),
@@ -61,6 +68,13 @@ _RULES = {
     "archive": Rule({"--out": "in job"}, "in models"),
     "push": Rule({"--repo": "words", "--public": "nothing"}, "in models"),
     "download": Rule({"--endpoint": "words"}),
+    "import-llamafactory": Rule({"--out": "in runs"}, "in runs"),
+    "compare": Rule(
+        {
+            "--merged": "words", "--base": "words", "--questions": "words", "--thinking": "nothing",
+            "--no-thinking": "nothing", "--greedy": "nothing", "--seed": "words", "--engine": "words", "--out": "in runs",
+        }
+    ),
     "chat": Rule(
         {
             "--base": "words", "--thinking": "nothing", "--no-thinking": "nothing", "--seed": "words",

@@ -80,5 +80,8 @@ def test_for_a_page_every_token_has_its_words_and_its_loss(capsys: pytest.Captur
     assert main(["sharegpt", *PLACES, "--thinking", "off", "--rows", "2", "--json"], {}) == 0
     first, second = json.loads(capsys.readouterr().out)["conversations"]
     assert (first["row"], second["row"]) == (0, 1)
-    assert sum(token["loss"] for token in second["tokens"]) == 29
-    assert "".join(token["text"] for token in second["tokens"] if token["loss"]).endswith("<|im_end|>")
+    text = "".join(token["text"] for token in second["tokens"])
+    learned = "".join(token["text"] for token in second["tokens"] if token["loss"])
+    assert learned.endswith("<|im_end|>\n")
+    assert "为什么天空是蓝色的？" in text
+    assert "为什么天空是蓝色的？" not in learned

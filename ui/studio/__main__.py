@@ -78,11 +78,10 @@ def _worker() -> Iterator[None]:
     """The worker in a process of its own, told to end when the page does, however the page ends."""
     from ui.studio.settings import settings_from
 
-    runs = settings_from(os.environ).runs
+    settings = settings_from(os.environ)
+    places = ["--runs", str(settings.runs), "--models", str(settings.models), "--data-dir", str(settings.data)]
     # A group of its own: Ctrl-C in a terminal reaches the page, and the page tells the worker.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "finetune", "worker", "--runs", str(runs)], cwd=ROOT, start_new_session=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", "finetune", "worker", *places], cwd=ROOT, start_new_session=True)
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
