@@ -16,7 +16,7 @@ from data.queue import Request
 from data.strict import BadInput, suggestion
 
 # What stands behind an option: nothing, any words, or a path in a place. "job" and "data" are those folders themselves.
-Kind = Literal["nothing", "words", "job", "in job", "in runs", "in models", "data"]
+Kind = Literal["nothing", "words", "job", "in job", "in runs", "in models", "data", "secret"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Places:
     runs: Path = Path("runs")
     models: Path = Path("models")
     data: Path = DATA_DIR
+    # Where a hub's token may lie, and where compose puts such files.
+    secrets: tuple[Path, ...] = (Path("secrets"), Path("/run/secrets"))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A verb's options, and what its words without an option are."""
+    """A verb's options, and what the first of its words without an option is."""
 
     options: Mapping[str, Kind] = field(default_factory=dict)
     words: Kind = "words"
@@ -65,8 +67,15 @@ _RULES = {
     "keep": Rule({"--base": "words"}, "in runs"),
     "merge": Rule({"--out": "in models", "--base": "words", "--keep-current": "nothing"}, "in runs"),
     "promote": Rule({}, "in models"),
-    "archive": Rule({"--out": "in job"}, "in models"),
-    "push": Rule({"--repo": "words", "--public": "nothing"}, "in models"),
+    "archive": Rule({"--out": "in models"}, "in models"),
+    "push": Rule({"--token-file": "secret", "--private": "nothing"}, "in models"),
+    # Its server and its judge are for a terminal: they would be sent what is asked.
+    "evaluate": Rule(
+        {
+            "--base": "words", "--recipe": "words", "--data-dir": "words", "--seed": "words", "--engine": "words",
+            "--out": "in runs",
+        }
+    ),
     "download": Rule({"--endpoint": "words"}),
     "import-llamafactory": Rule({"--out": "in runs"}, "in runs"),
     "compare": Rule(
@@ -111,21 +120,21 @@ def check_request(run: Path, request: Request, places: Places) -> None:
 
 def _parts(words: Sequence[str], rule: Rule, told: str) -> Iterator[tuple[str, Kind, str]]:
     """Each option with its value, and each other word as the value of the option ''. As argparse reads them."""
-    rest = iter(words)
+    rest, kind = iter(words), rule.words
     for word in rest:
         if word == "--":
             raise BadInput(f'{told}: "--" is not for the worker; leave it out.')
         if not word.startswith("-") or word == "-":
-            yield "", rule.words, word
+            yield "", kind, word
+            kind = "words"
             continue
         option, equals, value = word.partition("=")
         if option not in rule.options:
             near = suggestion(option, list(rule.options)) or "."
             raise BadInput(f'{told}: the worker knows no option "{option}"{near}')
-        kind = rule.options[option]
-        if kind != "nothing" and not equals:
+        if rule.options[option] != "nothing" and not equals:
             value = next(rest, "")
-        yield option, kind, value
+        yield option, rule.options[option], value
 
 
 def _check_place(told: str, option: str, kind: Kind, value: str, run: Path, places: Places) -> None:
@@ -133,6 +142,8 @@ def _check_place(told: str, option: str, kind: Kind, value: str, run: Path, plac
     named = f"{told} {option}".strip()
     if kind == "job" and path != run.resolve():
         raise BadInput(f"{named}: {value} is not the job's own folder; write {run}.")
+    if kind == "secret" and not any(folder.resolve() in path.parents for folder in places.secrets):
+        raise BadInput(f"{named}: {value} does not lie in {places.secrets[0]}; a token is read nowhere else.")
     allowed = {"in job": run, "in runs": places.runs, "in models": places.models, "data": places.data}.get(kind)
     # To standard output, which is the job's log.
     if allowed is None or (value == "-" and kind == "in job"):

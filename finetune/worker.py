@@ -36,7 +36,7 @@ from data.strict import BadInput
 from finetune.allowed import Places, check_request
 from finetune.dataset.folder import make_data_folder
 
-POLL_S = 0.5
+POLL_S = 0.2
 # A worker that was just killed holds its lock until its job is gone, too.
 LOCK_PATIENCE_S = 5.0
 # How much of the end of what a job told is remembered, for the sentence on how it ended.

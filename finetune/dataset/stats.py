@@ -4,11 +4,14 @@ In: sets of `dataset_info.json`. Out: tables, a PNG and an HTML page.
 
     python -m finetune data stats                              # every registered set
     python -m finetune data stats child_chat --out /tmp/counted
+    python -m finetune data stats child_chat --json              # the numbers for a program, and no pictures
 """
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +38,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         "--skip-bad", action="store_true", help="go on without records that are no conversation, and count them"
     )
     parser.add_argument("--out", type=Path, default=OUT, help=f"where the pictures go (default: {OUT})")
+    parser.add_argument("--json", action="store_true", help="one JSON object for programs, and no pictures")
     given = parser.parse_args(words)
     names = given.sets or datasets_in(given.data_dir)
     found: list[Conversation] = []
@@ -45,6 +49,9 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         skipped += bad
     ruler = find_ruler(given.tokenizer, read_contract(), environment)
     counts = count(names, found, ruler, read_recipe(given.recipe).val_size, skipped)
+    if given.json:
+        print(json.dumps(told(counts), ensure_ascii=False))
+        return 0
     console = Console()
     for table in tables(counts):
         console.print(table)
@@ -54,6 +61,30 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     for path in write(counts, given.out):
         print(path)
     return 0
+
+
+def told(counts: Counts) -> dict[str, Any]:
+    """The same numbers for a program; `lengths` are at `percentiles`."""
+    return {
+        "conversations": counts.conversations,
+        "skipped": counts.skipped,
+        "languages": dict(counts.languages),
+        "measured_by": counts.measured_by,
+        "unit": counts.unit,
+        "splits": [
+            {
+                "name": split.name,
+                "conversations": len(split.lengths),
+                "exchanges": split.exchanges,
+                "tokens": split.tokens,
+                "with_loss": split.with_loss,
+            }
+            for split in counts.splits.values()
+        ],
+        "percentiles": PERCENTILES,
+        "lengths": counts.percentiles(),
+        "topics": {topic: dict(ages) for topic, ages in counts.topics()},
+    }
 
 
 def tables(counts: Counts) -> list[Table]:
