@@ -64,6 +64,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         "--recipe", default="mindpal", help="for a base: whose held-out conversations (default: mindpal)"
     )
     parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="the folder of dataset_info.json")
+    parser.add_argument("--skip-bad", action="store_true", help="go on without records that are no conversation")
     parser.add_argument(
         "--server", metavar="URL", help="a running server of the same model: the safety set, the probes"
     )
@@ -87,7 +88,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     out = given.out or (Path(what) if is_run else Path("artifacts/evaluation"))
     found = evaluate(
         subject, before, recipe_of(what, given.recipe), given.data_dir,
-        seed=given.seed, engine=given.engine, server=server, judge=judge,
+        skip_bad=given.skip_bad, seed=given.seed, engine=given.engine, server=server, judge=judge,
     )  # fmt: skip
     write_evaluation(out, found)
     print(f"{out / EVALUATION_FILE}: written; {out / TABLE_FILE} is the same for reading.")
@@ -100,6 +101,7 @@ def evaluate(
     recipe: Recipe,
     data_dir: Path = DATA_DIR,
     *,
+    skip_bad: bool = False,
     seed: int,
     engine: EngineName | None = None,
     server: Server | None = None,
@@ -110,7 +112,7 @@ def evaluate(
     Raises `BadInput` where nothing was held out, or the server speaks under another contract than the subject.
     """
     contract = subject.contract
-    held_out = held_out_conversations(recipe, data_dir)
+    held_out = held_out_conversations(recipe, data_dir, skip_bad=skip_bad)
     if server:
         _check_server(server, contract, seed)
     asked = [last_question(one) for one in held_out]
@@ -147,9 +149,9 @@ def recipe_of(what: str, otherwise: str) -> Recipe:
     return Recipe.parse(yaml.safe_load(written), str(folder / SEAL_FILE)) if written else read_recipe(otherwise)
 
 
-def held_out_conversations(recipe: Recipe, data_dir: Path) -> list[Conversation]:
+def held_out_conversations(recipe: Recipe, data_dir: Path, *, skip_bad: bool = False) -> list[Conversation]:
     """What the training of this recipe keeps apart. Raises `BadInput` where that is nothing."""
-    found = [one for name in recipe.dataset for one in conversations(name, data_dir)[0]]
+    found = [one for name in recipe.dataset for one in conversations(name, data_dir, skip_bad=skip_bad)[0]]
     _, held_out = split(found[: recipe.max_samples], recipe.val_size)
     if not held_out:
         raise BadInput(f"No conversation was held out; val_size is {recipe.val_size}: train with a higher one.")

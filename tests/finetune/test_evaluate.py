@@ -13,13 +13,14 @@ from data.contract import Contract, read_contract
 from data.conversations import DATA_DIR, Conversation, Turn
 from data.strict import BadInput
 from finetune.answers import load_model
-from finetune.base import load_tokenizer
+from finetune.base import find_base, load_tokenizer
 from finetune.encode import NO_LOSS, Encoder, encode_all
 from finetune.evaluate import evaluate, held_out_conversations, last_question, loss_on_answers, main, recipe_of
 from finetune.evaluation import EVALUATION_FILE, TABLE_FILE, read_evaluation, write_evaluation
 from finetune.recipe import read_recipe
 from finetune.rubric import CHECKS, read_rubric
 from finetune.subject import Subject, find_subject
+from finetune.train import prepare
 from tests.finetune.guarded import guarded
 from tests.finetune.small_runs import make_data, make_recipe, make_run
 from tests.finetune.test_judge import judging, reply
@@ -166,6 +167,20 @@ def test_nothing_held_out_is_an_error(place: Path, tmp_path: Path) -> None:
     recipe = read_recipe(str(make_recipe(tmp_path / "none.yaml", val_size=0)))
     with pytest.raises(BadInput, match="No conversation was held out"):
         held_out_conversations(recipe, place / "data")
+
+
+def test_what_is_held_out_is_what_training_holds_out(place: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(str(place / "recipe.yaml"))
+    contract = read_contract(base_model=str(place / "base"))
+    prepared = prepare(recipe, contract, find_base(str(place / "base")), place / "data", skip_bad=False)
+    held_out = held_out_conversations(recipe, place / "data")
+    assert {one.id for one in held_out}.isdisjoint(prepared.names)
+    assert len(held_out) == len(prepared.validation) == 20 - len(prepared.names)
+    records = json.loads((place / "data" / "small.json").read_text())
+    damaged = make_data(tmp_path / "damaged", [*records, {"conversations": []}])
+    with pytest.raises(BadInput, match="record 20"):
+        held_out_conversations(recipe, damaged)
+    assert [one.id for one in held_out_conversations(recipe, damaged, skip_bad=True)] == [one.id for one in held_out]
 
 
 def test_a_file_of_another_version_is_not_read(tmp_path: Path) -> None:
