@@ -43,7 +43,7 @@ SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge evaluate figures serve bench-guard bench-serve ui studio test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge evaluate figures serve bench-guard bench-serve ui worker studio test lint format constraints clean
 .PHONY: engine keys images up down logs ps test-containers
 
 help: ## list the verbs
@@ -107,6 +107,9 @@ bench-serve: setup ## measure what the policy and the guard cost MODEL, against 
 
 ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
 	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)
+
+worker: setup ## do the studio's jobs without its page: those queued in runs/, until Ctrl-C
+	$(BIN)/python -m finetune worker
 
 studio: setup ## fine-tuning in a page on STUDIO_PORT, with its worker; Ctrl-C ends both
 	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) --worker

@@ -41,6 +41,8 @@ def make(folder: Path) -> list[str]:
         "api_key": f"mp-{secrets.token_urlsafe(32)}\n",
         "family_key": base64.b64encode(os.urandom(32)).decode() + "\n",
         "db_password": password + "\n",
+        # For who pushes a model to a hub, to write the hub's token into; compose wants a file.
+        "hub_token": "\n",
     }
     made = []
     for name, text in fresh.items():

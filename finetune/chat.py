@@ -5,18 +5,20 @@ In: what to talk to, and lines from a person. Out: the answers, word by word.
     python -m finetune chat                          # the newest finished run
     python -m finetune chat models/current --thinking
     python -m finetune chat Qwen/Qwen3-0.6B          # the base alone, under the same contract
+    python -m finetune chat runs/try --question 你好 --json      # one answer, and the end
 
 For adults who try a model: there is no guard here. `/new` forgets what was said, Ctrl-D ends.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.contract import Contract
+from data.contract import Contract, Sampling
 from data.runs import newest_finished
 from data.strict import BadInput
 from data.template import END, as_text, chat_template, split_thought
@@ -25,6 +27,8 @@ from finetune.base import PAD, load_tokenizer
 from finetune.subject import find_subject
 
 NEW = "/new"
+# What may be tried out in place of the contract's sampling.
+FREE = ("temperature", "top_p", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -112,21 +116,51 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         help="let the model think first, or not (default: as the contract says)",
     )
     parser.add_argument("--seed", type=int, help="the same seed and words give the same answers")
+    parser.add_argument("--question", help="answer this one question, and end")
+    for name in FREE:
+        kind = int if name == "max_tokens" else float
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the contract's, to try it out")
+    parser.add_argument("--json", action="store_true", help="with --question: question, thought and answer as JSON")
     given = parser.parse_args(words)
+    if given.json and given.question is None:
+        raise BadInput("--json tells one answer; add --question.")
+    if given.question is not None and not given.question.strip():
+        raise BadInput("--question: is empty; write what to ask.")
     what = given.what or str(newest_finished(Path("runs")))
-    speaker = load(what, base_name=given.base, thinking=given.thinking, home=environment.get("HF_HUB_CACHE"))
+    sampling = {name: vars(given)[name] for name in FREE if vars(given)[name] is not None}
+    home = environment.get("HF_HUB_CACHE")
+    speaker = load(what, base_name=given.base, thinking=given.thinking, sampling=sampling, home=home)
     if given.seed is not None:
         import torch
 
         torch.manual_seed(given.seed)
-    talk(speaker, what)
+    if given.question is None:
+        talk(speaker, what)
+    elif given.json:
+        print(json.dumps(ask(speaker, what, given.question.strip()), ensure_ascii=False))
+    else:
+        speaker.answer([{"role": "user", "content": given.question.strip()}], _write)
+        print(flush=True)
     return 0
 
 
-def load(what: str, *, base_name: str | None = None, thinking: bool | None = None, home: str | None = None) -> Speaker:
-    """The speaker that `what` means. Raises `BadInput` before any weight is loaded where it cannot be one."""
+def load(
+    what: str,
+    *,
+    base_name: str | None = None,
+    thinking: bool | None = None,
+    sampling: Mapping[str, float] | None = None,
+    home: str | None = None,
+) -> Speaker:
+    """The speaker that `what` means; `sampling` replaces values of the contract's, to try others out.
+
+    Raises `BadInput` before any weight is loaded where it cannot be one.
+    """
     subject = find_subject(what, base_name=base_name, home=home)
     contract = subject.contract
+    if sampling:
+        free = Sampling.parse({**contract.sampling.model_dump(), **sampling}, "sampling")
+        contract = contract.model_copy(update={"sampling": free})
     if thinking is not None:
         contract = contract.model_copy(update={"thinking": thinking})
     return Speaker(
@@ -135,6 +169,13 @@ def load(what: str, *, base_name: str | None = None, thinking: bool | None = Non
         contract,
         chat_template(contract.persona, thinking=contract.thinking),
     )
+
+
+def ask(speaker: Speaker, name: str, question: str) -> dict[str, str | bool]:
+    """One question and its answer, the thought apart from the words."""
+    thought, words = split_thought(speaker.answer([{"role": "user", "content": question}], lambda piece: None))
+    thinking = speaker.contract.thinking
+    return {"model": name, "thinking": thinking, "question": question, "thought": thought.strip(), "answer": words}
 
 
 def talk(speaker: Speaker, name: str) -> None:

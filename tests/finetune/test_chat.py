@@ -1,5 +1,6 @@
 """Talking in the terminal: what is streamed is the answer, under the contract's template, from adapter or folder."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,16 @@ def test_lines_in_answers_out(run: Path, tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.endswith("\n")
     assert len(done.out) > 10
+
+
+def test_one_question_one_answer_and_the_end(run: Path, tmp_path: Path) -> None:
+    words = ("chat", str(run), "--seed", "1", "--no-thinking", "--question", "你好")
+    plain, told = finetune(tmp_path, *words), finetune(tmp_path, *words, "--json")
+    found = json.loads(told.out)
+    assert (plain.code, told.code, told.out.count("\n")) == (0, 0, 1)
+    assert (found["question"], found["thinking"], found["model"]) == ("你好", False, str(run))
+    assert found["answer"].strip() == plain.out.strip()
+    assert finetune(tmp_path, "chat", str(run), "--json").code == 2
 
 
 def test_a_bare_base_can_be_asked_too(run: Path) -> None:

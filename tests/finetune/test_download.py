@@ -1,5 +1,6 @@
 """Fetching a base: nothing is fetched twice, and a hub that is not there is one sentence within seconds."""
 
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ import pytest
 
 from tests.commands import finetune
 from tests.demo import free_port
+from tests.finetune.hub import Hub, running
 from tests.small_models import make_base
 
 
@@ -61,6 +63,21 @@ def test_a_model_that_the_hub_does_not_have(tmp_path: Path, hub: str) -> None:
     )  # fmt: skip
     assert (done.code, done.out) == (2, ""), done.err
     assert done.err.splitlines()[-1].startswith("Qwen/Qwen9: ")
+
+
+def test_a_mirror_is_asked_without_the_token_and_tells_how_much_has_come(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    with running(Hub(base)) as mirror:
+        done = finetune(
+            tmp_path / "told", "download", "o/m", "--endpoint", mirror.url,
+            environment={"HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret"},
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert {token for _, token in mirror.asked} == {""}
+    fetched = Path(done.out.strip())
+    assert (fetched / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+    assert done.err.splitlines()[0] == f"o/m from {mirror.url}"
+    assert re.search(r"^fetching: [\d.]+ of [\d.]+ MB$", done.err, re.MULTILINE), done.err
 
 
 def test_a_word_that_is_no_model(tmp_path: Path) -> None:

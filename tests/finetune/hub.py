@@ -1,0 +1,94 @@
+"""A hub on this machine: takes what is uploaded to it with the right token, and hands out files. Real HTTP, no network."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+TOKEN = "hf_right"
+COMMIT = "c" * 40
+
+
+class Hub(ThreadingHTTPServer):
+    """`uploaded` are the files that came in, `served` those of the one model that can be fetched."""
+
+    def __init__(self, served: Path | None = None):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.served, self.uploaded = served, dict[str, bytes]()
+        self.asked: list[tuple[str, str]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+@contextmanager
+def running(hub: Hub) -> Iterator[Hub]:
+    thread = threading.Thread(target=hub.serve_forever)
+    thread.start()
+    yield hub
+    hub.shutdown()
+    thread.join()
+    hub.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._note()
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._answer({"error": "Invalid credentials"}, 401)
+        elif self.path == "/api/repos/create":
+            self._answer({"url": f"{self.server.url}/{json.loads(content)['name']}"})
+        elif "/preupload/" in self.path:
+            files = json.loads(content)["files"]
+            told = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
+            self._answer({"files": told})
+        elif "/commit/" in self.path:
+            for line in content.decode().splitlines():
+                one = json.loads(line)
+                if one["key"] == "file":
+                    self.server.uploaded[one["value"]["path"]] = base64.b64decode(one["value"]["content"])
+            self._answer({"success": True, "commitOid": COMMIT, "commitUrl": f"{self.server.url}/o/m/commit/{COMMIT}"})
+        else:
+            self._answer({}, 404)
+
+    def do_GET(self) -> None:
+        self._note()
+        served = self.server.served
+        if served is None:
+            self._answer({"id": "o/m", "sha": COMMIT, "siblings": []})
+        elif self.path.startswith("/api/"):
+            siblings = [{"rfilename": path.name} for path in sorted(served.iterdir())]
+            tree = [
+                {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
+                for path in sorted(served.iterdir())
+            ]
+            self._answer(tree if "/tree/" in self.path else {"id": "o/m", "sha": COMMIT, "siblings": siblings})
+        else:
+            content = (served / self.path.rpartition("/")[2]).read_bytes()
+            self._send(content, 200, {"ETag": f'"{len(content):040x}"', "X-Repo-Commit": COMMIT})
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def log_message(self, *_: object) -> None:
+        """Quietly."""
+
+    def _note(self) -> None:
+        self.server.asked.append((self.path, self.headers.get("Authorization") or ""))
+
+    def _answer(self, told: Any, code: int = 200) -> None:
+        self._send(json.dumps(told).encode(), code, {"Content-Type": "application/json"})
+
+    def _send(self, content: bytes, code: int, headers: dict[str, str]) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
