@@ -153,7 +153,7 @@ def respondent(subject: Subject, engine: EngineName | None = None) -> Iterator[R
         finally:
             vllm.close()
     else:
-        yield Respondent(tokenizer, _Transformers(load_model(subject)))
+        yield Respondent(tokenizer, TransformersEngine(load_model(subject)))
 
 
 def under(contract: Contract, *, thinking: bool, greedy: bool = False) -> Contract:
@@ -178,7 +178,7 @@ def load_model(subject: Subject) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-class _Transformers:
+class TransformersEngine:
     """transformers' generate, in batches padded on the left."""
 
     def __init__(self, model: Any):
