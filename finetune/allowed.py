@@ -87,7 +87,8 @@ _RULES = {
     "chat": Rule(
         {
             "--base": "words", "--thinking": "nothing", "--no-thinking": "nothing", "--seed": "words",
-            "--question": "words", "--json": "nothing",
+            "--question": "words", "--json": "nothing", "--temperature": "words", "--top-p": "words",
+            "--max-tokens": "words",
         }
     ),
 }  # fmt: skip

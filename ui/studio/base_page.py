@@ -120,7 +120,7 @@ def _chat(studio: Studio, name: str, *, there: bool) -> None:
     st.subheader(say.chat, anchor=False)
     st.caption(say.chat_under)
     question = st.text_input(say.question, say.hello, key="base-question", persist_state="session", max_chars=500)
-    asked = Asked("chat", (name, "--question", question, "--seed", "42"), f"chat-{name.rpartition('/')[2]}")
+    asked = Asked("chat", (name, f"--question={question}", "--seed", "42", "--json"), f"chat-{name.rpartition('/')[2]}")
     job = job_card.offer(
         studio, asked, say.ask, key="base-chat", icon=":material/send:", disabled=not (there and question.strip())
     )

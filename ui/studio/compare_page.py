@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from data.contract import SEAL_FILE
+from data.contract import SEAL_FILE, read_contract
 from data.queue import Job
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
@@ -124,17 +124,24 @@ def _live(studio: Studio, subjects: dict[str, str]) -> None:
         key="live-models",
         max_selections=3,
     )
+    left, right = st.columns(2)
     names = {"off": say.thinking_off, "on": say.thinking_on}
-    mode = st.segmented_control(
+    mode = left.segmented_control(
         say.thinking, list(names), default="off", format_func=names.__getitem__, required=True, key="live-mode"
     )
+    ways = {"contract": say.contract, "free": say.free}
+    way = right.segmented_control(
+        say.sampling, list(ways), default="contract", format_func=ways.__getitem__, required=True, key="live-way"
+    )
+    words = ["--thinking" if mode == "on" else "--no-thinking", "--seed", "42", "--json"]
+    if way == "free":
+        words += _free(studio)
     with st.form("live", border=False):
         question = st.text_input(say.question, key="live-question", max_chars=500)
         asked = st.form_submit_button(say.ask, type="primary", icon=":material/send:")
     if not question.strip() or not chosen:
         return
-    flag = "--thinking" if mode == "on" else "--no-thinking"
-    commands = {what: Asked("chat", (what, "--question", question, flag, "--seed", "42"), "chat") for what in chosen}
+    commands = {what: Asked("chat", (what, f"--question={question}", *words), "chat") for what in chosen}
     if asked:
         for one in commands.values():
             if latest(studio.jobs, one.verb, one.words) is None:
@@ -146,6 +153,16 @@ def _live(studio: Studio, subjects: dict[str, str]) -> None:
             job = latest(studio.jobs, one.verb, one.words)
             if job:
                 _answer(studio, job, question)
+
+
+def _free(studio: Studio) -> list[str]:
+    """Sampling of one's own, from the contract's values on."""
+    say, sampling = studio.words.compare, read_contract().sampling
+    columns = st.columns(3)
+    temperature = columns[0].slider(say.temperature, 0.0, 1.5, sampling.temperature, 0.05, key="temperature")
+    top_p = columns[1].slider("top_p", 0.05, 1.0, sampling.top_p, 0.05, key="top-p")
+    most = columns[2].number_input(say.max_tokens, 16, 4096, sampling.max_tokens, key="max-tokens")
+    return ["--temperature", f"{temperature:g}", "--top-p", f"{top_p:g}", "--max-tokens", str(most)]
 
 
 def _answer(studio: Studio, job: Job, question: str) -> None:

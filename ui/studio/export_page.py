@@ -155,7 +155,7 @@ def _push(studio: Studio, folder: Path) -> None:
     repository = left.text_input(
         say.repository, key="push-repository", placeholder="my-family/mindpal-0.6b", persist_state="session"
     )
-    token = right.text_input(say.token, key="push-token", placeholder="secrets/hub_token", persist_state="session")
+    token = right.text_input(say.token, key="push-token", placeholder="secrets/hub/token", persist_state="session")
     private = st.toggle(say.private, value=True, key="push-private", persist_state="session")
     if not repository or not token:
         return

@@ -13,6 +13,7 @@ from pathlib import Path
 DATA = Path("data")
 RUNS = Path("runs")
 MODELS = Path("models")
+RECIPES = Path("finetune/recipes")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Settings:
         """`--data-dir …` where the sets do not lie in the trainer's own folder."""
         return () if self.data == DATA else ("--data-dir", str(self.data))
 
+    def recipe_word(self, name: str, path: Path) -> str:
+        """How a command names a recipe: one of the trainer's own by its name, any other by its file."""
+        return name if path == RECIPES / f"{name}.yaml" else str(path)
+
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """The settings that the environment names."""
@@ -49,7 +54,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         runs=Path(environment.get("MINDPAL_RUNS") or RUNS),
         models=Path(environment.get("MINDPAL_MODELS") or MODELS),
         data=Path(environment.get("MINDPAL_DATA") or DATA),
-        recipes=Path(environment.get("MINDPAL_RECIPES") or "finetune/recipes"),
+        recipes=Path(environment.get("MINDPAL_RECIPES") or RECIPES),
         hub=Path(environment.get("HF_HUB_CACHE") or home / "hub"),
         secret=Path(environment.get("MINDPAL_STUDIO_PASSWORD_FILE") or "secrets/studio/password.json"),
     )

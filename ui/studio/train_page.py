@@ -39,7 +39,7 @@ def show(studio: Studio) -> None:
             name = _preset(studio, known, shipped)
             _import(studio, tuple(shipped))
         values = _knobs(studio, known[name])
-    words = [name if name in shipped else str(known[name])]
+    words = [studio.settings.recipe_word(name, known[name])]
     words += overrides(read_values(known[name], studio.knobs), values)
     with right:
         with panel("start"):

@@ -220,6 +220,9 @@ class CompareWords(Strict):
     thinking_on: Sentence
     sampling: Sentence
     contract: Sentence
+    free: Sentence
+    temperature: Sentence
+    max_tokens: Sentence
     greedy: Sentence
     questions: Sentence
     questions_hint: Sentence

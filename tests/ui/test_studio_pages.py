@@ -1,0 +1,156 @@
+"""Each page of the studio drawn by Streamlit itself, without a browser: with nothing there, and with every kind of job.
+Run: `pytest tests/ui/test_studio_pages.py`.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from data.queue import JOB_LOG, Request, jobs, read_want, write_request
+from data.runs import ADAPTER, Status, append_metrics, write_status
+from finetune.recipe import RECIPES
+from tests.finetune.small_runs import make_data
+from tests.small_models import make_base, make_sealed
+from ui.locales import Language
+from ui.studio.words import words_in
+
+PAGES = ("data", "base", "train", "watch", "compare", "export", "runs")
+
+
+def draw(page: str, folder: str, language: str) -> None:
+    """One page, as app.py draws it."""
+    import importlib
+    from pathlib import Path
+
+    from data.queue import jobs
+    from ui.studio.context import Studio
+    from ui.studio.knobs import read_knobs
+    from ui.studio.settings import Settings
+    from ui.studio.words import words_in
+
+    at = Path(folder)
+    settings = Settings(at / "runs", at / "models", at / "sets", at / "recipes", at / "hub", at / "secret")
+    words = words_in("zh" if language == "zh" else "en")
+    importlib.import_module(f"ui.studio.{page}_page").show(
+        Studio(settings, words, read_knobs(), tuple(jobs(settings.runs)))
+    )
+
+
+def drawn(page: str, folder: Path, language: Language = "zh") -> AppTest:
+    app = AppTest.from_function(
+        draw, default_timeout=60, kwargs={"page": page, "folder": str(folder), "language": language}
+    )
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A studio in which nothing has been done yet."""
+    make_data(tmp_path / "sets")
+    shutil.copytree(RECIPES, tmp_path / "recipes")
+    (tmp_path / "runs").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def used(empty: Path) -> Path:
+    """A studio with a run, a failed one, a damaged one, a check, and two models."""
+    make_sealed(empty / "models" / "done")
+    make_base(empty / "models" / "bare")
+    (empty / "models" / "current").symlink_to("done")
+
+    def job(name: str, request: Request | None, status: Status, told: str = "") -> Path:
+        run = empty / "runs" / name
+        run.mkdir()
+        if request:
+            write_request(run, request)
+        write_status(run, status)
+        (run / JOB_LOG).write_text(told)
+        return run
+
+    running = job(
+        "running",
+        Request(verb="train", words=("mindpal", "--run", "running"), note="试一试", created="2026-01-05"),
+        Status(state="running", step=5, steps=10, message="loss 2.0"),
+        "step 5 of 10\n",
+    )
+    for step in (1, 5):
+        append_metrics(running, {"step": step, "loss": 3.0 / step, "learning_rate": 1e-4, "grad_norm": 1.0, "tokens_per_second": 900.0, "share_of_peak": 0.3, "seconds_left": 61.0, "memory": 2e9, "memory_free": 3e9, "cpu_percent": 90.0, "num_input_tokens_seen": 4000})  # fmt: skip
+    append_metrics(running, {"step": 5, "eval_loss": 2.5})
+    made = job("made", Request(verb="train", words=("tiny",), created="2026-01-02"), Status(state="done"))
+    (made / ADAPTER).mkdir()
+    job("red", Request(verb="train", words=("x",), created="2026-01-03"), Status(state="failed", message="out of memory; lower max_length"))  # fmt: skip
+    (empty / "runs" / "damaged").mkdir()
+    (empty / "runs" / "damaged" / "status.json").write_text("{")
+    finding = {"level": "error", "rule": "id", "file": "small.json", "row": 1, "turn": None, "sentence": "has no id."}
+    told = {"errors": 1, "warnings": 0, "findings": [finding]}
+    words = ("check", "small", "--json", "--data-dir", str(empty / "sets"))
+    job(
+        "check",
+        Request(verb="data", words=words, created="2026-01-04"),
+        Status(state="failed"),
+        json.dumps(told) + "\n",
+    )
+    return empty
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_drawn_where_nothing_is_there_yet(page: str, language: Language, empty: Path) -> None:
+    drawn(page, empty, language)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_drawn_with_jobs_of_every_kind(page: str, used: Path) -> None:
+    drawn(page, used)
+
+
+def test_a_failed_run_is_red_with_its_sentence(used: Path) -> None:
+    app = drawn("runs", used)
+    app.selectbox(key="opened").set_value("red").run()
+    assert any("out of memory; lower max_length" in error.value for error in app.error)
+
+
+def test_pause_says_so_to_the_worker(used: Path) -> None:
+    app = drawn("watch", used)
+    app.button(key="pause-watch-running").click().run()
+    assert read_want(used / "runs" / "running") == "pause"
+
+
+def test_findings_of_a_check_are_listed(used: Path) -> None:
+    app = drawn("data", used)
+    assert any("has no id." in str(table.value) for table in app.dataframe)
+
+
+def test_a_changed_knob_is_in_the_command_and_in_the_queue(empty: Path) -> None:
+    app = drawn("train", empty)
+    app.number_input(key="knob-learning_rate-1").set_value(1e-4).run()
+    assert any("learning_rate=0.0001" in code.value for code in app.code)
+    app.text_input(key="note").set_value("schneller").run()
+    start = words_in("zh").train.start
+    next(button for button in app.button if button.label == start).click().run()
+    (job,) = jobs(empty / "runs")
+    assert job.request
+    assert "learning_rate=0.0001" in job.request.words
+    assert job.request.words[-2:] == ("--run", str(job.run))
+    assert job.request.note == "schneller"
+
+
+def test_a_wrong_knob_starts_nothing(empty: Path) -> None:
+    app = drawn("train", empty)
+    app.number_input(key="knob-learning_rate-1").set_value(2.0).run()
+    assert any("> 0 < 1" in error.value for error in app.error)
+    start = words_in("zh").train.start
+    assert next(button for button in app.button if button.label == start).disabled
+
+
+def test_another_recipe_shows_its_own_values(empty: Path) -> None:
+    app = drawn("train", empty)
+    app.selectbox(key="preset").set_value("tiny").run()
+    assert app.number_input(key="knob-r-2").value == 32
+    assert any("recipes/tiny.yaml" in code.value for code in app.code)

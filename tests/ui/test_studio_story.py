@@ -1,0 +1,272 @@
+"""The studio in a real browser, with a real worker and a real base: from an uploaded data set to a promoted model
+without a terminal; the browser is killed in the middle of a run; a job that cannot work says why.
+Run: `pytest tests/ui/test_studio_story.py`.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from data.contract import open_sealed
+from data.conversations import datasets_in
+from data.queue import jobs
+from data.runs import read_metrics
+from tests.demo import free_port
+from tests.finetune.small_runs import make_data, make_recipe
+from tests.small_models import make_base
+from tests.ui.conftest import PATIENCE_MS, ROOT, wait_for
+from ui.studio.words import words_in
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+
+PASSWORD = "correct-horse"
+SAY = words_in("zh")
+# A job starts Python and torch anew, on a machine that may be busy.
+JOB_MS = 180_000
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A studio that is being served with its worker: the address that it told, and its folders."""
+
+    url: str
+    folder: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    make_base(tmp_path / "models" / "small-base")
+    port = free_port()
+    environment = {
+        **os.environ,
+        "MINDPAL_RUNS": str(tmp_path / "runs"),
+        "MINDPAL_MODELS": str(tmp_path / "models"),
+        "MINDPAL_DATA": str(tmp_path / "sets"),
+        "MINDPAL_STUDIO_PASSWORD_FILE": str(tmp_path / "secret" / "password.json"),
+        "HF_HOME": str(tmp_path / "hub"),
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ui.studio", "--port", str(port), "--worker"],
+            cwd=ROOT, env=environment, stdout=file, stderr=file,
+        )  # fmt: skip
+    try:
+        wait_for(port, process)
+        told = re.search(r"http://\S+", log.read_text())
+        assert told
+        yield Studio(told[0], tmp_path)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(150)
+    told_all = log.read_text()
+    assert "Traceback" not in told_all, told_all
+    assert not _worker_of(tmp_path / "runs"), "the worker outlived the page"
+
+
+def _worker_of(runs: Path) -> bool:
+    """Whether a process holds the worker's lock on this runs folder."""
+    import fcntl
+
+    with (runs / ".worker").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def go(page: Page, name: str) -> None:
+    page.get_by_test_id("stSidebarNavLink").filter(has_text=name).click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+
+
+def button(page: Page | Locator, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose in a box with a list, by typing as a person would."""
+    box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
+    box.click()
+    box.fill(option)
+    page.get_by_role("option").filter(has_text=option).first.click()
+
+
+def open_studio(browser: Browser, studio: Studio, *, first: bool = False) -> Page:
+    context = browser.new_context(viewport={"width": 1360, "height": 1000}, locale="zh-CN")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    if first:
+        page.goto(studio.url)
+        page.get_by_label(SAY.gate.new, exact=True).fill(PASSWORD)
+        page.get_by_label(SAY.gate.again).fill(PASSWORD)
+        button(page, SAY.gate.set_it).click()
+    else:
+        page.goto(studio.url.partition("?")[0])
+        page.get_by_label(SAY.gate.field, exact=True).fill(PASSWORD)
+        button(page, SAY.gate.open).click()
+    expect(page.get_by_role("heading", name=SAY.pages.data, exact=True)).to_be_visible()
+    return page
+
+
+def upload(page: Page, file: Path) -> None:
+    """Bring a file to the page Data."""
+    page.get_by_role("tab", name=SAY.data.upload).click()
+    page.get_by_test_id("stFileUploader").locator("input[type=file]").set_input_files(file)
+    expect(page.get_by_text("finetune data add")).to_be_visible()
+    button(page, SAY.data.add).click()
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.3)
+
+
+def test_from_an_uploaded_set_to_a_promoted_model(
+    browser: Browser, studio: Studio, shot: Callable[[Page, str], None], tmp_path: Path
+) -> None:
+    page = open_studio(browser, studio, first=True)
+    before = datasets_in(tmp_path / "sets")
+
+    # a bad set changes nothing, and says why
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps([{"conversations": [{"from": "human", "value": "你好"}]}]))
+    upload(page, bad)
+    expect(page.get_by_test_id("stAlert").filter(has_text="bad.json record 0")).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_text(SAY.states["failed"], exact=True)).to_be_visible()
+    assert datasets_in(tmp_path / "sets") == before
+    shot(page, "studio-bad-set")
+
+    # a good one is registered
+    page.get_by_test_id("stFileUploader").get_by_role("button", name=re.compile("Remove|Delete|Clear")).first.click()
+    make_data(tmp_path / "mine")
+    upload(page, tmp_path / "mine" / "small.json")
+    expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
+    assert datasets_in(tmp_path / "sets") == [*before, "small"]
+
+    # the base speaks
+    go(page, SAY.pages.base)
+    base = str(studio.models / "small-base")
+    choose(page, SAY.base.base, base)
+    expect(page.get_by_text(SAY.base.here)).to_be_visible()
+    button(page, SAY.base.ask).click()
+    expect(page.get_by_test_id("stChatMessage").nth(1)).to_be_visible(timeout=JOB_MS)
+    shot(page, "studio-base")
+
+    # a recipe, its plan, and a start
+    go(page, SAY.pages.train)
+    recipe = make_recipe(tmp_path / "small.yaml", num_train_epochs=60, logging_steps=5, save_steps=20, eval_steps=20)
+    page.get_by_test_id("stFileUploader").last.locator("input[type=file]").set_input_files(recipe)
+    expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}")).to_be_visible()
+    button(page, SAY.train.plan).click()
+    expect(page.get_by_test_id("stMetric").filter(has_text=SAY.train.time)).to_be_visible(timeout=JOB_MS)
+    shot(page, "studio-train")
+    page.get_by_label(SAY.train.note).fill("第一次")
+    button(page, SAY.train.start).click()
+    expect(page.get_by_text(SAY.train.started.partition("{")[0])).to_be_visible()
+
+    # the browser is killed; the run goes on, and is found again
+    page.context.close()
+    run = next(job.run for job in jobs(studio.runs) if job.request and job.request.note == "第一次")
+    wait_until(lambda: any(read_metrics(run)))
+    page = open_studio(browser, studio)
+    go(page, SAY.pages.watch)
+    expect(page.get_by_test_id("stMetric").filter(has_text=SAY.watch.loss).first).to_be_visible()
+    expect(page.get_by_text("第一次").first).to_be_visible()
+    shot(page, "studio-watch")
+    expect(page.get_by_text(SAY.states["done"], exact=True)).to_be_visible(timeout=JOB_MS)
+
+    # before and after, side by side
+    go(page, SAY.pages.compare)
+    page.get_by_text(SAY.compare.thinking_off, exact=True).first.click()
+    button(page, SAY.compare.compare).click()
+    frame = page.frame_locator("[data-testid=stIFrame], iframe")
+    expect(frame.get_by_text("为什么天空是蓝色的？").first).to_be_visible(timeout=JOB_MS)
+    shot(page, "studio-compare")
+
+    # merged, sealed, promoted
+    go(page, SAY.pages.export)
+    button(page, SAY.export.merge).click()
+    expect(page.get_by_text(SAY.export.merged.partition("{")[0])).to_be_visible(timeout=JOB_MS)
+    button(page, SAY.export.promote).click()
+    expect(page.get_by_text(SAY.export.is_current)).to_be_visible(timeout=JOB_MS)
+    shot(page, "studio-export")
+    assert (studio.models / "current").resolve() == (studio.models / run.name).resolve()
+    assert open_sealed(studio.models / "current").contract.base_model == base
+
+    # all of it is in the history
+    go(page, SAY.pages.runs)
+    expect(page.get_by_test_id("stMetric").filter(has_text=SAY.runs.used)).to_be_visible()
+    shot(page, "studio-runs")
+    page.context.close()
+
+
+def test_a_job_that_cannot_work_is_red_and_says_why(
+    browser: Browser, studio: Studio, shot: Callable[[Page, str], None], tmp_path: Path
+) -> None:
+    page = open_studio(browser, studio, first=True)
+    make_data(tmp_path / "mine")
+    upload(page, tmp_path / "mine" / "small.json")
+    expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
+    go(page, SAY.pages.base)
+    choose(page, SAY.base.base, str(studio.models / "small-base"))
+    expect(page.get_by_text(SAY.base.here)).to_be_visible()
+    go(page, SAY.pages.train)
+    recipe = make_recipe(tmp_path / "quantised.yaml", method="qlora")
+    page.get_by_test_id("stFileUploader").last.locator("input[type=file]").set_input_files(recipe)
+    expect(page.get_by_text("recipes/quantised.yaml --base")).to_be_visible()
+    button(page, SAY.train.start).click()
+    go(page, SAY.pages.watch)
+    # 4 bits need a GPU of NVIDIA's: told before anything is loaded.
+    sentence = "need an NVIDIA GPU" if shutil.which("nvidia-smi") is None else "bitsandbytes is not installed"
+    expect(page.get_by_test_id("stAlert").filter(has_text=sentence)).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_text(SAY.states["failed"], exact=True).first).to_be_visible()
+    shot(page, "studio-failed")
+    # deleted, after a second question
+    go(page, SAY.pages.runs)
+    number = len(jobs(studio.runs))
+    button(page, SAY.runs.delete).click()
+    button(page, SAY.runs.delete_yes).click()
+    wait_until(lambda: len(jobs(studio.runs)) == number - 1)
+    page.context.close()
+
+
+def test_nobody_gets_in_without_the_password(browser: Browser, studio: Studio) -> None:
+    page = browser.new_context(locale="zh-CN").new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    address = studio.url.partition("?")[0]
+    # Neither without the code of the terminal, nor with another.
+    for url in (address, f"{address}?code=guessed", f"{address}runs"):
+        page.goto(url)
+        expect(page.get_by_text("--new-password")).to_be_visible()
+        expect(page.get_by_label(SAY.gate.new, exact=True)).to_have_count(0)
+    page.context.close()
+    opened = open_studio(browser, studio, first=True)
+    # A reload shuts it, and a wrong password is counted.
+    opened.reload()
+    opened.get_by_label(SAY.gate.field, exact=True).fill("something else")
+    button(opened, SAY.gate.open).click()
+    expect(opened.get_by_text(SAY.gate.wrong.format(left=4))).to_be_visible()
+    opened.context.close()
