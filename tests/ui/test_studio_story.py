@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from data.contract import open_sealed
 from data.conversations import datasets_in
 from data.queue import jobs
-from data.runs import read_metrics
+from data.runs import State, read_metrics
 from tests.demo import free_port
 from tests.finetune.small_runs import make_data, make_recipe
 from tests.small_models import make_base
@@ -104,6 +104,11 @@ def button(page: Page | Locator, name: str) -> Locator:
     return page.get_by_role("button", name=name, exact=True)
 
 
+def badge(page: Page, state: State) -> Locator:
+    """The coloured word for a job's state."""
+    return page.locator(".stMarkdownBadge").filter(has_text=SAY.states[state]).first
+
+
 def choose(page: Page, label: str, option: str) -> None:
     """Choose in a box with a list, by typing as a person would."""
     box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
@@ -155,7 +160,7 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     bad.write_text(json.dumps([{"conversations": [{"from": "human", "value": "你好"}]}]))
     upload(page, bad)
     expect(page.get_by_test_id("stAlert").filter(has_text="bad.json record 0")).to_be_visible(timeout=JOB_MS)
-    expect(page.get_by_text(SAY.states["failed"], exact=True)).to_be_visible()
+    expect(badge(page, "failed")).to_be_visible()
     assert datasets_in(tmp_path / "sets") == before
     shot(page, "studio-bad-set")
 
@@ -196,7 +201,7 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     expect(page.get_by_test_id("stMetric").filter(has_text=SAY.watch.loss).first).to_be_visible()
     expect(page.get_by_text("第一次").first).to_be_visible()
     shot(page, "studio-watch")
-    expect(page.get_by_text(SAY.states["done"], exact=True)).to_be_visible(timeout=JOB_MS)
+    expect(badge(page, "done")).to_be_visible(timeout=JOB_MS)
 
     # before and after, side by side
     go(page, SAY.pages.compare)
@@ -242,7 +247,7 @@ def test_a_job_that_cannot_work_is_red_and_says_why(
     # 4 bits need a GPU of NVIDIA's: told before anything is loaded.
     sentence = "need an NVIDIA GPU" if shutil.which("nvidia-smi") is None else "bitsandbytes is not installed"
     expect(page.get_by_test_id("stAlert").filter(has_text=sentence)).to_be_visible(timeout=JOB_MS)
-    expect(page.get_by_text(SAY.states["failed"], exact=True).first).to_be_visible()
+    expect(badge(page, "failed")).to_be_visible()
     shot(page, "studio-failed")
     # deleted, after a second question
     go(page, SAY.pages.runs)

@@ -12,6 +12,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "ui" / "studio" / "app.py"
 # The worker lets its job save a checkpoint before it ends.
 PARTING_S = 120
+# The exit code for what a person has to mend: beginning again would not help.
+MENDABLE = 2
+AGAIN_S = 2
 
 
 def main() -> None:
@@ -75,27 +79,49 @@ def _serve(host: str, port: int) -> None:
 
 @contextmanager
 def _worker() -> Iterator[None]:
-    """The worker in a process of its own, told to end when the page does, however the page ends."""
+    """The worker in a process of its own: begun again when it is killed, told to end when the page does."""
     from ui.studio.settings import settings_from
 
     settings = settings_from(os.environ)
     places = ["--runs", str(settings.runs), "--models", str(settings.models), "--data-dir", str(settings.data)]
-    # A group of its own: Ctrl-C in a terminal reaches the page, and the page tells the worker.
-    process = subprocess.Popen([sys.executable, "-m", "finetune", "worker", *places], cwd=ROOT, start_new_session=True)
+    ending = threading.Event()
+
+    def look_after() -> None:
+        while not ending.is_set():
+            # A group of its own: Ctrl-C in a terminal reaches the page, and the page tells the worker.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "finetune", "worker", *places], cwd=ROOT, start_new_session=True
+            )
+            while process.poll() is None and not ending.wait(0.5):
+                pass
+            if process.poll() is None:
+                _end(process)
+            elif process.returncode == MENDABLE:
+                # It has said why: another one is at work here, as a rule.
+                return
+            else:
+                ending.wait(AGAIN_S)
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
+    thread = threading.Thread(target=look_after, name="worker")
+    thread.start()
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(PARTING_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        ending.set()
+        thread.join()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(PARTING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ui.studio.jobs import Asked, answer_of, has_result, latest, queue, record_o
 from ui.studio.look import panel
 
 REPORT = "report.html"
+EVALUATION = "evaluation.md"
 MODES = ("both", "off", "on")
 
 
@@ -25,11 +26,13 @@ def show(studio: Studio) -> None:
     """The report, and the live question."""
     say = studio.words.compare
     subjects = _subjects(studio)
-    report, live = st.tabs([say.report, say.live], key="compare-tabs")
+    report, live, measured = st.tabs([say.report, say.live, say.measured], key="compare-tabs")
     with report, panel("report"):
         _report(studio, subjects)
     with live, panel("live"):
         _live(studio, subjects)
+    with measured, panel("measured"):
+        _measured(studio, subjects)
 
 
 def _subjects(studio: Studio) -> dict[str, str]:
@@ -82,8 +85,7 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
     ):
         if content:
             words += ["--questions", str(_kept(studio, content, suffix))]
-    # By its own words: the same comparison has one place, and another one never takes it.
-    out = studio.settings.runs / "reports" / hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
+    out = _place(studio, "compare", words)
     asked = Asked("compare", (*words, "--out", str(out)), "compare")
     job = job_card.offer(studio, asked, say.compare, key="compare", primary=True, icon=":material/compare:")
     page = out / REPORT
@@ -94,6 +96,27 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
         )
         # A frame of its own: the report's look and the page's do not meet.
         st.iframe(text, height=900)
+
+
+def _place(studio: Studio, verb: str, words: list[str]) -> Path:
+    """A folder by the command's own words: the same report has one place, and another one never takes it."""
+    mark = hashlib.sha256("\0".join([verb, *words]).encode()).hexdigest()[:12]
+    return studio.settings.runs / "reports" / f"{verb}-{mark}"
+
+
+def _measured(studio: Studio, subjects: dict[str, str]) -> None:
+    """Loss, text scores and rubric on the conversations held out, before and after tuning."""
+    say = studio.words.compare
+    st.markdown(say.measured_under)
+    what = st.selectbox(
+        say.what, list(subjects), format_func=subjects.__getitem__, key="measured", persist_state="session"
+    )
+    words = [what, *studio.settings.data_words]
+    out = _place(studio, "evaluate", words)
+    asked = Asked("evaluate", (*words, "--out", str(out)), "evaluate")
+    job = job_card.offer(studio, asked, say.measure, key="evaluate", primary=True, icon=":material/speed:")
+    if job and state_of(job) == "done" and (out / EVALUATION).is_file():
+        st.markdown((out / EVALUATION).read_text(encoding="utf-8"))
 
 
 def _merged_words(studio: Studio, what: str) -> list[str]:

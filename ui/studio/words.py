@@ -209,6 +209,9 @@ class CompareWords(Strict):
 
     report: Sentence
     live: Sentence
+    measured: Sentence
+    measured_under: Sentence
+    measure: Sentence
     adapter: Sentence
     merged: Sentence
     base: Sentence
