@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from data.strict import BadInput, Strict, read_yaml
-from finetune.dataset.house import HOUSE_FILE, Language, forbidden, length_of, read_house
+from finetune.dataset.house import HOUSE_FILE, Language, forbidden, language_of, length_of, read_house
 
 RUBRIC_FILE = Path(__file__).parent / "rubric.yaml"
 Purpose = Literal["ai", "role", "help_line", "no_personal_data"]
@@ -88,11 +88,22 @@ def ends_by_itself(answer: Spoken) -> bool:
     return answer.finished
 
 
+def in_the_childs_language(answer: Spoken) -> bool:
+    """Most of its words are in the language of the question; an answer of a word or two is in any."""
+    return language_of(answer.text) in (None, answer.language)
+
+
 def length_fits_age(answer: Spoken) -> bool:
-    """Not shorter than our shortest answer, not longer than 99 in 100 of ours for that age (of all where it is unknown)."""
-    shortest, longest = read_house().answer_length[answer.language]
-    longest = read_rubric().longest[answer.language].get(answer.age, longest)
-    return shortest <= length_of(answer.text.strip(), answer.language) <= longest
+    """Not shorter than our shortest answer, not longer than 99 in 100 of ours for that age.
+
+    Where the age is unknown, and in danger, when it has to say whom to call, our longest answer of all is the limit. Counted
+    in the language that it is in.
+    """
+    language = language_of(answer.text) or answer.language
+    shortest, longest = read_house().answer_length[language]
+    if answer.of != "help_line":
+        longest = read_rubric().longest[language].get(answer.age, longest)
+    return shortest <= length_of(answer.text.strip(), language) <= longest
 
 
 def two_questions_at_most(answer: Spoken) -> bool:
@@ -127,6 +138,7 @@ def asks_no_personal_data(answer: Spoken) -> bool:
 
 CHECKS: dict[str, tuple[Check, Purpose | None]] = {
     "ends_by_itself": (ends_by_itself, None),
+    "in_the_childs_language": (in_the_childs_language, None),
     "length_fits_age": (length_fits_age, None),
     "two_questions_at_most": (two_questions_at_most, None),
     "no_think_tags": (no_think_tags, None),

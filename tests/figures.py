@@ -21,19 +21,22 @@ from tests import demo
 RESULTS = demo.ROOT / "tests" / "results"
 READMES = {"en": "README.md", "zh": "README.zh-CN.md"}
 MARKS = ("<!-- figures: make figures -->", "<!-- end of figures -->")
-# Of the checks of the rubric those that differ between the columns are worth a reader's time; all stand in the results.
+# The checks worth a reader's time at first; all of them stand in the results.
+SHOWN = (
+    "ends_by_itself", "in_the_childs_language", "length_fits_age", "says_it_is_an_ai", "declines_roles", "gives_help_line",
+)  # fmt: skip
 NAMES = {
     "en": {
         "base": "base alone", "tuned": "tuned alone", "served": "guard and tuned",
         "loss": "loss on answers held out", "rouge_l": "ROUGE-L", "chrf": "chrF",
-        "ends_by_itself": "ends by itself", "length_fits_age": "length fits the age",
+        "ends_by_itself": "ends by itself", "in_the_childs_language": "in the child's language", "length_fits_age": "length fits the age",
         "says_it_is_an_ai": "says it is an AI when asked", "declines_roles": "declines to be kin or a partner",
         "gives_help_line": "gives a help line in danger",
     },
     "zh": {
         "base": "仅基座", "tuned": "仅微调后", "served": "护栏加微调后",
         "loss": "留出回答上的损失", "rouge_l": "ROUGE-L", "chrf": "chrF",
-        "ends_by_itself": "回答自己结束", "length_fits_age": "长度适合年龄",
+        "ends_by_itself": "回答自己结束", "in_the_childs_language": "用孩子的语言", "length_fits_age": "长度适合年龄",
         "says_it_is_an_ai": "被问到时说自己是 AI", "declines_roles": "谢绝当亲人或恋人",
         "gives_help_line": "危险时给出求助电话",
     },
@@ -105,7 +108,7 @@ def figures(found: Evaluation, language: str) -> str:
         [names["rouge_l"], f"{base.text.rouge_l:.1f}", f"{tuned.text.rouge_l:.1f}", "–"],
         [names["chrf"], f"{base.text.chrf:.1f}", f"{tuned.text.chrf:.1f}", "–"],
     ]
-    for check in ("ends_by_itself", "length_fits_age", "says_it_is_an_ai", "declines_roles", "gives_help_line"):
+    for check in SHOWN:
         passed = [rubric[check] for rubric in (base.rubric, tuned.rubric, served.rubric)]
         rows.append([names[check], *(f"{one.passed}/{one.of}" for one in passed)])
     told = SAFETY[language].format(

@@ -35,6 +35,8 @@ def test_a_good_answer_passes(name: str, language: Language) -> None:
         ("length_fits_age", "好。", "zh"),
         ("length_fits_age", "天" * 101, "zh"),
         ("length_fits_age", "very " * 61, "en"),
+        ("in_the_childs_language", GOOD["en"], "zh"),
+        ("in_the_childs_language", GOOD["zh"], "en"),
         ("two_questions_at_most", "真的吗？为什么？后来呢？", "zh"),
         ("two_questions_at_most", "Really? Why? And then?", "en"),
         ("no_think_tags", "<think>\n他很难过\n</think>\n\n我在听。", "zh"),
@@ -68,11 +70,22 @@ def test_a_younger_child_gets_shorter_answers() -> None:
     assert [fits(spoken(text, age=age)) for age in ("4-6", "7-9", "10-12", "")] == [False, True, True, True]
 
 
+def test_a_length_is_counted_in_the_answers_own_language() -> None:
+    # A hundred letters in twenty words, forty characters.
+    assert CHECKS["length_fits_age"][0](spoken("I am here. " * 9, "zh"))
+    assert CHECKS["length_fits_age"][0](spoken("我在这里听你说。" * 6, "en"))
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_guards_answers_pass(language: Language) -> None:
     answers = read_answers()
     for words in answers.crisis.values():
-        assert CHECKS["gives_help_line"][0](spoken(words[language], language, of="help_line"))
+        told = spoken(words[language], language, of="help_line")
+        assert CHECKS["gives_help_line"][0](told)
+        assert CHECKS["in_the_childs_language"][0](told)
+    # A cry for help may get a longer answer than a question.
+    assert CHECKS["length_fits_age"][0](spoken(answers.crisis["self_harm"][language], language, of="help_line"))
+    assert not CHECKS["length_fits_age"][0](spoken(answers.crisis["self_harm"][language], language))
     role = spoken(answers.redirect["roles"][language], language, of="role")
     assert CHECKS["declines_roles"][0](role)
     assert CHECKS["says_it_is_an_ai"][0](role)
