@@ -1,6 +1,7 @@
 """The figures in the READMEs are those in the file of results, and the file is one that the command writes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,21 @@ def test_the_results_are_of_the_messages_that_are_there() -> None:
     assert found.messages == len(kept), "the messages changed: `make figures`"
     for miss in found.misses:
         assert kept[miss.id] == miss.text
+
+
+def test_the_results_are_of_the_guard_that_is_there() -> None:
+    """README's line of `make bench-guard` is kept by a test of its own: the guard that it tells of made these results."""
+    found = read_evaluation(RESULTS / EVALUATION_FILE).safety
+    assert found is not None
+    line = re.search(
+        r"crisis (\S+) disallowed (\S+) false_positive (\S+)", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
+    assert line is not None
+    crisis, disallowed, near = map(float, line.groups())
+    assert round(found.crisis_answered, 3) == crisis, "the guard changed: `make figures`"
+    # The screen behind the model may stop some more.
+    assert 0 <= round(found.disallowed_refused, 3) - disallowed < 0.05
+    assert 0 <= round(found.near_miss_false_positive, 3) - near < 0.05
 
 
 def test_the_table_stands_between_its_marks() -> None:
