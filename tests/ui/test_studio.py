@@ -22,7 +22,18 @@ from tests.small_models import make_base
 from tests.ui.conftest import ROOT
 from ui.pin import Locked, Opened, Wrong
 from ui.studio.bases import folder_of, found_bases, headers, is_partial, memory_to_load
-from ui.studio.jobs import Asked, answer_of, delete, is_training, latest, queue, queue_training, state_of, tail
+from ui.studio.jobs import (
+    Asked,
+    answer_of,
+    delete,
+    is_training,
+    keep_upload,
+    latest,
+    queue,
+    queue_training,
+    state_of,
+    tail,
+)
 from ui.studio.knobs import (
     as_yaml,
     overrides,
@@ -232,6 +243,16 @@ def test_a_job_under_way_is_not_deleted(tmp_path: Path) -> None:
     assert state_of(read_job(damaged)) == "failed"
     delete(read_job(damaged))
     assert not damaged.exists()
+
+
+def test_an_upload_lies_where_it_should_whatever_its_name_is(tmp_path: Path) -> None:
+    for name in ("mine.json", "../../etc/x.json", "我的.json", "x.json/../../y", "none"):
+        path = keep_upload(tmp_path / "uploads", name, name.encode())
+        assert path.parent == tmp_path / "uploads"
+        assert re.fullmatch(r"[0-9a-f]{12}-[\w-]+\.[a-z]+", path.name), path.name
+        assert path.read_bytes() == name.encode()
+    assert keep_upload(tmp_path / "uploads", "mine.json", b"mine.json").name.endswith("-mine.json")
+    assert len(list((tmp_path / "uploads").iterdir())) == 5
 
 
 # numbers

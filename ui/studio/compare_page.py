@@ -14,7 +14,7 @@ from ui.studio import job_card
 from ui.studio.base_page import chosen_base
 from ui.studio.context import Studio
 from ui.studio.export_page import models
-from ui.studio.jobs import Asked, answer_of, has_result, latest, queue, record_of, state_of
+from ui.studio.jobs import Asked, answer_of, has_result, keep_upload, latest, queue, record_of, state_of
 from ui.studio.look import panel
 
 REPORT = "report.html"
@@ -79,12 +79,11 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
         words.append("--thinking" if mode == "on" else "--no-thinking")
     if way == "greedy":
         words.append("--greedy")
-    for content, suffix in (
-        (own.strip().encode(), "txt"),
-        (given.getvalue() if given else b"", given.name.rpartition(".")[2] if given else ""),
-    ):
-        if content:
-            words += ["--questions", str(_kept(studio, content, suffix))]
+    uploads = studio.settings.uploads
+    if own.strip():
+        words += ["--questions", str(keep_upload(uploads, "questions.txt", own.strip().encode()))]
+    if given:
+        words += ["--questions", str(keep_upload(uploads, given.name, given.getvalue()))]
     out = _place(studio, "compare", words)
     asked = Asked("compare", (*words, "--out", str(out)), "compare")
     job = job_card.offer(studio, asked, say.compare, key="compare", primary=True, icon=":material/compare:")
@@ -126,14 +125,6 @@ def _merged_words(studio: Studio, what: str) -> list[str]:
     if is_usual or (Path(what) / SEAL_FILE).is_file() or not (folder / SEAL_FILE).is_file():
         return []
     return ["--merged", str(folder)]
-
-
-def _kept(studio: Studio, content: bytes, suffix: str) -> Path:
-    path = studio.settings.uploads / f"questions-{hashlib.sha256(content).hexdigest()[:10]}.{suffix}"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return path
 
 
 def _live(studio: Studio, subjects: dict[str, str]) -> None:

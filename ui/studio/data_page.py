@@ -3,7 +3,6 @@
 In: `dataset_info.json`'s folder. Out: jobs `data check`, `data stats`, `data inspect`, `data add`.
 """
 
-import hashlib
 import html
 import re
 from collections import Counter
@@ -20,7 +19,7 @@ from ui.studio import job_card
 from ui.studio.base_page import chosen_base
 from ui.studio.bases import STANDIN, folder_of
 from ui.studio.context import Studio
-from ui.studio.jobs import Asked, answer_of, latest, state_of
+from ui.studio.jobs import Asked, answer_of, keep_upload, latest, state_of
 from ui.studio.look import COLOURS, chart, coloured, draw, panel
 from ui.studio.sets import Read, Span, counted, read_set, search, spans, stamp, topic_of
 from ui.studio.words import Words
@@ -266,14 +265,7 @@ def _upload(studio: Studio, names: list[str]) -> None:
         return
     if name in names:
         st.info(say.taken.format(name=name))
-    content = given.getvalue()
-    # By its content: the same file lies there once, and another one never takes its place.
-    path = (
-        studio.settings.uploads / f"{hashlib.sha256(content).hexdigest()[:12]}-{stem}.{given.name.rpartition('.')[2]}"
-    )
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    path = keep_upload(studio.settings.uploads, given.name, given.getvalue())
     asked = Asked("data", ("add", str(path), "--name", name, *studio.settings.data_words), f"add-{name}")
     job = job_card.offer(
         studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names

@@ -3,8 +3,10 @@
 In: the runs folder. Out: jobs asked for, found again, and what they told. The worker does the work: data/queue.py.
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -93,6 +95,24 @@ def answer_of(run: Path) -> dict[str, Any] | None:
                 continue
             return found if isinstance(found, dict) else None
     return None
+
+
+def keep_upload(folder: Path, name: str, content: bytes) -> Path:
+    """Write what came through the page where the worker can read it.
+
+    By its content: the same file lies there once, and another one never takes its place. Of its name only letters,
+    digits and the ending are kept.
+    """
+    stem, dot, ending = name.rpartition(".")
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", stem if dot else name).strip("-")[:40] or "file"
+    suffix = re.sub(r"[^A-Za-z0-9]+", "", ending)[:8].lower() if dot else "txt"
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:12]}-{safe}.{suffix}"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}")
+        partial.write_bytes(content)
+        partial.replace(path)
+    return path
 
 
 def delete(job: Job) -> None:

@@ -3,7 +3,6 @@
 In: recipes, the base chosen, the sets. Out: `runs/recipes/NAME.yaml`; jobs `import-llamafactory`, `train --plan`, `train`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from data.strict import BadInput, read_yaml
 from ui.studio import job_card
 from ui.studio.base_page import pick
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, Asked, answer_of, is_training, queue_training, state_of
+from ui.studio.jobs import ALIVE, Asked, answer_of, is_training, keep_upload, queue_training, state_of
 from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, values_of, wrong_with
 from ui.studio.look import panel
 from ui.studio.measures import count, duration, size
@@ -144,12 +143,8 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
         text = given.getvalue().decode("utf-8", "replace") if given else typed
         if not text.strip():
             return
-        suffix = given.name.rpartition(".")[2] if given else "sh"
-        mark = hashlib.sha256(text.encode()).hexdigest()[:10]
-        source = studio.settings.uploads / f"llamafactory-{mark}.{suffix}"
-        if not source.is_file():
-            source.parent.mkdir(parents=True, exist_ok=True)
-            source.write_text(text, encoding="utf-8")
+        source = keep_upload(studio.settings.uploads, given.name if given else "command.sh", text.encode())
+        mark = source.name[:10]
         made = studio.settings.saved / f"imported-{mark}.yaml"
         made.parent.mkdir(parents=True, exist_ok=True)
         words = (str(source), "--out", str(made))
