@@ -15,9 +15,11 @@ from data.runs import ADAPTER, CHECKPOINTS, State, Status, read_metrics, read_st
 from finetune.checkpoints import checkpoints_in
 from tests.commands import Command, finetune
 from tests.finetune.small_runs import curve, make_data, make_recipe
-from tests.small_models import make_base
+from tests.small_models import make_base, make_sealed
 
 WEIGHTS = "adapter_model.safetensors"
+# Each job imports torch anew, which takes a busy machine its time.
+pytestmark = pytest.mark.timeout(900)
 # The jobs are processes of their own; with one thread each their sums are the same.
 ALONE = {"OMP_NUM_THREADS": "1"}
 
@@ -49,7 +51,10 @@ class Place:
         assert done.code == 0, done.err
 
     def until(self, run: Path, state: State) -> None:
-        self.workers[-1].wait_for(lambda: read_status(run).state in (state, "failed"))
+        """The run itself tells that it stopped, and a moment later the worker what that means."""
+        told = self.folder / f"worker-{len(self.workers) - 1}" / "stderr"
+        ends = (f"{run.name}: {state}\n", f"{run.name}: failed\n")
+        self.workers[-1].wait_for(lambda: any(end in told.read_text() for end in ends))
         assert read_status(run).state == state, read_status(run).message
 
 
@@ -96,21 +101,24 @@ def is_there(process: int | None) -> bool:
 
 
 def test_first_come_first_served_and_what_is_not_allowed_is_told(place: Place, tmp_path: Path) -> None:
-    later = place.ask("data", "check", "small", "--data-dir", str(place.data), created="2026-01-02T00:00:00+00:00")
-    first = place.ask("data", "check", "none", "--data-dir", str(place.data), created="2026-01-01T00:00:00+00:00")
+    for name in ("one", "two"):
+        make_sealed(place.models / name)
+    later = place.ask("promote", str(place.models / "one"), created="2026-01-02T00:00:00+00:00")
+    first = place.ask("promote", str(place.models / "none"), created="2026-01-01T00:00:00+00:00")
     outside = place.ask("merge", "runs/x", "--out", str(tmp_path / "elsewhere"))
     paused = place.ask("data", "stats")
     write_want(paused, "pause")
     damaged = place.ask("chat")
     (damaged / REQUEST_FILE).write_text('{"verb": "chat", "wor')
-    orphan = place.ask("data", "check", "small", "--data-dir", str(place.data), created="2026-01-03T00:00:00+00:00")
+    orphan = place.ask("promote", str(place.models / "two"), created="2026-01-03T00:00:00+00:00")
     write_status(orphan, Status(state="running", pid=1))
     place.work()
     assert read_status(first).state == "failed"
-    assert 'no data set "none"' in read_status(first).message
+    assert "no sealed model folder" in read_status(first).message
     assert [read_status(run).state for run in (later, orphan)] == ["done", "done"]
     assert read_status(first).updated < read_status(later).updated < read_status(orphan).updated
-    assert (later / JOB_LOG).read_text().startswith("$ python -m finetune data check small --data-dir ")
+    assert (later / JOB_LOG).read_text().startswith(f"$ python -m finetune promote {place.models / 'one'}\n")
+    assert (place.models / "current").resolve().name == "two"
     assert read_status(later).message == (later / JOB_LOG).read_text().splitlines()[-1]
     assert "writes nowhere else" in read_status(outside).message
     assert "not valid JSON" in read_status(damaged).message
