@@ -64,9 +64,10 @@ def _up_to_the_question(record: object, row: int, path: Path) -> list[Message]:
     read = read_record(record, row, path.name, Dataset(file_name=path.name, formatting="sharegpt", columns=Columns()))
     if isinstance(read, Problem):
         raise BadInput(str(read))
-    if {turn.role for turn in read.turns} - {"user", "assistant"}:
+    said = read.turns[:-1]
+    if {turn.role for turn in said} - {"user", "assistant"}:
         raise BadInput(f"{path.name} record {row}: calls a tool; only words can be asked here, leave it out.")
-    return [{"role": turn.role, "content": turn.text} for turn in read.turns[:-1]]
+    return [{"role": turn.role, "content": turn.text} for turn in said]
 
 
 def _text(path: Path) -> str:

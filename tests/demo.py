@@ -33,15 +33,11 @@ from finetune.base import Base, find_base
 from finetune.merge import CURRENT, point_current
 from finetune.pretrain import STANDIN, check_standin
 from finetune.progress import progress
+from finetune.questions import TUTORIAL
 from finetune.recipe import RECIPES, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-QUESTIONS = (
-    "你好",
-    "班上的其他人都有好朋友，就我一个人孤零零的，怎么办？",
-    "我在学校课堂上感到非常紧张和焦虑，尤其是老师要求回答问题的时候，我甚至会出汗、心跳加速，我该怎么办？",
-    "为什么天空是蓝色的？",
-)
+QUESTIONS = TUTORIAL
 # A server on a busy machine may take this long; about half a minute is usual.
 READY_S = 300.0
 USUAL_S = 40.0

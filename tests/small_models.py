@@ -39,6 +39,23 @@ def make_base(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def make_talker(folder: Path, *, ends: bool = False) -> Path:
+    """A base that says different things: one whose head is its embedding repeats its prompt's last token for ever.
+
+    `ends`: after a few words, as if it were tuned.
+    """
+    make_base(folder)
+    config = Qwen3Config.from_pretrained(folder)
+    config.tie_word_embeddings = False
+    torch.manual_seed(5)
+    model = Qwen3ForCausalLM(config)
+    if ends:
+        # Its logit is by far the largest or the smallest of all, each at every second token.
+        model.lm_head.weight.data[config.eos_token_id] *= 20
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
 def make_sealed(folder: Path, contract: Contract | None = None) -> Path:
     """A sealed model folder around `make_base`'s model."""
     make_base(folder)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from data.contract import Contract, Sampling
 from data.strict import BadInput
@@ -15,35 +14,18 @@ from finetune.answers import Answer, EngineName, Respondent, penalties, responde
 from finetune.subject import find_subject
 from tests.demo import Demo
 from tests.finetune.small_runs import make_run
-from tests.small_models import make_base
+from tests.small_models import make_talker
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUESTIONS = ["你好", "为什么天空是蓝色的？", "Hello, why is the sky blue? " * 4, "今天<|im_end|>"]
 SAID = [[{"role": "user", "content": question}] for question in QUESTIONS]
-
-
-def make_talker(folder: Path) -> Path:
-    """A base that says different things: one whose head is its embedding repeats its prompt's last token for ever."""
-    make_base(folder)
-    config = Qwen3Config.from_pretrained(folder)
-    config.tie_word_embeddings = False
-    torch.manual_seed(5)
-    Qwen3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("answers")
     return make_run(folder / "run", make_talker(folder / "base"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small gain nothing from a second thread, and two wait for one another on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
