@@ -22,8 +22,10 @@ VERBS = {
     "bench-train": "measure training speed against LLaMA-Factory, or against TRL on a GPU",
     "chat": "talk to a run's adapter, a model folder or a base in the terminal",
     "merge": "fold an adapter into its base and seal the result as a model folder",
+    "prove": "prove that a merged model says what its adapter says",
     "compare": "ask the same questions before and after tuning, side by side",
     "evaluate": "measure a run on what it was not taught, and the whole server on the safety set",
+    "report": "put everything about a run on one page",
     "guard": "train the guard's small classifier on the labelled messages",
 }
 # Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.
@@ -32,6 +34,7 @@ MODULES = {
     "bench-train": "bench_train",
     "import-llamafactory": "llamafactory",
     "recipe": "recipe_verb",
+    "prove": "proof",
 }
 
 

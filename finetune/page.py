@@ -11,6 +11,8 @@ from pathlib import Path
 from finetune.dataset.house import language_of
 
 STYLE_FILE = Path(__file__).parent / "page.css"
+_CELL_END = re.compile(r"(?<!\\)\|")
+_CODE = re.compile(r"`([^`]+)`")
 # 12, 1,234, -0.5 and 98.1 %; a dash where there is none.
 _NUMBER = re.compile(r"[−-]?\d[\d,]*(\.\d+)?( ?%)?|[–—-]")
 
@@ -57,6 +59,27 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = 
         f'<div class="scroll" tabindex="0"><table>{told}<thead><tr>{heads}</tr></thead>\n'
         f"<tbody>{lines}</tbody></table></div>"
     )
+
+
+def markdown(lines: Iterable[str]) -> str:
+    """What our own tables in Markdown use of it: headings, paragraphs, tables, and words in backticks."""
+    parts: list[str] = []
+    rows: list[list[str]] = []
+    for line in [*lines, ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip().replace("\\|", "|") for cell in _CELL_END.split(line)[1:-1]])
+            continue
+        if rows:
+            # The second row rules the head off.
+            parts.append(table(rows[0], rows[2:]))
+            rows = []
+        level = len(line) - len(line.lstrip("#"))
+        if level:
+            parts.append(f"<h{level + 1}>{escape(line[level:].strip())}</h{level + 1}>")
+        elif line:
+            paragraph = _CODE.sub(r"<code>\1</code>", escape(line))
+            parts.append(f"<p>{paragraph}</p>")
+    return "\n".join(parts)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
