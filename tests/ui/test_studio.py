@@ -14,7 +14,7 @@ import yaml
 
 from data.contract import read_contract
 from data.conversations import DATA_DIR, Turn, datasets_in
-from data.queue import JOB_LOG, Request, jobs, read_job, read_request, write_request
+from data.queue import JOB_LOG, Request, jobs, read_job, read_request, write_request, write_want
 from data.runs import Status, write_status
 from data.strict import BadInput
 from finetune.recipe import RECIPES, Recipe, read_recipe
@@ -26,6 +26,7 @@ from ui.studio.jobs import (
     Asked,
     answer_of,
     delete,
+    is_moving,
     is_training,
     keep_upload,
     latest,
@@ -119,6 +120,16 @@ def test_the_command_line_sets_the_password_and_starts_nothing_on_a_taken_port(t
     assert Door(tmp_path / "password.json").check(PASSWORD) == Opened()
     taken = run("--host", "no.such.host.invalid")
     assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
+
+
+def test_a_childs_page_carries_nothing_of_the_studio() -> None:
+    files = [*(ROOT / "ui" / "companion").rglob("*.py"), *(ROOT / "ui").glob("*.py")]
+    assert len(files) > 20
+    for path in files:
+        assert "ui.studio" not in path.read_text(encoding="utf-8"), path
+    code = "import sys, ui.studio.__main__; print(sorted(set(sys.modules) & {'torch', 'streamlit', 'finetune'}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_settings_name_what_the_trainer_would_not_find_by_itself() -> None:
@@ -243,6 +254,15 @@ def test_a_job_under_way_is_not_deleted(tmp_path: Path) -> None:
     assert state_of(read_job(damaged)) == "failed"
     delete(read_job(damaged))
     assert not damaged.exists()
+
+
+def test_a_paused_run_moves_again_from_the_click_on(tmp_path: Path) -> None:
+    run = queue_training(tmp_path, ["mindpal"], "mindpal", "")
+    assert is_moving(read_job(run))
+    write_status(run, Status(state="paused"))
+    assert not is_moving(read_job(run))
+    write_want(run, "run")
+    assert is_moving(read_job(run))
 
 
 def test_an_upload_lies_where_it_should_whatever_its_name_is(tmp_path: Path) -> None:

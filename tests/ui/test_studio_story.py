@@ -1,5 +1,5 @@
 """The studio in a real browser, with a real worker and a real base: from an uploaded data set to a promoted model
-without a terminal; the browser is killed in the middle of a run; a job that cannot work says why.
+without a terminal; browser and worker are killed in the middle of a run; a job that cannot work says why.
 Run: `pytest tests/ui/test_studio_story.py`.
 """
 
@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from data.contract import open_sealed
 from data.conversations import datasets_in
-from data.queue import jobs
-from data.runs import State, read_metrics
+from data.queue import JOB_LOG, jobs, read_job
+from data.runs import State, read_metrics, read_status
 from tests.demo import free_port
 from tests.finetune.small_runs import make_data, make_recipe
 from tests.small_models import make_base
@@ -42,6 +43,7 @@ class Studio:
 
     url: str
     folder: Path
+    process: int
 
     @property
     def runs(self) -> Path:
@@ -74,7 +76,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
         wait_for(port, process)
         told = re.search(r"http://\S+", log.read_text())
         assert told
-        yield Studio(told[0], tmp_path)
+        yield Studio(told[0], tmp_path, process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(150)
@@ -138,7 +140,7 @@ def upload(page: Page, file: Path) -> None:
     """Bring a file to the page Data."""
     page.get_by_role("tab", name=SAY.data.upload).click()
     page.get_by_test_id("stFileUploader").locator("input[type=file]").set_input_files(file)
-    expect(page.get_by_text("finetune data add")).to_be_visible()
+    expect(page.get_by_text(f"--name {file.stem}").first).to_be_visible()
     button(page, SAY.data.add).click()
 
 
@@ -175,48 +177,55 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     go(page, SAY.pages.base)
     base = str(studio.models / "small-base")
     choose(page, SAY.base.base, base)
-    expect(page.get_by_text(SAY.base.here)).to_be_visible()
+    expect(page.get_by_text(SAY.base.here).first).to_be_visible()
     button(page, SAY.base.ask).click()
     expect(page.get_by_test_id("stChatMessage").nth(1)).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-base")
 
     # a recipe, its plan, and a start
     go(page, SAY.pages.train)
-    recipe = make_recipe(tmp_path / "small.yaml", num_train_epochs=60, logging_steps=5, save_steps=20, eval_steps=20)
+    recipe = make_recipe(
+        tmp_path / "small.yaml", max_steps=600, num_train_epochs=900, logging_steps=10, save_steps=50, eval_steps=50
+    )
     page.get_by_test_id("stFileUploader").last.locator("input[type=file]").set_input_files(recipe)
-    expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}")).to_be_visible()
+    expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}").first).to_be_visible()
     button(page, SAY.train.plan).click()
     expect(page.get_by_test_id("stMetric").filter(has_text=SAY.train.time)).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-train")
     page.get_by_label(SAY.train.note).fill("第一次")
+    page.get_by_label(SAY.train.note).press("Enter")
     button(page, SAY.train.start).click()
     expect(page.get_by_text(SAY.train.started.partition("{")[0])).to_be_visible()
 
-    # the browser is killed; the run goes on, and is found again
+    # the browser is killed in the middle of it, and the worker with -9: the run goes on from its checkpoint
     page.context.close()
     run = next(job.run for job in jobs(studio.runs) if job.request and job.request.note == "第一次")
-    wait_until(lambda: any(read_metrics(run)))
+    wait_until(lambda: read_job(run).status is not None and read_status(run).step > 60)
+    (worker,) = psutil.Process(studio.process).children()
+    worker.kill()
     page = open_studio(browser, studio)
     go(page, SAY.pages.watch)
     expect(page.get_by_test_id("stMetric").filter(has_text=SAY.watch.loss).first).to_be_visible()
     expect(page.get_by_text("第一次").first).to_be_visible()
     shot(page, "studio-watch")
     expect(badge(page, "done")).to_be_visible(timeout=JOB_MS)
+    assert "--resume" in (run / JOB_LOG).read_text()
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(10, 601, 10))
 
     # before and after, side by side
     go(page, SAY.pages.compare)
     page.get_by_text(SAY.compare.thinking_off, exact=True).first.click()
     button(page, SAY.compare.compare).click()
-    frame = page.frame_locator("[data-testid=stIFrame], iframe")
+    frame = page.frame_locator("iframe")
     expect(frame.get_by_text("为什么天空是蓝色的？").first).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-compare")
 
     # merged, sealed, promoted
     go(page, SAY.pages.export)
     button(page, SAY.export.merge).click()
-    expect(page.get_by_text(SAY.export.merged.partition("{")[0])).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_text(SAY.export.merged.partition("{")[0]).first).to_be_visible(timeout=JOB_MS)
     button(page, SAY.export.promote).click()
-    expect(page.get_by_text(SAY.export.is_current)).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_text(SAY.export.is_current).first).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-export")
     assert (studio.models / "current").resolve() == (studio.models / run.name).resolve()
     assert open_sealed(studio.models / "current").contract.base_model == base
@@ -237,11 +246,11 @@ def test_a_job_that_cannot_work_is_red_and_says_why(
     expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
     go(page, SAY.pages.base)
     choose(page, SAY.base.base, str(studio.models / "small-base"))
-    expect(page.get_by_text(SAY.base.here)).to_be_visible()
+    expect(page.get_by_text(SAY.base.here).first).to_be_visible()
     go(page, SAY.pages.train)
     recipe = make_recipe(tmp_path / "quantised.yaml", method="qlora")
     page.get_by_test_id("stFileUploader").last.locator("input[type=file]").set_input_files(recipe)
-    expect(page.get_by_text("recipes/quantised.yaml --base")).to_be_visible()
+    expect(page.get_by_text("recipes/quantised.yaml --base").first).to_be_visible()
     button(page, SAY.train.start).click()
     go(page, SAY.pages.watch)
     # 4 bits need a GPU of NVIDIA's: told before anything is loaded.

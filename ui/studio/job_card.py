@@ -11,7 +11,7 @@ import streamlit as st
 from data.queue import Job, log_of, read_job, write_want
 from data.runs import State
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, Asked, is_training, latest, queue, state_of, tail
+from ui.studio.jobs import ALIVE, Asked, is_moving, is_training, latest, queue, state_of, tail
 from ui.studio.words import Words
 
 Colour = Literal["red", "orange", "blue", "green", "gray"]
@@ -51,16 +51,16 @@ def offer(
 
 def follow(words: Words, run: Path, *, key: str, lines: int = 14, told: bool = True) -> None:
     """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when it ends."""
-    alive = state_of(read_job(run)) in ALIVE
+    moving = is_moving(read_job(run))
 
-    @st.fragment(run_every=LOOK_S if alive else None)
+    @st.fragment(run_every=LOOK_S if moving else None)
     def card() -> None:
         job = read_job(run)
         badge(words, job)
         _controls(words, job, key)
         if told:
             log(words, run, key=key, lines=lines)
-        if alive and state_of(job) not in ALIVE:
+        if moving and not is_moving(job):
             st.rerun()
 
     card()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.queue import Job, Request, Verb, log_of, new_run, write_request
+from data.queue import WANT_FILE, Job, Request, Verb, log_of, new_run, write_request
 from data.runs import ADAPTER, MODEL, RUN_FILE, RunRecord, State, read_record
 from data.strict import BadInput
 
@@ -61,6 +61,11 @@ def is_training(job: Job) -> bool:
 def state_of(job: Job) -> State:
     """How a job stands; a damaged one has failed."""
     return "failed" if job.wrong or job.status is None else job.status.state
+
+
+def is_moving(job: Job) -> bool:
+    """Whether its state will change by itself: it waits or runs, or the worker has not heard yet what is wanted."""
+    return state_of(job) in ALIVE or (job.run / WANT_FILE).is_file()
 
 
 def latest(jobs: Iterable[Job], verb: Verb, words: Sequence[str]) -> Job | None:

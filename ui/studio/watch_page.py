@@ -11,7 +11,7 @@ import streamlit as st
 from data.queue import Job, log_of, read_job
 from data.runs import read_metrics
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, is_training, record_of, state_of, tail
+from ui.studio.jobs import is_moving, is_training, record_of, state_of, tail
 from ui.studio.look import COLOURS, QUIET, chart, draw, panel
 from ui.studio.measures import count, curve, duration, last, size, smoothed
 from ui.studio.train_page import run_controls
@@ -35,9 +35,9 @@ def show(studio: Studio) -> None:
     ) or found[:1]  # fmt: skip
     weight = st.slider(say.smoothing, 0.0, 0.95, 0.6, 0.05, key="smoothing", persist_state="session")
     folders = [studio.settings.runs / name for name in chosen if name in found]
-    alive = any(state_of(read_job(folder)) in ALIVE for folder in folders)
+    moving = any(is_moving(read_job(folder)) for folder in folders)
 
-    @st.fragment(run_every=LOOK_S if alive else None)
+    @st.fragment(run_every=LOOK_S if moving else None)
     def live() -> None:
         jobs = [read_job(folder) for folder in folders]
         metrics = {job.run.name: list(read_metrics(job.run)) for job in jobs}
@@ -50,7 +50,7 @@ def show(studio: Studio) -> None:
             if text := tail(log_of(job.run), LOG_LINES):
                 with st.expander(f"{studio.words.log} · {job.run.name}", expanded=len(jobs) == 1):
                     st.code(text, language=None, wrap_lines=True)
-        if alive and not any(state_of(job) in ALIVE for job in jobs):
+        if moving and not any(is_moving(job) for job in jobs):
             st.rerun()
 
     live()
