@@ -43,7 +43,7 @@ SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge evaluate figures serve bench-guard bench-serve ui worker studio test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge compare evaluate report figures serve bench-guard bench-serve ui worker studio test lint format constraints clean
 .PHONY: engine keys images up down logs ps test-containers
 
 help: ## list the verbs
@@ -95,6 +95,12 @@ evaluate: $(READY) ## measure RUN before and after its tuning; with SERVER=URL (
 
 figures: setup ## make README's figures again: the demo's model, served and evaluated (minutes)
 	$(BIN)/python -m tests.figures
+
+compare: $(READY) ## ask RUN the same questions before and after its tuning, side by side
+	$(FINETUNE) compare $(RUN) $(if $(BASE),--base $(BASE))
+
+report: $(READY) ## put everything about RUN on one page, in its folder and its model's
+	$(FINETUNE) report $(RUN)
 
 serve: $(READY) ## serve MODEL on PORT
 	$(SERVE)

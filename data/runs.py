@@ -5,6 +5,7 @@ status.json      how it goes                       run.json         versions and
 metrics.jsonl    one line per logged step          events.out.…     the same for TensorBoard
 train.log        what was told                     loss.png         the curve
 checkpoints/     to go on from                     adapter/         what came out (model/ where all was trained)
+compare/         its answers, before and after     report.html      everything on one page
 """
 
 import errno

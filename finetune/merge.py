@@ -5,6 +5,7 @@ In: `runs/<id>/adapter` (or `model`, where every weight was trained) and the bas
 
     python -m finetune merge                       # the newest finished run -> models/<run's id>
     python -m finetune merge runs/try --out models/try
+    python -m finetune merge --prove               # and prove it (finetune/proof.py); exit code 1 where that fails
 
 The base's files are copied and the tuned tensors in them replaced one after the other, so memory holds one tensor and not
 the model: W + (alpha / r) B A is computed in fp32 and rounded once into the base's dtype, as PEFT's merge_and_unload does.
@@ -46,11 +47,24 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--out", type=Path, help="the model folder to make (default: models/<run's id>)")
     parser.add_argument("--base", help="where the base lies now, if it moved since the run")
     parser.add_argument("--keep-current", action="store_true", help="leave models/current as it is")
+    parser.add_argument(
+        "--prove",
+        action="store_true",
+        help="compare its logits with the adapter's; models/current stays where they differ",
+    )
     given = parser.parse_args(words)
     run = given.run or newest_finished(Path("runs"))
     out = given.out or Path("models") / run.resolve().name
     merge(run, out, base_name=given.base, home=environment.get("HF_HUB_CACHE"))
     print(f"{out}: sealed; `python -m serve {out}` serves it.")
+    if given.prove:
+        # Its module needs this one.
+        from finetune.proof import prove
+
+        proof = prove(run, out, base_name=given.base, home=environment.get("HF_HUB_CACHE"))
+        print(proof)
+        if not proof.holds:
+            return 1
     if not given.keep_current:
         point_current(out)
         print(f"{out.parent / CURRENT} -> {out.name}")
@@ -264,6 +278,7 @@ sealed, and `python -m serve FOLDER` refuses it where a file was changed.
 - conversations: {provenance["conversations"]} for training, {provenance["validation"]} for validation; {provenance["tokens"]} tokens
 - data:
 {data}
+- measured: [report.html](report.html), once `python -m finetune report` has written it beside this file
 
 ## For whom, and what not to do with it
 

@@ -63,7 +63,7 @@ def report(run: Path, data_dir: Path, environment: Mapping[str, str]) -> str:
         "Evaluation": _evaluated(run),
         "Loss": _losses(run),
         "Data": _data(record, read_recipe(str(run / RECIPE_FILE)), data_dir, contract, environment),
-        "Recipe": f"<pre><code>{escape((run / RECIPE_FILE).read_text(encoding='utf-8').strip())}</code></pre>",
+        "Recipe": f'<pre class="columns"><code>{escape((run / RECIPE_FILE).read_text(encoding="utf-8").strip())}</code></pre>',
         "Contract": _contract(contract, record.contract),
     }
     body = "\n".join(f"<section>\n<h2>{title}</h2>\n{content}\n</section>" for title, content in sections.items())
