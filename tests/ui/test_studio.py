@@ -25,6 +25,7 @@ from ui.studio.bases import folder_of, found_bases, headers, is_partial, memory_
 from ui.studio.jobs import (
     Asked,
     answer_of,
+    by_hand,
     delete,
     is_moving,
     is_training,
@@ -263,6 +264,17 @@ def test_a_paused_run_moves_again_from_the_click_on(tmp_path: Path) -> None:
     assert not is_moving(read_job(run))
     write_want(run, "run")
     assert is_moving(read_job(run))
+
+
+def test_what_a_terminal_would_do_with_a_run(tmp_path: Path) -> None:
+    run = queue_training(tmp_path, ["mindpal"], "mindpal", "")
+    assert by_hand(read_job(run)) == ""
+    write_status(run, Status(state="running", pid=7))
+    assert by_hand(read_job(run)).splitlines() == ["kill -INT 7", f"kill -INT 7 && python -m finetune keep {run}"]
+    write_status(run, Status(state="failed"))
+    assert by_hand(read_job(run)) == f"python -m finetune train mindpal --run {run}"
+    (run / "run.json").write_text("{}")
+    assert by_hand(read_job(run)).endswith(" --resume")
 
 
 def test_an_upload_lies_where_it_should_whatever_its_name_is(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def _live(studio: Studio, subjects: dict[str, str]) -> None:
     for column, (what, one) in zip(st.columns(len(commands)), commands.items(), strict=True):
         with column:
             st.caption(subjects[what])
+            st.code(one.command, language="bash", wrap_lines=True)
             job = latest(studio.jobs, one.verb, one.words)
             if job:
                 _answer(studio, job, question)

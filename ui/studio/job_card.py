@@ -32,11 +32,10 @@ LOOK_S = 1.0
 
 def offer(
     studio: Studio, asked: Asked, label: str, *, key: str, primary: bool = False, icon: str | None = None,
-    disabled: bool = False, shown: bool = True,
+    disabled: bool = False,
 ) -> Job | None:  # fmt: skip
     """The command, the button that queues it, and the newest job of exactly this command, which is returned."""
-    if shown:
-        st.code(asked.command, language="bash", wrap_lines=True)
+    st.code(asked.command, language="bash", wrap_lines=True)
     job = latest(studio.jobs, asked.verb, asked.words)
     busy = job is not None and state_of(job) in ALIVE
     if st.button(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,18 @@ def keep_upload(folder: Path, name: str, content: bytes) -> Path:
         partial.write_bytes(content)
         partial.replace(path)
     return path
+
+
+def by_hand(job: Job) -> str:
+    """What a terminal would do with a run as it stands: pause it, stop it and keep what it learned, or go on."""
+    if job.request is None:
+        return ""
+    if state_of(job) == "running" and job.status and job.status.pid:
+        pause = f"kill -INT {job.status.pid}"
+        return f"{pause}\n{pause} && python -m finetune keep {shlex.quote(str(job.run))}"
+    if state_of(job) in ("paused", "stopped", "failed"):
+        return job.request.command + (" --resume" if (job.run / RUN_FILE).is_file() else "")
+    return ""
 
 
 def delete(job: Job) -> None:

@@ -3,6 +3,7 @@
 In: the runs folder. Out: notes; folders removed after a second question.
 """
 
+import shlex
 from collections.abc import Sequence
 
 import streamlit as st
@@ -118,6 +119,7 @@ def _delete(studio: Studio, job: Job, used: int) -> None:
         return
     with st.popover(say.delete, icon=":material/delete:"):
         st.markdown(say.sure.format(name=name, size=size(used)))
+        st.code(f"rm -r {shlex.quote(str(job.run))}", language="bash", wrap_lines=True)
         if st.button(say.delete_yes, type="primary", key=f"delete-{name}", icon=":material/delete_forever:"):
             try:
                 delete(job)

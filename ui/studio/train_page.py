@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-import yaml
 
 from data.conversations import datasets_in
 from data.queue import Job, log_of, write_want
-from data.strict import BadInput, read_yaml
+from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import pick
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, Asked, answer_of, is_training, keep_upload, queue_training, state_of
-from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, values_of, wrong_with
+from ui.studio.jobs import ALIVE, Asked, answer_of, by_hand, is_training, keep_upload, queue_training, state_of
+from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
 from ui.studio.look import panel
 from ui.studio.measures import count, duration, size
 
@@ -54,6 +53,7 @@ def _preset(studio: Studio, known: dict[str, Path], shipped: dict[str, Path]) ->
     say = studio.words.train
     if (wanted := st.session_state.pop("preset-wanted", None)) in known:
         st.session_state["preset"] = wanted
+        st.session_state.pop("draft-of", None)
     name: str = st.selectbox(
         say.preset, list(known), index=list(known).index(FIRST) if FIRST in known else 0, key="preset",
         format_func=lambda one: one if one in shipped else f"{one} · {say.mine}", persist_state="session",
@@ -156,9 +156,11 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
             st.caption(line)
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
-            raw = read_yaml(made)
-            values = values_of(raw if isinstance(raw, dict) else {}, studio.knobs, str(made))
-            save(studio.settings.saved, name, values, taken)
+            try:
+                save(studio.settings.saved, name, read_values(made, studio.knobs), taken)
+            except BadInput as error:
+                st.error(str(error))
+                return
             st.session_state["preset-wanted"] = name
             st.rerun()
 
@@ -183,10 +185,13 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     if loaded is None or st.session_state.get("loaded") == loaded.file_id:
         return
     st.session_state["loaded"] = loaded.file_id
-    raw = yaml.safe_load(loaded.getvalue())
-    values = values_of(raw if isinstance(raw, dict) else {}, studio.knobs, loaded.name)
     name = loaded.name.rpartition(".")[0]
-    save(studio.settings.saved, name, values, taken)
+    try:
+        given = read_values(keep_upload(studio.settings.uploads, loaded.name, loaded.getvalue()), studio.knobs)
+        save(studio.settings.saved, name, given, taken)
+    except BadInput as error:
+        st.error(str(error))
+        return
     st.session_state["preset-wanted"] = name
     st.rerun()
 
@@ -199,7 +204,7 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
     st.markdown(say.plan_under)
     job = job_card.offer(
         studio, Asked("train", (*words, "--plan", "--json"), "plan"), say.plan, key="plan", icon=":material/calculate:",
-        disabled=wrong, shown=False,
+        disabled=wrong,
     )  # fmt: skip
     told = answer_of(job.run) if job and state_of(job) == "done" else None
     if told:
@@ -264,3 +269,5 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
         ):
             write_want(job.run, "run")
             st.rerun()
+    if commands := by_hand(job):
+        st.code(commands, language="bash", wrap_lines=True)
