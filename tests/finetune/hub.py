@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +12,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.commands import Done
+from tests.demo import ROOT
+
 TOKEN = "hf_right"
 COMMIT = "c" * 40
+
+
+def online(*words: str, **environment: str) -> Done:
+    """A command that may ask a hub: the tests' own process, from which others are forked, is told that it is offline."""
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune", *words],
+        cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "0", **environment}, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 class Hub(ThreadingHTTPServer):
@@ -43,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer({"error": "Invalid credentials"}, 401)
         elif self.path == "/api/repos/create":
-            self._answer({"url": f"{self.server.url}/{json.loads(content)['name']}"})
+            asked = json.loads(content)
+            self._answer({"url": f"{self.server.url}/{asked['organization']}/{asked['name']}"})
         elif "/preupload/" in self.path:
             files = json.loads(content)["files"]
             told = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
@@ -53,7 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
                 one = json.loads(line)
                 if one["key"] == "file":
                     self.server.uploaded[one["value"]["path"]] = base64.b64decode(one["value"]["content"])
-            self._answer({"success": True, "commitOid": COMMIT, "commitUrl": f"{self.server.url}/o/m/commit/{COMMIT}"})
+            self._answer(
+                {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.server.url}/family/mindpal/commit/{COMMIT}"}
+            )
         else:
             self._answer({}, 404)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.strict import BadInput
-from data.template import NO_THOUGHT
+from data.template import NO_THOUGHT, split_thought
 from finetune.chat import Pieces, load
 from finetune.merge import merge
 from tests.commands import finetune
@@ -86,7 +86,7 @@ def test_one_question_one_answer_and_the_end(run: Path, tmp_path: Path) -> None:
     found = json.loads(told.out)
     assert (plain.code, told.code, told.out.count("\n")) == (0, 0, 1)
     assert (found["question"], found["thinking"], found["model"]) == ("你好", False, str(run))
-    assert found["answer"].strip() == plain.out.strip()
+    assert found["answer"].strip() == split_thought(plain.out)[1].strip()
     assert finetune(tmp_path, "chat", str(run), "--json").code == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands import finetune
 from tests.demo import free_port
-from tests.finetune.hub import Hub, running
+from tests.finetune.hub import Hub, online, running
 from tests.small_models import make_base
 
 
@@ -68,10 +68,8 @@ def test_a_model_that_the_hub_does_not_have(tmp_path: Path, hub: str) -> None:
 def test_a_mirror_is_asked_without_the_token_and_tells_how_much_has_come(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
     with running(Hub(base)) as mirror:
-        done = finetune(
-            tmp_path / "told", "download", "o/m", "--endpoint", mirror.url,
-            environment={"HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret"},
-        )  # fmt: skip
+        cache = str(tmp_path / "cache")
+        done = online("download", "o/m", "--endpoint", mirror.url, HF_HUB_CACHE=cache, HF_TOKEN="hf_secret")
         assert done.code == 0, done.err
         assert {token for _, token in mirror.asked} == {""}
     fetched = Path(done.out.strip())

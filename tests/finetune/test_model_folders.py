@@ -14,7 +14,7 @@ from finetune.allowed import Places, check_request
 from finetune.archive import SUMS_FILE
 from tests.commands import Done, finetune
 from tests.demo import free_port
-from tests.finetune.hub import TOKEN, Hub, running
+from tests.finetune.hub import TOKEN, Hub, online, running
 from tests.small_models import make_sealed
 
 
@@ -71,7 +71,7 @@ def test_every_file_reaches_the_hub(sealed: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     with running(Hub()) as hub:
         words = ("push", str(sealed), "family/mindpal", "--token-file", str(tmp_path / "token"), "--private")
-        done = finetune(tmp_path / "told", *words, environment={"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"})
+        done = online(*words, HF_ENDPOINT=hub.url)
         assert done.code == 0, done.err
         assert hub.url in done.out
         assert {name: len(content) for name, content in hub.uploaded.items()} == {
@@ -83,7 +83,7 @@ def test_a_token_that_is_not_taken(sealed: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hf_wrong")
     words = ("push", str(sealed), "family/mindpal", "--token-file", str(tmp_path / "token"))
     with running(Hub()) as hub:
-        done = finetune(tmp_path / "told", *words, environment={"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"})
+        done = online(*words, HF_ENDPOINT=hub.url)
     assert (done.code, done.out) == (2, "")
     assert "does not let this token write there (401)" in done.err.splitlines()[-1]
     assert "hf_wrong" not in done.err
