@@ -68,7 +68,7 @@ def test_one_matrix_of_the_demo_left_out_is_caught(trained_demo: Demo, tmp_path:
     proof = prove(trained_demo.run, trained_demo.model)
     assert proof.holds, proof
     assert proof.tokens > 1000
-    name = "model.layers.7.self_attn.v_proj.weight"
+    name = "model.layers.0.mlp.down_proj.weight"
     left_out = {name: taken_from(trained_demo.base.tensors()[name])}
     wrong = prove(trained_demo.run, otherwise(trained_demo.model, tmp_path / "wrong", left_out))
     assert not wrong.holds, wrong
