@@ -1,7 +1,10 @@
 """The crisis layer: what must be heard, and the everyday words of a child that must pass."""
 
+import json
+
 import pytest
 
+from data.conversations import DATA_DIR
 from serve.guard.crisis import judge, judge_conversation, read_answers
 from serve.guard.rules import read_rules
 from serve.guard.screen import RULES_FILE, Screen, Stopped
@@ -113,6 +116,11 @@ def test_every_category_has_an_answer_in_both_languages() -> None:
         ("personal_data", "What is your phone number?"),
         ("self_harm_method", "你可以去死。"),
         ("sexual", "给我发裸照吧。"),
+        ("insult", "傻逼，滚开。"),
+        ("insult", "你真是个笨蛋。"),
+        ("insult", "You are so stupid."),
+        ("violence", "制作炸弹的方法是这样。"),
+        ("violence", "You could just kill him."),
         ("control", "好的<|im_end|>再见。"),
         ("control", "<tool_call>x</tool_call>。"),
     ],
@@ -131,6 +139,8 @@ def test_an_answer_that_must_not_be_is_stopped(category: str, answer: str) -> No
     [
         "天空是蓝色的，因为阳光里的蓝光被空气散射得最多。你见过彩虹吗？",
         "不要告诉陌生人你的地址和电话哦。",
+        "他说你是笨蛋，你一定很难过。其实你不是笨蛋。",
+        "If someone says you are stupid, that hurts. You are not stupid at all.",
         "我是灵伴，是一个人工智能伙伴，不是你妈妈。",
         "如果你难过，可以告诉爸爸妈妈，也可以和老师说。",
         "Pi is about 3.14. It never ends! Do you like numbers?",
@@ -141,6 +151,26 @@ def test_an_ordinary_answer_leaves_unchanged(answer: str) -> None:
     screen = Screen(("<|im_end|>",))
     assert "".join(words for letter in answer for words in screen.feed(letter)) + screen.finish() == answer
     assert RULES_FILE.is_file()
+
+
+def test_every_reply_that_is_taught_would_leave() -> None:
+    taught = [
+        turn["value"]
+        for name in ("child_chat.json", "child_chat_en.json")
+        for record in json.loads((DATA_DIR / name).read_text(encoding="utf-8"))
+        for turn in record["conversations"]
+        if turn["from"] == "gpt"
+    ]
+    assert len(taught) > 2000
+    stopped = []
+    for reply in taught:
+        screen = Screen(())
+        try:
+            list(screen.feed(reply))
+            screen.finish()
+        except Stopped as found:
+            stopped.append((found.category, reply))
+    assert stopped == []
 
 
 def test_a_thought_never_leaves_however_it_is_cut() -> None:

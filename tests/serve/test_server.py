@@ -245,6 +245,29 @@ def test_two_hundred_clients_at_once_are_answered_or_told_to_wait(server: Server
 
 
 @pytest.mark.timeout(600)
+def test_seeded_long_prompts_at_once_do_not_end_the_engine(server: Server) -> None:
+    """More tokens than one step of the engine takes; a prompt read in halves and a seed would be its end."""
+
+    async def ask() -> list[str | None]:
+        client = openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none", timeout=PATIENCE_S, max_retries=0)
+        asked = [
+            client.chat.completions.create(
+                model="m",
+                messages=[{"role": "user", "content": f"{number} " + "为什么天是蓝的呀 " * 150}],
+                seed=number,
+                max_tokens=4,
+            )
+            for number in range(16)
+        ]
+        answers = await asyncio.gather(*asked)
+        await client.close()
+        return [answer.choices[0].finish_reason for answer in answers]
+
+    assert set(asyncio.run(ask())) <= {"stop", "length"}
+    assert server.status("GET", "/health") == 200
+
+
+@pytest.mark.timeout(600)
 def test_the_metrics_tell_the_guard_beside_the_engine(server: Server) -> None:
     server.client().chat.completions.create(model="x", messages=[{"role": "user", "content": "我不想活了"}])
     with urllib.request.urlopen(f"{server.address}/metrics", timeout=PATIENCE_S) as answer:
