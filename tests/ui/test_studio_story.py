@@ -141,7 +141,7 @@ def open_studio(browser: Browser, studio: Studio, *, first: bool = False) -> Pag
 def upload(page: Page, file: Path) -> None:
     """Bring a file to the page Data."""
     page.get_by_role("tab", name=SAY.data.upload).click()
-    page.get_by_test_id("stFileUploader").locator("input[type=file]").set_input_files(file)
+    page.locator(".st-key-upload input[type=file]").set_input_files(file)
     expect(page.get_by_text(f"--name {file.stem}").first).to_be_visible()
     button(page, SAY.data.add).click()
 
@@ -159,41 +159,25 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     page = open_studio(browser, studio, first=True)
     before = datasets_in(tmp_path / "sets")
 
-    # a bad set changes nothing, and says why
-    bad = tmp_path / "bad.json"
-    bad.write_text(json.dumps([{"conversations": [{"from": "human", "value": "你好"}]}]))
-    upload(page, bad)
-    expect(page.get_by_test_id("stAlert").filter(has_text="bad.json record 0")).to_be_visible(timeout=JOB_MS)
-    expect(badge(page, "failed")).to_be_visible()
-    assert datasets_in(tmp_path / "sets") == before
-    shot(page, "studio-bad-set")
-
-    # a good one is registered
-    page.get_by_test_id("stFileUploader").get_by_role("button", name=re.compile("Remove|Delete|Clear")).first.click()
+    # a set is checked and registered
     make_data(tmp_path / "mine")
     upload(page, tmp_path / "mine" / "small.json")
     expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
     assert datasets_in(tmp_path / "sets") == [*before, "small"]
 
-    # the base speaks
+    # the base is there
     go(page, SAY.pages.base)
     base = str(studio.models / "small-base")
     choose(page, SAY.base.base, base)
     expect(page.get_by_text(SAY.base.here).first).to_be_visible()
-    button(page, SAY.base.ask).click()
-    expect(page.get_by_test_id("stChatMessage").nth(1)).to_be_visible(timeout=JOB_MS)
-    shot(page, "studio-base")
 
-    # a recipe, its plan, and a start
+    # a recipe, and a start
     go(page, SAY.pages.train)
     recipe = make_recipe(
-        tmp_path / "small.yaml", max_steps=600, num_train_epochs=900, logging_steps=10, save_steps=50, eval_steps=50
+        tmp_path / "small.yaml", max_steps=200, num_train_epochs=300, logging_steps=10, save_steps=50, eval_steps=50
     )
-    page.get_by_test_id("stFileUploader").last.locator("input[type=file]").set_input_files(recipe)
+    page.locator(".st-key-load input[type=file]").set_input_files(recipe)
     expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}").first).to_be_visible()
-    button(page, SAY.train.plan).click()
-    expect(page.get_by_test_id("stMetric").filter(has_text=SAY.train.time)).to_be_visible(timeout=JOB_MS)
-    shot(page, "studio-train")
     page.get_by_label(SAY.train.note).fill("第一次")
     page.get_by_label(SAY.train.note).press("Enter")
     button(page, SAY.train.start).click()
@@ -212,7 +196,7 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     shot(page, "studio-watch")
     expect(badge(page, "done")).to_be_visible(timeout=JOB_MS)
     assert "--resume" in (run / JOB_LOG).read_text()
-    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(10, 601, 10))
+    assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(10, 201, 10))
 
     # before and after, side by side
     go(page, SAY.pages.compare)
@@ -239,19 +223,40 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     page.context.close()
 
 
-def test_a_job_that_cannot_work_is_red_and_says_why(
+def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     browser: Browser, studio: Studio, shot: Callable[[Page, str], None], tmp_path: Path
 ) -> None:
     page = open_studio(browser, studio, first=True)
+    before = datasets_in(tmp_path / "sets")
+    # a bad set changes nothing, and says why
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps([{"conversations": [{"from": "human", "value": "你好"}]}]))
+    upload(page, bad)
+    expect(page.get_by_test_id("stAlert").filter(has_text="bad.json record 0")).to_be_visible(timeout=JOB_MS)
+    expect(badge(page, "failed")).to_be_visible()
+    assert datasets_in(tmp_path / "sets") == before
+    shot(page, "studio-bad-set")
+
+    page.get_by_role("button", name="Remove bad.json").click()
     make_data(tmp_path / "mine")
     upload(page, tmp_path / "mine" / "small.json")
     expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
     go(page, SAY.pages.base)
     choose(page, SAY.base.base, str(studio.models / "small-base"))
     expect(page.get_by_text(SAY.base.here).first).to_be_visible()
+    button(page, SAY.base.ask).click()
+    expect(page.get_by_test_id("stChatMessage").nth(1)).to_be_visible(timeout=JOB_MS)
+    shot(page, "studio-base")
     go(page, SAY.pages.train)
+    recipe = make_recipe(tmp_path / "good.yaml")
+    page.locator(".st-key-load input[type=file]").set_input_files(recipe)
+    expect(page.get_by_text("recipes/good.yaml --base").first).to_be_visible()
+    button(page, SAY.train.plan).click()
+    expect(page.get_by_test_id("stMetric").filter(has_text=SAY.train.time)).to_be_visible(timeout=JOB_MS)
+    shot(page, "studio-train")
+    page.locator(".st-key-load").get_by_role("button", name="Remove good.yaml").click()
     recipe = make_recipe(tmp_path / "quantised.yaml", method="qlora")
-    page.get_by_test_id("stFileUploader").last.locator("input[type=file]").set_input_files(recipe)
+    page.locator(".st-key-load input[type=file]").set_input_files(recipe)
     expect(page.get_by_text("recipes/quantised.yaml --base").first).to_be_visible()
     button(page, SAY.train.start).click()
     go(page, SAY.pages.watch)
