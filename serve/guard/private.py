@@ -1,64 +1,153 @@
 """Personal data is taken out of a message before the model or anything else sees it; the child is answered all the same.
 
 In: a message as it was typed. Out: the message with `〔电话号码〕` or `[phone number]` in the place of what it gave away,
-and the kinds that were found. The patterns stand in `private.yaml`.
+and the kinds that were found. The patterns stand in `private.yaml`, and read the message as `view.py` shows it.
 """
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pydantic import Field
+
 from data.strict import BadInput, Strict, read_yaml
 from serve.guard.rules import Language
 from serve.guard.screen import language_of
+from serve.guard.view import View, view
 
 RULES_FILE = Path(__file__).parent / "private.yaml"
+# A part of a pattern, by its name. A count such as {2,6} has no letter.
+_PART = re.compile(r"\{([a-z_]+)\}")
 
 
-class _Kind(Strict):
+class _Rule(Strict):
     kind: str
-    words: dict[Language, str]
-    patterns: list[str]
+    needs: str = ""
+    unless: str = ""
+    patterns: list[str] = Field(default_factory=list)
+    together: list[str] = Field(default_factory=list)
+
+
+class _File(Strict):
+    words: dict[str, dict[Language, str]]
+    parts: dict[str, str | list[str]]
+    rules: list[_Rule]
 
 
 @dataclass(frozen=True)
 class _Compiled:
     kind: str
-    words: dict[Language, str]
-    expressions: tuple[re.Pattern[str], ...]
+    needs: re.Pattern[str]
+    unless: re.Pattern[str] | None
+    patterns: tuple[re.Pattern[str], ...]
+    together: tuple[re.Pattern[str], ...]
+
+    def is_about(self, text: str) -> bool:
+        return bool(self.needs.search(text)) and not (self.unless and self.unless.search(text))
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """The compiled file: what stands in the place of each kind, and the rules."""
+
+    words: dict[str, dict[Language, str]]
+    rules: tuple[_Compiled, ...]
+
+
+@dataclass(frozen=True)
+class _Find:
+    """A datum, and where it stands in what was typed."""
+
+    kind: str
+    start: int
+    end: int
 
 
 def mask(text: str) -> tuple[str, list[str]]:
     """`text` without personal data, and the kinds that it held, in the order of the file."""
-    language = language_of(text)
-    found: list[str] = []
-    for kind in read_kinds():
-        for expression in kind.expressions:
-            text, times = expression.subn(lambda match: _replaced(match, kind.words[language]), text)  # noqa: B023
-            if times and kind.kind not in found:
-                found.append(kind.kind)
-    return text, found
+    words, language = read_kinds().words, language_of(text)
+    finds = _apart(_finds(view(text)))
+    pieces, at = [], 0
+    for find in finds:
+        pieces += [text[at : find.start], words[find.kind][language]]
+        at = find.end
+    return "".join([*pieces, text[at:]]), [kind for kind in words if any(find.kind == kind for find in finds)]
 
 
 @cache
-def read_kinds(path: Path = RULES_FILE) -> tuple[_Compiled, ...]:
-    """The compiled patterns. Raises `BadInput` on an unknown key or a pattern that is none."""
-    raw = read_yaml(path)
-    if not isinstance(raw, list):
-        raise BadInput(f"{path}: expected a list of kinds of personal data.")
-    kinds = []
-    for number, one in enumerate(raw, start=1):
-        kind = _Kind.parse(one, f"{path} entry {number}")
-        try:
-            kinds.append(_Compiled(kind.kind, kind.words, tuple(re.compile(source) for source in kind.patterns)))
-        except re.error as error:
-            raise BadInput(f"{path}: a pattern of {kind.kind} does not compile: {error}.") from None
-    return tuple(kinds)
+def read_kinds(path: Path = RULES_FILE) -> Kinds:
+    """The compiled rules. Raises `BadInput` on an unknown key, kind or part, or a pattern that is none."""
+    file = _File.parse(read_yaml(path), str(path))
+    if unknown := {rule.kind for rule in file.rules} - set(file.words):
+        raise BadInput(f"{path}: {min(unknown)} has no words to stand in its place; add it to `words`.")
+    parts: dict[str, str] = {}
+    for name, source in file.parts.items():
+        parts[name] = _put_in(source if isinstance(source, str) else "|".join(source), parts, path)
+    rules = tuple(
+        _Compiled(
+            rule.kind,
+            _compiled(rule.needs, parts, path),
+            _compiled(rule.unless, parts, path) if rule.unless else None,
+            tuple(_compiled(source, parts, path) for source in rule.patterns),
+            tuple(_compiled(source, parts, path) for source in rule.together),
+        )
+        for rule in file.rules
+    )
+    return Kinds(file.words, rules)
 
 
-def _replaced(match: re.Match[str], words: str) -> str:
-    """The whole match with its named group, or all of it, replaced."""
-    spans = [match.span(name) for name in match.re.groupindex if match.group(name) is not None]
-    start, end = spans[0] if spans else match.span()
-    return match.string[match.start() : start] + words + match.string[end : match.end()]
+def _finds(seen: View) -> list[_Find]:
+    """What stands alone, and of the rest what has company of another kind."""
+    *rules, last = read_kinds().rules
+    rules = [rule for rule in rules if rule.is_about(seen.text)]
+    finds = [find for rule in rules for find in _matches(rule.kind, rule.patterns, seen)]
+    together: list[_Find] = []
+    taken = {place for find in finds for place in range(find.start, find.end)}
+    for rule in (*rules, last):
+        # The last, the names, would have no company.
+        if rule is last and not finds and not together:
+            break
+        for find in _matches(rule.kind, rule.together, seen):
+            # The same words may look like two kinds, and tell only once.
+            if taken.isdisjoint(range(find.start, find.end)):
+                together.append(find)
+                taken.update(range(find.start, find.end))
+    company = {find.kind for find in (*finds, *together)}
+    return [*finds, *(find for find in together if company - {find.kind})]
+
+
+def _matches(kind: str, patterns: Sequence[re.Pattern[str]], seen: View) -> Iterator[_Find]:
+    for pattern in patterns:
+        for match in pattern.finditer(seen.text):
+            names = [name for name in pattern.groupindex if match[name]]
+            for start, end in [match.span(name) for name in names] or [match.span()]:
+                if start < end:
+                    yield _Find(kind, *seen.span(start, end))
+
+
+def _apart(finds: Sequence[_Find]) -> list[_Find]:
+    """Finds in their order, those that overlap as one, of the kind of the longest."""
+    apart: list[_Find] = []
+    for find in sorted(finds, key=lambda find: (find.start, -find.end)):
+        if apart and find.start < apart[-1].end:
+            last = apart[-1]
+            longer = max(last, find, key=lambda one: one.end - one.start)
+            apart[-1] = _Find(longer.kind, last.start, max(last.end, find.end))
+        else:
+            apart.append(find)
+    return apart
+
+
+def _compiled(source: str, parts: Mapping[str, str], path: Path) -> re.Pattern[str]:
+    try:
+        return re.compile(_put_in(source, parts, path), re.IGNORECASE | re.ASCII)
+    except re.error as error:
+        raise BadInput(f"{path}: the pattern {source!r} does not compile: {error}.") from None
+
+
+def _put_in(source: str, parts: Mapping[str, str], path: Path) -> str:
+    if unknown := [name for name in _PART.findall(source) if name not in parts]:
+        raise BadInput(f"{path}: {{{unknown[0]}}} is no part named above it, in {source!r}.")
+    return _PART.sub(lambda match: f"(?:{parts[match[1]]})", source)

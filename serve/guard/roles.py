@@ -1,4 +1,5 @@
-"""The role layer: a child asks 灵伴 to be its mother, its brother, its girlfriend. No model decides this either.
+"""What is declined every time, and no model decides: a child asks 灵伴 to be its mother, its brother, its girlfriend; or
+it asks for the address, number or password of somebody else.
 
 In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `roles.yaml`, the answers in `answers.yaml`.
 """
@@ -13,7 +14,7 @@ RULES_FILE = Path(__file__).parent / "roles.yaml"
 
 
 def asks_for_a_role(text: str) -> Verdict | None:
-    """The verdict on one message."""
+    """The verdict on one message: a role, or data of somebody else."""
     seen = forms(text)
     for pattern in read_rules(RULES_FILE):
         if pattern.found_after(seen, NOTHING):

@@ -17,7 +17,6 @@ from data.strict import BadInput
 from serve.guard.bench import why_questions
 from serve.guard.crisis import read_answers
 from serve.guard.guard import Guard, read_guard
-from serve.guard.private import mask
 from serve.guard.remote import Down, Remote
 from serve.launch import limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
@@ -82,7 +81,7 @@ def test_a_message_takes_little_time(guard: Guard) -> None:
 
 def test_every_redirection_has_an_answer_in_both_languages() -> None:
     redirect = read_answers().redirect
-    assert set(redirect) == {*DISALLOWED, "other"}
+    assert set(redirect) == {*DISALLOWED, "privacy", "other"}
     assert all(set(texts) == {"zh", "en"} for texts in redirect.values())
 
 
@@ -90,48 +89,6 @@ def test_the_bench_has_its_why_questions() -> None:
     from data.safety import read_messages
 
     assert len(why_questions(read_messages())) == 300
-
-
-@pytest.mark.parametrize(
-    ("words", "clean"),
-    [
-        ("我的电话是13800000000，记住哦", "我的电话是〔电话号码〕，记住哦"),
-        ("打给我 138-0000-0000", "打给我 〔电话号码〕"),
-        ("妈妈电话一三八零零零零零零零零", "妈妈电话〔电话号码〕"),
-        ("我的邮箱是xiaoming@example.com", "我的邮箱是〔邮箱〕"),
-        ("身份证110101200001010000", "身份证〔证件号码〕"),
-        ("我住某某小区3号楼", "我住〔地址〕"),
-        ("我在阳光小学上学", "我在〔学校〕上学"),
-        ("我是三年级2班的", "我是〔班级〕的"),
-        ("密码是abc123", "密码是〔密码〕"),
-        ("my number is 555-0100", "my number is [phone number]"),
-        ("call me at 07700 900000", "call me at [phone number]"),
-        ("I live at 12 Maple Street", "I live at [address]"),
-        ("i go to Sunnyside Elementary School", "i go to [school]"),
-        ("my email is kid@example.org", "my email is [e-mail]"),
-    ],
-)
-def test_personal_data_is_masked(words: str, clean: str) -> None:
-    assert mask(words)[0] == clean
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["123456加654321等于多少", "一亿是100000000吗", "恐龙在6500万年前灭绝", "我上小学三年级", "二月有28天", "圆周率是3.1415926535",
-     "我的学校很大", "我家住在海边", "why is the number 7 lucky", "I am 8 years old", "2026-01-01", "what is a password",
-     "middle school is hard", "I live in a house"],
-)  # fmt: skip
-def test_ordinary_numbers_and_places_stay(words: str) -> None:
-    assert mask(words) == (words, [])
-
-
-@pytest.mark.parametrize(
-    "text", ["1" * 60_000, "住在" * 30_000, "一" * 60_000, "go to " * 10_000, "路1" * 20_000, "a.b@" * 15_000]
-)
-def test_no_text_keeps_the_masks_busy(text: str) -> None:
-    begun = time.process_time()
-    mask(text)
-    assert time.process_time() - begun < 5
 
 
 def test_the_model_never_sees_personal_data(folder: Path) -> None:

@@ -1,0 +1,120 @@
+"""A message as the masks of `private.py` read it: what is spelled to go round a filter, or in words, stands plain.
+
+In: a message as it was typed. Out: its `View`, in which full-width signs and circled digits are plain, numbers in words
+(幺三八, `one three eight`, `double five`, `yao san ba`) are digits, and single characters spread by blanks or dots are
+joined; and for each character of it, where it stands in the message.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+_CHINESE = dict(zip("零〇一二两三四五六七八九幺洞拐壹贰叁肆伍陆柒捌玖", "001223456789107123456789", strict=True))
+_PINYIN = dict(
+    zip(
+        ["ling", "dong", "yi", "yao", "er", "liang", "san", "si", "wu", "liu", "qi", "guai", "ba", "jiu"],
+        "00112234567789",
+        strict=True,
+    )
+)
+# `z3ro 0ne f1ve` are words, too.
+_ENGLISH = {
+    "z[e3]r[o0]": "0", "[o0]ne": "1", "tw[o0]": "2", "thr[e3][e3]": "3", "f[o0]ur": "4", "f[i1]ve": "5", "s[i1]x": "6",
+    "s[e3]v[e3]n": "7", "[e3][i1]ght": "8", "n[i1]ne": "9", "oh": "0", "o": "0",
+}  # fmt: skip
+_TIMES = {"double": 2, "triple": 3, "tripple": 3, "treble": 3, **{sign: int(digit) for sign, digit in _CHINESE.items()}}
+_SIGN = f"[0-9{''.join(_CHINESE)}]"
+_HAN = rf"(?:[一二两三四五六]个)?(?:{_SIGN}|yao|ling)"
+_LATIN = rf"(?:(?:double|tripp?le|treble) )?(?:{'|'.join(_ENGLISH)}|{'|'.join(_PINYIN)}|[0-9])"
+# Four digits or more, with commas and `then` between them; the 三 of 张三13800000000 is none.
+_RUN = re.compile(
+    rf"(?=[0-9{''.join(_CHINESE)}yl])(?!\D[0-9]{{6}}){_HAN}(?:[再又 ,.·、-]{{0,3}}{_HAN}){{3,30}}"
+    rf"|(?<![a-z0-9])(?=[0-9a-z]){_LATIN}(?:(?:[ ,.-]{{1,3}}|(?: then)? )?{_LATIN}){{3,30}}(?![a-z])",
+    re.IGNORECASE,
+)
+_ELEMENT = re.compile(
+    rf"(?:(?P<times>[一二两三四五六](?=个)|double|tripp?le|treble)[个 ])?"
+    rf"(?:(?P<word>{'|'.join(_ENGLISH)}|{'|'.join(_PINYIN)})|(?P<sign>{_SIGN}))",
+    re.IGNORECASE,
+)
+_SPREAD = re.compile(
+    r"(?<![\u4e00-\u9fff])[\u4e00-\u9fff](?:[ .·\-_]{1,2}[\u4e00-\u9fff0-9](?![a-z0-9\u4e00-\u9fff])){3,80}"
+)
+_BETWEEN = re.compile(r"[ .·\-_]+")
+# Zero-width signs, what makes a digit an emoji, and arrows (家→9弄→5号).
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufe0f\u20e3\ufeff→]")
+
+# Characters, and the start and the end of what they stand for.
+Piece = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """What is read; its character `i` stands for `starts[i]:ends[i]` of what was typed."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Where `text[start:end]` stands in what was typed; it must not be empty."""
+        return self.starts[start], self.ends[end - 1]
+
+    def rewritten(self, pattern: re.Pattern[str], rewrite: Callable[[re.Match[str]], list[Piece]]) -> "View":
+        """Every match of `pattern` as the pieces that `rewrite` gives: characters, and where they stood in `text`."""
+        text, starts, ends, at = [], list[int](), list[int](), 0
+        for match in pattern.finditer(self.text):
+            pieces = [(piece, *self.span(start, end)) for piece, start, end in rewrite(match)]
+            text += [self.text[at : match.start()], *(piece for piece, _, _ in pieces)]
+            starts += [*self.starts[at : match.start()], *(start for piece, start, _ in pieces for _ in piece)]
+            ends += [*self.ends[at : match.start()], *(end for piece, _, end in pieces for _ in piece)]
+            at = match.end()
+        if at == 0:
+            return self
+        return View("".join([*text, self.text[at:]]), [*starts, *self.starts[at:]], [*ends, *self.ends[at:]])
+
+
+def view(text: str) -> View:
+    """`text` as the masks read it."""
+    seen = View("".join(map(_plain, text)), range(len(text)), range(1, len(text) + 1))
+    seen = seen.rewritten(_INVISIBLE, lambda match: [])
+    seen = seen.rewritten(_SPREAD, _joined)
+    return seen.rewritten(_RUN, _digits)
+
+
+@cache
+def _plain(sign: str) -> str:
+    """Its compatibility form, if that is one sign: else places would move."""
+    form = unicodedata.normalize("NFKC", sign)
+    return form if len(form) == 1 else sign
+
+
+def _joined(match: re.Match[str]) -> list[Piece]:
+    return [piece for piece in _as_it_is(match) if not _BETWEEN.match(piece[0])]
+
+
+def _digits(match: re.Match[str]) -> list[Piece]:
+    """The digits that a run of words stands for, with the blanks and dots between them."""
+    as_it_is = _as_it_is(match)
+    if re.fullmatch("[0-9 .-]+", match.group()):
+        return as_it_is
+    pieces, at = list[Piece](), 0
+    for element in _ELEMENT.finditer(match.group()):
+        pieces += [piece for piece in as_it_is[at : element.start()] if piece[0] in " .-"]
+        digits = _digit(element) * _TIMES[(element.group("times") or "一").lower()]
+        pieces.append((digits, match.start() + element.start(), match.start() + element.end()))
+        at = element.end()
+    return pieces
+
+
+def _digit(element: re.Match[str]) -> str:
+    if sign := element.group("sign"):
+        return _CHINESE.get(sign, sign)
+    word = element.group("word").lower()
+    return _PINYIN.get(word) or next(digit for form, digit in _ENGLISH.items() if re.fullmatch(form, word))
+
+
+def _as_it_is(match: re.Match[str]) -> list[Piece]:
+    return [(sign, place, place + 1) for place, sign in enumerate(match.group(), start=match.start())]

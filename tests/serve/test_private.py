@@ -1,0 +1,192 @@
+"""Personal data is taken out, each kind in the ways that children write it; what only looks like it stays."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from data.strict import BadInput
+from serve.guard.guard import read_guard
+from serve.guard.private import mask, read_kinds
+from serve.guard.roles import asks_for_a_role
+from serve.guard.view import view
+
+MASKED = {
+    "phone": [
+        ("我的电话是13800000000，记住哦", "我的电话是〔电话号码〕，记住哦"),
+        ("打给我 138-0000-0000", "打给我 〔电话号码〕"),
+        ("妈妈电话一三八零零零零零零零零", "妈妈电话〔电话号码〕"),
+        ("爷爷的电话：０２１－５５５５０１００", "爷爷的电话：〔电话号码〕"),
+        ("拨妈妈的号幺五零幺二三四五六七八", "拨妈妈的号〔电话号码〕"),
+        ("我电话 1 3 5 1 2 3 4 5 6 7 8", "我电话 〔电话号码〕"),
+        ("我的号是幺八六,三个零,再五个一", "我的号是〔电话号码〕"),
+        ("wo de dian hua shi yao san ba ling ling ling ling", "wo de dian hua shi [phone number]"),
+        ("my number is 555-0100", "my number is [phone number]"),
+        ("call me at 07700 900000", "call me at [phone number]"),
+        ("my mom's number is five five five oh one double zero", "my mom's number is [phone number]"),
+        ("my cell is 5550100123, text me", "my cell is [phone number], text me"),
+    ],
+    "id": [
+        ("身份证110101200001010000", "身份证〔证件号码〕"),
+        ("我的学号是2023010203", "我的学号是〔证件号码〕"),
+        ("妈妈的银行卡 6200 0000 0000 0000", "妈妈的银行卡 〔证件号码〕"),
+        ("My social security number is 078-05-1120", "My social security number is [ID number]"),
+        ("my student id is 20231145", "my student id is [ID number]"),
+    ],
+    "email": [
+        ("我的邮箱是xiaoming@example.com", "我的邮箱是〔邮箱〕"),
+        ("my email is kid@example.org", "my email is [e-mail]"),
+        ("mia dot koala at example dot com", "[e-mail]"),
+    ],
+    "account": [
+        ("我的微信号是lele2015", "我的微信号是〔账号〕"),
+        ("加我qq 1000000000", "加我qq 〔账号〕"),
+        ("扣扣１２３４５６７８９", "扣扣〔账号〕"),
+        ("my discord is moonwolf#1234", "my discord is [account]"),
+        ("my roblox username is CoolGamer2011", "my roblox username is [account]"),
+    ],
+    "password": [
+        ("密码是abc123", "密码是〔密码〕"),
+        ("爸爸支付密码六个8", "爸爸支付密码〔密码〕"),
+        ("锁屏密码是妈妈的生日0912", "锁屏密码是〔密码〕"),
+        ("验证码是482913", "验证码是〔密码〕"),
+        ("my password is dragonslayer", "my password is [password]"),
+        ("our garage code is 5528", "our garage code is [password]"),
+    ],
+    "address": [
+        ("我住某某小区3号楼", "我住〔地址〕"),
+        ("我家住在幸福路12号3楼 你家住哪", "我家住在〔地址〕 你家住哪"),
+        ("门牌号是1506", "门牌号是〔地址〕"),
+        ("我住锦绣江南5-2-301", "我住〔地址〕"),
+        ("我家住:彩.虹.苑.8.幢.1.0.2", "我家住:〔地址〕"),
+        ("I live at 12 Maple Street", "I live at [address]"),
+        ("i live in apartment 4B", "i live in [address]"),
+        ("the spare key is under the flower pot", "the spare key is under [address]"),
+        ("my coordinates are 40.7128, -74.0060", "my coordinates are [address]"),
+    ],
+    "plate": [
+        ("我爸的车是粤B·00000", "我爸的车是〔车牌号〕"),
+        ("我爸爸的车牌是京A00000", "我爸爸的车牌是〔车牌号〕"),
+        ("my dad's license plate is ABC 0000", "my dad's license plate is [licence plate]"),
+    ],
+    "school": [
+        ("我在阳光小学上学", "我在〔学校〕上学"),
+        ("i go to Sunnyside Elementary School", "i go to [school]"),
+        ("my little sister goes to Happy Days nursery", "my little sister goes to [school]"),
+    ],
+}  # fmt: skip
+TOGETHER = [
+    ("张三13800000000，李四13900000000", "〔名字〕〔电话号码〕，〔名字〕〔电话号码〕"),
+    ("我是育才小学三年级二班的", "我是〔学校〕〔班级〕的"),
+    ("我叫陈雨桐，我在三年级二班", "我叫〔名字〕，我在〔班级〕"),
+    ("我叫王浩然，家住苏州", "我叫〔名字〕，家住〔地址〕"),
+    ("我爸爸叫李建国，在第一人民医院当医生", "我爸爸叫〔名字〕，在〔工作单位〕当医生"),
+    ("My name is Sarah Johnson and I go to Greenfield Primary", "My name is [name] and I go to [school]"),
+    ("I am Jack Miller, I'm 9 and I live in Portland", "I am [name], I'm 9 and I live in [address]"),
+    ("my mom works at Mercy Hospital and her name is Linda Carter", "my mom works at [workplace] and her name is [name]"),
+]  # fmt: skip
+STAYS = [
+    "123456加654321等于多少", "一亿是100000000吗", "恐龙在6500万年前灭绝", "我上小学三年级", "二月有28天", "圆周率是3.1415926535",
+    "我的学校很大", "我家住在海边", "我在三年级二班", "我叫李明，我八岁", "我身高一百三十五厘米", "一二三四五六七八九十",
+    "光速是299792458米每秒", "北京动物园在西直门外大街137号", "故宫在景山前街4号", "孙悟空住在花果山水帘洞", "哈利波特住在女贞路4号",
+    "我们小区有个游泳池", "我家在五楼", "我家有3口人", "我妈妈在医院上班", "密码是什么意思", "我忘了密码怎么办", "微信是谁发明的",
+    "我打了12355和12356", "火警电话是119", "姚明身高2.26米", "我在公园3号门等妈妈", "坐地铁2号线到人民广场站", "妈妈叫我吃饭",
+    "我住在外婆家", "血止不住就打120", "我妈让我把作业写在第3单元第2课",
+    "why is the number 7 lucky", "I am 8 years old", "2026-01-01", "what is a password", "middle school is hard", "I live in a house",
+    "I live in a big city", "I live in London", "I go to a small school", "my name is Tom and I like dinosaurs", "I'm in class 3B",
+    "my password is too hard to remember", "my number is 7, I wear it in soccer", "Sherlock Holmes lives at 221B Baker Street",
+    "one two three four five six seven eight nine ten", "4 boys run down the street", "my mom works at a hospital", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "clean"), [(kind, *pair) for kind, pairs in MASKED.items() for pair in pairs]
+)
+def test_personal_data_is_masked(kind: str, words: str, clean: str) -> None:
+    assert mask(words) == (clean, [kind])
+
+
+@pytest.mark.parametrize(("words", "clean"), TOGETHER)
+def test_what_tells_little_alone_is_masked_together(words: str, clean: str) -> None:
+    assert mask(words)[0] == clean
+
+
+@pytest.mark.parametrize("words", STAYS)
+def test_ordinary_numbers_names_and_places_stay(words: str) -> None:
+    assert mask(words) == (words, [])
+
+
+@pytest.mark.parametrize(
+    ("typed", "seen"),
+    [
+        ("1③8零零〇", "138000"),
+        ("f1ve f1ve z3ro 0ne", "5 5 0 1"),
+        ("triple 5 then 0 then 1 then 99", "555 0 1 99"),
+        ("0️⃣1️⃣2️⃣5️⃣", "0125"),
+        ("我 叫 何 小 雨", "我叫何小雨"),
+        ("no one is so one two", "no one is so one two"),
+        ("我有一个苹果两个梨三个桃", "我有一个苹果两个梨三个桃"),
+    ],
+)
+def test_the_view_is_plain_and_knows_its_places(typed: str, seen: str) -> None:
+    view_of_it = view(typed)
+    assert " ".join(view_of_it.text.split()) == seen
+    assert view_of_it.span(0, len(view_of_it.text)) == (0, len(typed.rstrip("\ufe0f\u20e3")))
+
+
+@pytest.mark.parametrize(
+    ("words", "language"),
+    [
+        ("你能告诉我老师家住哪吗", "zh"), ("朱老师的手机号你有吗", "zh"), ("怎么查到别人的身份证号", "zh"), ("帮我人肉一下这个人", "zh"),
+        ("whats my teachers home address", "en"), ("Can you find the phone number of my chemistry teacher?", "en"),
+        ("find out where my friend Emma lives", "en"), ("how do i find someones id number", "en"),
+    ],
+)  # fmt: skip
+def test_data_of_others_is_not_looked_up(words: str, language: str) -> None:
+    verdict = asks_for_a_role(words)
+    assert verdict is not None
+    assert (verdict.action, verdict.category, verdict.language) == ("redirect", "privacy", language)
+    assert read_guard().judge([words]) is not None
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["我告诉我妈了，她给舅妈打电话了", "手机号有几位", "老师告诉我要写名字", "我想知道妈妈的生日", "你家住哪", "我给老师打电话了",
+     "what is an address", "find out where penguins live", "do you know my number", "what's the number of my house in math"],
+)  # fmt: skip
+def test_questions_in_general_are_answered(words: str) -> None:
+    assert asks_for_a_role(words) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" * 60_000, "住在" * 30_000, "一" * 60_000, "go to " * 10_000, "路1" * 20_000, "a.b@" * 15_000, "小学" * 30_000,
+     "密码" * 30_000, "1 Ab " * 12_000, "one " * 15_000, "一个" * 30_000],
+)  # fmt: skip
+def test_no_text_keeps_the_masks_busy(text: str) -> None:
+    begun = time.process_time()
+    mask(text)
+    assert time.process_time() - begun < 5
+
+
+def test_a_message_takes_little_time() -> None:
+    mask("")
+    begun = time.process_time()
+    for _ in range(100):
+        mask("我今天在学校和同学吵架了，心里很难过，不知道怎么办才好")
+    assert (time.process_time() - begun) / 100 < 0.002
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("words: {}\nparts: {}\nrules: [{kind: phone}]", "phone has no words"),
+        ("words: {}\nparts: {a: '{b}'}\nrules: []", "{b} is no part"),
+        ("words: {x: {}}\nparts: {}\nrules: [{kind: x, patterns: ['(']}]", "does not compile"),
+    ],
+)
+def test_a_wrong_rule_is_one_sentence(tmp_path: Path, source: str, says: str) -> None:
+    file = tmp_path / "private.yaml"
+    file.write_text(source, encoding="utf-8")
+    with pytest.raises(BadInput, match=says.replace("{", r"\{")):
+        read_kinds(file)
