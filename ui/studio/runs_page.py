@@ -62,7 +62,12 @@ def _filtered(studio: Studio, jobs: Sequence[Job]) -> list[Job]:
     left, middle, right = st.columns([2, 2, 2])
     typed = left.text_input(say.search, key="runs-search", icon=":material/search:", persist_state="session")
     state = middle.multiselect(
-        say.state, states, key="runs-state", format_func=studio.words.states.__getitem__, persist_state="session"
+        say.state,
+        states,
+        key="runs-state",
+        placeholder=say.all,
+        format_func=studio.words.states.__getitem__,
+        persist_state="session",
     )
     only = right.segmented_control(
         say.show,
