@@ -235,6 +235,8 @@ class Store:
         """Count an act of the child: the running visit goes on, or a new one begins."""
         now = self.now()
         with self.writing() as session:
+            # The child's row is taken first: two open pages would begin two visits, and count the same minute twice.
+            session.execute(update(Child).where(Child.id == child_id).values(nickname=Child.nickname))
             last = session.scalars(
                 select(Visit).where(Visit.child_id == child_id).order_by(Visit.id.desc()).limit(1)
             ).first()

@@ -2,8 +2,10 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -225,6 +227,18 @@ def test_twenty_kills_lose_no_committed_message_and_double_none(
         question, reply = store.messages(found.id)
         assert (question.text, question.state, reply.role) == (found.title, "done", "assistant")
         assert set(reply.text) <= {"字"}
+
+
+def test_pages_that_open_together_begin_one_visit(store: Store, child_id: int) -> None:
+    together = Barrier(8)
+
+    def visit(_: int) -> int:
+        together.wait()
+        return store.visit(child_id).id
+
+    with ThreadPoolExecutor(8) as pages:
+        assert len(set(pages.map(visit, range(8)))) == 1
+    assert len(store.visits(child_id, datetime.now(UTC) - timedelta(days=1))) == 1
 
 
 def test_ten_thousand_conversations_open_in_a_second(store: Store, child_id: int) -> None:
