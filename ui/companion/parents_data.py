@@ -54,10 +54,12 @@ def show(store: Store, words: Sentences) -> None:
     with st.container(key="panel-log"):
         st.subheader(words.data.log, anchor=False)
         st.caption(words.data.log_under)
-        st.dataframe(
-            [{words.data.when: moment(line.at), words.data.what: line.what, "#": line.conversation_id} for line in store.audited()],
-            hide_index=True,
-        )  # fmt: skip
+        lines = store.audited()
+        if lines:  # a table without a row would say so in English
+            st.dataframe(
+                [{words.data.when: moment(line.at), words.data.what: line.what, "#": line.conversation_id} for line in lines],
+                hide_index=True,
+            )  # fmt: skip
 
 
 def _file(store: Store, child: Child, words: Sentences, writer: Writer) -> Callable[[], bytes]:
