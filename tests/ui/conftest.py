@@ -64,12 +64,45 @@ def child_id(store: Store) -> int:
 
 
 class Site:
-    """A page that is being served, its model's port and its family folder."""
+    """A page that is being served, its model's port, its family folder and what its process tells."""
 
-    def __init__(self, url: str, model_port: int, folder: Path) -> None:
-        self.url = url
-        self.model_port = model_port
-        self.folder = folder
+    def __init__(self, folder: Path, more_environment: dict[str, str]) -> None:
+        self.port, self.model_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.folder = folder / "family"
+        self.log = folder / "log"
+        self.environment = {
+            **os.environ,
+            "MINDPAL_API_URL": f"http://127.0.0.1:{self.model_port}/v1",
+            "MINDPAL_FAMILY": str(self.folder),
+            "TZ": daytime(),
+            **more_environment,
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Serve, until the page answers on its port."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ui", "--port", str(self.port)],
+                cwd=ROOT, env=self.environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        wait_for(self.port, self.process)
+
+    def kill(self) -> None:
+        """End the page's process as `kill -9` does."""
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        """End it kindly, and look at what it told."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        finally:
+            self.process.kill()
+        told = self.log.read_text()
+        assert "Traceback" not in told, told
 
     def store(self) -> Store:
         return Store(url_for(self.folder, None), self.folder / "key")
@@ -94,26 +127,9 @@ def more_environment() -> dict[str, str]:
 
 @pytest.fixture
 def site(tmp_path: Path, more_environment: dict[str, str]) -> Iterator[Site]:
-    port, model_port = free_port(), free_port()
-    environment = {
-        **os.environ,
-        "MINDPAL_API_URL": f"http://127.0.0.1:{model_port}/v1",
-        "MINDPAL_FAMILY": str(tmp_path / "family"),
-        "TZ": daytime(),
-        **more_environment,
-    }
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ui", "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-    try:
-        wait_for(port, process)
-        yield Site(f"http://127.0.0.1:{port}", model_port, tmp_path / "family")
-    finally:
-        process.terminate()
-        process.wait(20)
-    told = (tmp_path / "log").read_text()
-    assert "Traceback" not in told, told
+    served = Site(tmp_path, more_environment)
+    yield served
+    served.end()
 
 
 def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:

@@ -18,6 +18,10 @@ HEARD = "大象有多重？"
 CRISIS = "谢谢你告诉我。我听到你现在很难受。"
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # five, the default, are too few when many browsers ask at once
+
+
 class ModelServer:
     """Answers `POST /v1/chat/completions`, and `/v1/audio/transcriptions` as a speech server would, until left."""
 
@@ -25,6 +29,8 @@ class ModelServer:
         self.requests: list[dict[str, Any]] = []
         self.recordings: list[bytes] = []
         self.hung_up = threading.Event()
+        self.busy, self.busiest = 0, 0  # replies on their way now, and most at one time
+        counting = threading.Lock()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,14 +64,20 @@ class ModelServer:
                 self.send_header("content-type", "text/event-stream")
                 self.send_header("x-mindpal-contract", CONTRACT)
                 self.end_headers()
+                with counting:
+                    server.busy += 1
+                    server.busiest = max(server.busiest, server.busy)
                 try:
                     for event in _events(asked, pause_s):
                         self.wfile.write(b"data: " + event + b"\n\n")
                         self.wfile.flush()
                 except OSError:
                     server.hung_up.set()
+                finally:
+                    with counting:
+                        server.busy -= 1
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._http = _Server(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
