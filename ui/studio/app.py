@@ -49,8 +49,10 @@ def main() -> None:
         st.error(str(error))
         return
     st.logo(LINGBAN, size="large")
-    chosen = st.navigation(_pages(studio))
+    pages = _pages(studio)
+    chosen = st.navigation(pages)
     _sidebar(studio)
+    _links(pages)
     if not is_worker_alive(settings.runs):
         st.warning(words.no_worker, icon=":material/power_off:")
     try:
@@ -79,6 +81,17 @@ def _page(studio: Studio, path: str, show: Page, title: str, icon: str) -> st.Pa
         show(studio)
 
     return st.Page(page, title=title, icon=icon, url_path=path, default=path == "data")
+
+
+def _links(pages: list[st.Page]) -> None:
+    """The pages once more, at the page's head, where a narrow window has no room for a sidebar beside it.
+
+    `style.css` shows either these or the sidebar's: a sidebar over the page stays open in Streamlit after a choice,
+    unless the browser says that it is a phone's.
+    """
+    with st.container(horizontal=True, gap="xsmall", key="pages"):
+        for page in pages:
+            st.page_link(page, width="content")
 
 
 def _sidebar(studio: Studio) -> None:
