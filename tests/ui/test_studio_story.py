@@ -226,21 +226,17 @@ def test_from_an_uploaded_set_to_a_promoted_model(
 def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     browser: Browser, studio: Studio, shot: Callable[[Page, str], None], tmp_path: Path
 ) -> None:
+    shutil.copytree(make_data(tmp_path / "mine"), tmp_path / "sets", dirs_exist_ok=True)
     page = open_studio(browser, studio, first=True)
-    before = datasets_in(tmp_path / "sets")
     # a bad set changes nothing, and says why
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps([{"conversations": [{"from": "human", "value": "你好"}]}]))
     upload(page, bad)
     expect(page.get_by_test_id("stAlert").filter(has_text="bad.json record 0")).to_be_visible(timeout=JOB_MS)
     expect(badge(page, "failed")).to_be_visible()
-    assert datasets_in(tmp_path / "sets") == before
+    assert datasets_in(tmp_path / "sets") == ["small"]
     shot(page, "studio-bad-set")
 
-    page.get_by_role("button", name="Remove bad.json").click()
-    make_data(tmp_path / "mine")
-    upload(page, tmp_path / "mine" / "small.json")
-    expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
     go(page, SAY.pages.base)
     choose(page, SAY.base.base, str(studio.models / "small-base"))
     expect(page.get_by_text(SAY.base.here).first).to_be_visible()
@@ -259,6 +255,8 @@ def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     page.locator(".st-key-load input[type=file]").set_input_files(recipe)
     expect(page.get_by_text("recipes/quantised.yaml --base").first).to_be_visible()
     button(page, SAY.train.start).click()
+    # Streamlit forgets a click that another page follows before it was heard.
+    expect(page.get_by_text(SAY.train.started.partition("{")[0])).to_be_visible()
     go(page, SAY.pages.watch)
     # 4 bits need a GPU of NVIDIA's: told before anything is loaded.
     sentence = "need an NVIDIA GPU" if shutil.which("nvidia-smi") is None else "bitsandbytes is not installed"
