@@ -1,10 +1,12 @@
-"""The guard's small classifier as a file: what of a text it looks at, its weights, and its thresholds.
+"""The guard's small classifier as files: what of a text it looks at, its weights, and its thresholds.
 
-In: `classifier.safetensors` (written by `python -m finetune guard`, read by the server). Out: a `Reading` of a text.
+In: `classifier.safetensors` and `encoder.onnx` (written by `python -m finetune guard`, read by the server). Out: a
+`Reading` of a text.
 
-A text is read as its parts: runs of characters, words, pinyin syllables, and the concepts of `concepts.yaml` with
-their order. Each part is hashed into one of 65,536 places (Weinberger et al. 2009), so that no vocabulary is kept;
-the logits are linear in them. Only numpy is needed to read a text: about half a millisecond.
+Two readers add their logits. The encoder (`data.encoder`) reads what a text means. The linear one knows how children
+spell: it sees runs of characters, words, pinyin syllables, and the concepts of `concepts.yaml` with their order, each
+hashed into one of 65,536 places (Weinberger et al. 2009), so that no vocabulary is kept. They take some three
+milliseconds and half a one.
 """
 
 import hashlib
@@ -23,14 +25,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.encoder import Encoder, read_encoder
 from data.forms import forms
 from data.safety import LABELS
 from data.strict import BadInput
 
 PLACES = 2**16
 DANGER = "danger"
-FORMAT = "mindpal-guard-1"
+FORMAT = "mindpal-guard-2"
 HEADER = "guard"
+# Beside the classifier's file.
+ENCODER_FILE = "encoder.onnx"
 # A longer text is read in pieces, so that one sentence is not lost among many.
 PIECE = 160
 # Letters that a digit or sign stands for: k1ll, pr0n, @ss.
@@ -162,7 +167,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A linear reader of texts. `labels`: first `DANGER`, then the dangerous categories, then the harmless ones."""
+    """The linear reader. `labels`: first `DANGER`, then the dangerous categories, then the harmless ones."""
 
     parts: Parts
     labels: tuple[str, ...]
@@ -171,16 +176,33 @@ class Classifier:
     rarity: NDArray[np.float16]  # PLACES: how much a part tells, as it is rare
     # `crisis`, `disallowed`: the danger from which on the guard acts on a text of such a category.
     thresholds: Mapping[str, float]
+    # What its logits are multiplied with before the encoder's are added.
+    share: float
+    # SHA-256 of the encoder that it was calibrated with.
+    encoder: str
+
+    def logits(self, text: str) -> Floats:
+        """One for each label."""
+        places, values = weighed(self.parts.places(text), self.rarity)
+        told: Floats = (self.weights[:, places].astype(np.float32) @ values + self.bias).astype(np.float32)
+        return told
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Both readers together."""
+
+    linear: Classifier
+    encoder: Encoder
 
     def read(self, text: str) -> Reading:
         """What the most dangerous piece of `text` is about."""
         return max((self._piece(piece) for piece in pieces(text)), key=lambda reading: reading.danger)
 
     def _piece(self, text: str) -> Reading:
-        places, values = weighed(self.parts.places(text), self.rarity)
-        logits = self.weights[:, places].astype(np.float32) @ values + self.bias
-        danger, category = dangers(logits[None, :], self.labels)
-        return Reading(float(danger[0]), self.labels[1 + int(category[0])])
+        logits = self.linear.share * self.linear.logits(text) + self.encoder.logits(text)
+        danger, category = dangers(logits[None, :], self.linear.labels)
+        return Reading(float(danger[0]), self.linear.labels[1 + int(category[0])])
 
 
 def dangers(logits: Floats, labels: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
@@ -224,6 +246,8 @@ def write_classifier(classifier: Classifier, path: Path) -> str:
         "format": FORMAT,
         "labels": classifier.labels,
         "thresholds": dict(classifier.thresholds),
+        "share": classifier.share,
+        "encoder": classifier.encoder,
         "concepts": dict(classifier.parts.concepts),
         "pinyin": dict(classifier.parts.pinyin),
     }
@@ -254,7 +278,20 @@ def read_classifier(path: Path) -> Classifier:
         bias=tensors["bias"],
         rarity=tensors["rarity"],
         thresholds=told["thresholds"],
+        share=told["share"],
+        encoder=told["encoder"],
     )
+
+
+def read_reader(path: Path) -> Reader:
+    """The classifier in `path` with the encoder beside it. Raises `BadInput` also where the two do not belong together."""
+    linear, beside = read_classifier(path), path.with_name(ENCODER_FILE)
+    encoder = read_encoder(beside)
+    if (found := hashlib.sha256(beside.read_bytes()).hexdigest()) != linear.encoder:
+        raise BadInput(
+            f"{beside}: its hash is {found[:8]}, but {path.name} belongs to {linear.encoder[:8]}; make both again with `python -m finetune guard`."
+        )
+    return Reader(linear, encoder)
 
 
 def _runs(sequence: Sequence[str], longest: int, kind: str, between: str) -> list[str]:

@@ -31,7 +31,18 @@ WORKER_PATIENCE_S = 10.0
 
 # What may be asked for: nothing that asks questions in a terminal, nothing that never ends.
 Verb = Literal[
-    "data", "download", "train", "keep", "chat", "compare", "evaluate", "report", "merge", "promote", "archive", "push",
+    "data",
+    "download",
+    "train",
+    "keep",
+    "chat",
+    "compare",
+    "evaluate",
+    "report",
+    "merge",
+    "promote",
+    "archive",
+    "push",
     "import-llamafactory",
 ]
 Want = Literal["run", "pause", "stop"]

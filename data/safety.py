@@ -14,7 +14,7 @@ from data.strict import BadInput, Strict
 SAFETY_DIR = DATA_DIR / "safety"
 CONCEPTS_FILE = SAFETY_DIR / "concepts.yaml"
 CRISIS = ("self_harm", "abuse", "grooming")
-DISALLOWED = ("violence", "sexual", "substances", "hate", "profanity", "jailbreak", "roles", "dependence")
+DISALLOWED = ("violence", "crime", "sexual", "substances", "hate", "profanity", "jailbreak", "roles", "dependence")
 LABELS = {
     **dict.fromkeys(CRISIS, "crisis"),
     **dict.fromkeys(DISALLOWED, "disallowed"),
@@ -32,6 +32,8 @@ class Message(Strict):
     label: Literal["crisis", "disallowed", "personal_data", "benign"]
     category: str
     source: str
+    # The id of a message with much the same words and the opposite meaning, where one was written.
+    twin: str = ""
 
     @property
     def is_test(self) -> bool:
@@ -66,4 +68,7 @@ def read_messages(folder: Path = SAFETY_DIR) -> list[Message]:
                 raise BadInput(f'{where}: the id "{message.id}" stands twice; give each message its own.')
             seen.add(message.id)
             messages.append(message)
+    for message in messages:
+        if message.twin and message.twin not in seen:
+            raise BadInput(f'{message.id}: its twin "{message.twin}" is not there; remove "twin" or add the message.')
     return messages

@@ -1,39 +1,60 @@
 """Train the guard's small classifier on the labelled messages.
 
-In: data/safety. Out: serve/guard/classifier.safetensors and its hash beside it, and how it does on messages that it
-was not trained on.
+In: data/safety, and what children say in data/child_chat*.json. Out: serve/guard/classifier.safetensors and encoder.onnx, the hash of the first beside it (it holds
+that of the second), and how both do on messages that they were not trained on.
 
-    python -m finetune guard                     # a minute; `make bench-guard` then measures the whole guard
+    python -m finetune guard                     # half an hour on two cores; `make bench-guard` then measures the whole guard
     python -m finetune guard --without-source    # how much is lost on a way of writing that it never saw
 
-The test part is never looked at here: the thresholds come from a five-fold cross-validation of the training part.
+The test part is never looked at here: the thresholds, and the share of the linear reader, come from one in eight
+messages of the training part, which are kept from both readers.
 """
 
 import argparse
-import math
+import hashlib
+import json
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.classifier import DANGER, PLACES, Classifier, Floats, Parts, dangers, weighed, write_classifier
+from data.classifier import DANGER, ENCODER_FILE, PLACES, Classifier, Floats, Parts, dangers, weighed, write_classifier
+from data.conversations import DATA_DIR
 from data.safety import CONCEPTS_FILE, LABELS, SAFETY_DIR, Message, read_messages
 from data.strict import BadInput, read_yaml
 from finetune.progress import progress
 
 OUT = Path("serve/guard/classifier.safetensors")
 LABELS_IN_ORDER = (DANGER, *LABELS)
-FOLDS = 5
+# One message in so many of the training part is kept for calibration.
+CALIBRATION = 8
+# Tried for the linear reader beside the encoder.
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 # Inverse of the L2 penalty, by cross-validation on the training part: 3 and 30 are within one point.
 STRENGTH = 10.0
 # A near miss counts this often: it is what the guard has to tell from danger, and everyday words are easy.
 NEAR_MISS_WEIGHT = 2.0
-# The rules in front of the classifier take a few tenths of a point of the three that are allowed.
+# Of the near misses that stand alone; the rules in front of the classifier take a few tenths of a point of the three that
+# are allowed. A twin was written to be mistaken, and is no measure for what children say.
 NEAR_MISSES_STOPPED = 0.025
+# Of what children say every day, the turns of the conversations among them.
+PLAIN_STOPPED = 0.025
+# Tried as the danger to act from.
+LEVELS = np.linspace(0.4, 0.99, 60)
+# Topics of the conversations in which a child may be in danger, or asks for what it should not get. The questions about why
+# are left out as well: `make bench-guard` asks them.
+NOT_EVERYDAY = (
+    "hit_at_home", "hurting_oneself", "wanting_to_die", "being_touched", "body_privacy", "secrets_adults_ask",
+    "strangers_online", "strangers_outside", "dares", "kin_and_partner_roles", "real_friends", "sharing_personal_data",
+    "game_scams", "first_liking", "medicine_and_chemicals", "nicknames_bullying", "is_it_an_ai", "personal_questions",
+    "why_",
+)  # fmt: skip
 
 
 def main(words: Sequence[str], environment: dict[str, str]) -> int:
@@ -48,26 +69,97 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
     parser.add_argument(
         "--without-source", action="store_true", help="write nothing; for each source, train without it and test on it"
     )
+    parser.add_argument("--layers", type=int, metavar="N", help="the encoder's layers, 1 to 12 (8)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="how often the encoder sees each message (4)")
     given = parser.parse_args(words)
     messages = [message for message in read_messages(given.data) if not message.is_test]
+    if given.data == SAFETY_DIR:
+        messages += everyday()
     if not given.out.parent.is_dir():
         raise BadInput(f"{given.out.parent}: no such folder; name another file with --out.")
-    trainer = _Trainer(messages, read_parts())
-    logits = trainer.cross_validated()
-    chosen = thresholds(messages, logits)
-    print(f"cross-validated: {recalls(messages, logits, chosen)}")
     if given.without_source:
-        _without_source(trainer, messages, chosen)
+        _without_source(messages)
         return 0
-    classifier = trainer.fitted(range(len(messages)), chosen)
-    partial = given.out.with_suffix(".partial")
-    digest = write_classifier(classifier, partial)
-    shutil.move(partial, given.out)
+    # Late: torch takes seconds, and `--help` needs none.
+    from finetune.guard_encoder import EPOCHS, LAYERS, EncoderTrainer, read_pretrained, write_encoder
+
+    learned, kept = split(messages)
+    encoder = EncoderTrainer(read_pretrained(), learned, given.layers or LAYERS)
+    encoder.fit(given.epochs or EPOCHS)
+    linear = LinearTrainer(messages, read_parts())
+    places = {message.id: number for number, message in enumerate(messages)}
+    fitted = linear.fitted([places[message.id] for message in learned])
+    apart = linear.logits(fitted, [places[message.id] for message in kept])
+    with tempfile.TemporaryDirectory(dir=given.out.parent) as folder:
+        made = Path(folder) / ENCODER_FILE
+        write_encoder(encoder, made)
+        share, chosen = calibrated(kept, apart, _read_back(made, kept))
+        print(f"on messages kept apart, with {share:g} of the linear reader: {told(kept, *chosen)}")
+        digest = hashlib.sha256(made.read_bytes()).hexdigest()
+        classifier = replace(fitted, thresholds=chosen[1], share=share, encoder=digest)
+        written = Path(folder) / given.out.name
+        digest = write_classifier(classifier, written)
+        shutil.move(made, given.out.with_name(ENCODER_FILE))
+        shutil.move(written, given.out)
     given.out.with_suffix(".sha256").write_text(digest + "\n", encoding="ascii")
-    print(
-        f"{given.out}: {given.out.stat().st_size / 2**20:.1f} MiB, from {len(messages)} messages, sha256 {digest[:8]}"
-    )
+    size = (given.out.stat().st_size + given.out.with_name(ENCODER_FILE).stat().st_size) / 2**20
+    print(f"{given.out} and {ENCODER_FILE}: {size:.1f} MiB, from {len(learned)} messages, sha256 {digest[:8]}")
     return 0
+
+
+def everyday() -> list[Message]:
+    """What children say in the shipped conversations, as plain messages: a guard that stops them is no companion."""
+    found, seen = [], set()
+    for name, language in (("child_chat.json", "zh"), ("child_chat_en.json", "en")):
+        for record in json.loads((DATA_DIR / name).read_text(encoding="utf-8")):
+            if record["topic"].startswith(NOT_EVERYDAY):
+                continue
+            for number, turn in enumerate(record["conversations"]):
+                if turn["from"] == "human" and turn["value"] not in seen:
+                    seen.add(turn["value"])
+                    raw = {
+                        "id": f"{record['id']}-{number}", "text": turn["value"], "language": language, "label": "benign",
+                        "category": "plain", "source": "child",
+                    }  # fmt: skip
+                    found.append(Message.parse(raw, record["id"]))
+    return found
+
+
+def split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    """Those to learn from and those to calibrate with, by a hash of the id that says nothing of the test's."""
+    apart = [
+        hashlib.sha256(f"calibration {message.id}".encode()).digest()[0] % CALIBRATION == 0 for message in messages
+    ]
+    return (
+        [message for message, away in zip(messages, apart, strict=True) if not away],
+        [message for message, away in zip(messages, apart, strict=True) if away],
+    )
+
+
+def calibrated(
+    messages: Sequence[Message], linear: Floats, encoder: Floats
+) -> tuple[float, tuple[Floats, dict[str, float]]]:
+    """The linear reader's share with which most is caught, the logits of both together, and the thresholds."""
+    tried = []
+    for share in SHARES:
+        logits = (share * linear + encoder).astype(np.float32)
+        chosen, value = thresholds(messages, logits)
+        tried.append((value, share, logits, chosen))
+    _, share, logits, chosen = max(tried, key=lambda one: one[0])
+    return share, (logits, chosen)
+
+
+def _read_back(path: Path, messages: Sequence[Message]) -> Floats:
+    """What the written file says, not the model it was written from: eight bits are a little less."""
+    from data.encoder import read_encoder
+
+    encoder = read_encoder(path)
+    with progress("calibrating", len(messages)) as advance:
+        rows = []
+        for number, message in enumerate(messages, start=1):
+            rows.append(encoder.logits(message.text))
+            advance(number)
+    return np.stack(rows)
 
 
 def read_parts() -> Parts:
@@ -81,29 +173,29 @@ def read_parts() -> Parts:
     return Parts(concepts, {sign: lazy_pinyin(sign)[0] for sign in characters})
 
 
-def thresholds(messages: Sequence[Message], logits: Floats) -> dict[str, float]:
-    """The dangers from which on the guard acts: the most that is caught where `NEAR_MISSES_STOPPED` of the near misses are.
+def thresholds(messages: Sequence[Message], logits: Floats) -> tuple[dict[str, float], float]:
+    """The dangers from which on the guard acts on a crisis and on what is disallowed, and what they are worth.
 
-    Crisis and disallowed have thresholds of their own; a missed crisis counts twice.
+    The pair that catches most, a crisis counted twice, of those that stop no more than `NEAR_MISSES_STOPPED` of the near
+    misses that stand alone and `PLAIN_STOPPED` of the plain messages; 1 and 1, nothing, where there is none.
     """
     danger, crisis = _danger(logits)
-    near = np.array([message.category == "near_miss" for message in messages])
+    near = np.array([message.category == "near_miss" and not message.twin for message in messages])
+    plain = np.array([message.category == "plain" for message in messages])
     label = np.array([message.label for message in messages])
-    allowed = math.floor(NEAR_MISSES_STOPPED * near.sum())
-    best, best_value = {"crisis": 1.0, "disallowed": 1.0}, -1.0
-    highest = np.sort(danger[near & crisis])[::-1]
-    others = np.sort(danger[near & ~crisis])[::-1]
-    for spent in range(min(allowed, len(highest) - 1) + 1):
-        rest = min(allowed - spent, len(others) - 1)
-        tried = {"crisis": float(highest[spent]), "disallowed": float(others[rest])}
-        acted = np.where(crisis, danger > tried["crisis"], danger > tried["disallowed"])
-        value = 2 * acted[label == "crisis"].mean() + acted[label == "disallowed"].mean()
-        if value > best_value:
-            best, best_value = tried, float(value)
-    return best
+    best, best_value = {"crisis": 1.0, "disallowed": 1.0}, 0.0
+    for for_crisis in LEVELS:
+        for for_others in LEVELS:
+            acted = danger > np.where(crisis, for_crisis, for_others)
+            if acted[near].sum() > NEAR_MISSES_STOPPED * near.sum() or acted[plain].sum() > PLAIN_STOPPED * plain.sum():
+                continue
+            value = 2 * acted[label == "crisis"].mean() + acted[label == "disallowed"].mean()
+            if value > best_value:
+                best, best_value = {"crisis": float(for_crisis), "disallowed": float(for_others)}, float(value)
+    return best, best_value
 
 
-def recalls(messages: Sequence[Message], logits: Floats, chosen: dict[str, float]) -> str:
+def told(messages: Sequence[Message], logits: Floats, chosen: dict[str, float]) -> str:
     """In words: how much of each label is acted on."""
     danger, crisis = _danger(logits)
     acted = np.where(crisis, danger > chosen["crisis"], danger > chosen["disallowed"])
@@ -121,18 +213,31 @@ def _danger(logits: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     return danger, labels[category] == "crisis"
 
 
-def _without_source(trainer: "_Trainer", messages: Sequence[Message], chosen: dict[str, float]) -> None:
+def _without_source(messages: Sequence[Message]) -> None:
+    """For each way of writing: the linear reader and the encoder, trained with it and without it, on messages of it."""
+    from finetune.guard_encoder import EncoderTrainer, read_pretrained
+
+    learned, kept = split(messages)
+    pretrained, parts = read_pretrained(), read_parts()
+
+    def fitted(chosen: Sequence[Message]) -> tuple[Floats, Floats]:
+        encoder = EncoderTrainer(pretrained, chosen)
+        encoder.fit()
+        both = [*chosen, *kept]
+        linear = LinearTrainer(both, parts)
+        classifier = linear.fitted(range(len(chosen)))
+        return linear.logits(classifier, range(len(chosen), len(both))), encoder.logits(kept)
+
+    _, (logits, chosen) = calibrated(kept, *fitted(learned))
     for source in sorted({message.source for message in messages}):
-        kept = [number for number, message in enumerate(messages) if message.source != source]
-        apart = [number for number, message in enumerate(messages) if message.source == source]
-        seen = trainer.cross_validated()[apart]
-        unseen = trainer.logits(trainer.fitted(kept, chosen), apart)
-        mine = [messages[number] for number in apart]
-        print(f"{source:8} seen    {recalls(mine, seen, chosen)}")
-        print(f"{source:8} unseen  {recalls(mine, unseen, chosen)}")
+        unseen = calibrated(kept, *fitted([message for message in learned if message.source != source]))[1][0]
+        mine = [number for number, message in enumerate(kept) if message.source == source]
+        those = [kept[number] for number in mine]
+        print(f"{source:8} seen    {told(those, logits[mine], chosen)}")
+        print(f"{source:8} unseen  {told(those, unseen[mine], chosen)}", flush=True)
 
 
-class _Trainer:
+class LinearTrainer:
     """The messages' parts, computed once, and fits on any of them."""
 
     def __init__(self, messages: Sequence[Message], parts: Parts):
@@ -143,10 +248,9 @@ class _Trainer:
             for number, message in enumerate(messages, start=1):
                 self._places.append(parts.places(message.text))
                 advance(number)
-        self._crossed: Floats | None = None
 
-    def fitted(self, chosen: Sequence[int], levels: dict[str, float]) -> Classifier:
-        """A classifier trained on the chosen messages."""
+    def fitted(self, chosen: Sequence[int]) -> Classifier:
+        """A classifier trained on the chosen messages, not yet calibrated."""
         from sklearn.linear_model import LogisticRegression
 
         rarity = self._rarity(chosen)
@@ -165,30 +269,14 @@ class _Trainer:
             weights.append(model.coef_[0].astype(np.float16))
             bias.append(float(model.intercept_[0]))
         return Classifier(
-            self._parts, LABELS_IN_ORDER, np.stack(weights), np.array(bias, dtype=np.float32), rarity, levels
+            self._parts, LABELS_IN_ORDER, np.stack(weights), np.array(bias, dtype=np.float32), rarity, {}, 1.0, ""
         )
 
     def logits(self, classifier: Classifier, chosen: Sequence[int]) -> Floats:
         """Messages × labels."""
         table = self._table(chosen, classifier.rarity)
-        told: Floats = np.asarray(table @ classifier.weights.astype(np.float32).T + classifier.bias, dtype=np.float32)
-        return told
-
-    def cross_validated(self) -> Floats:
-        """The logits of every message from a classifier that was trained without it."""
-        if self._crossed is not None:
-            return self._crossed
-        from sklearn.model_selection import StratifiedKFold
-
-        category = [message.category for message in self._messages]
-        together = np.zeros((len(category), len(LABELS_IN_ORDER)), dtype=np.float32)
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-        with progress("cross-validating", FOLDS) as advance:
-            for number, (kept, apart) in enumerate(folds.split(category, category), start=1):
-                together[apart] = self.logits(self.fitted(kept, {}), apart)
-                advance(number)
-        self._crossed = together
-        return together
+        logits: Floats = np.asarray(table @ classifier.weights.astype(np.float32).T + classifier.bias, dtype=np.float32)
+        return logits
 
     def _rarity(self, chosen: Sequence[int]) -> NDArray[np.float16]:
         """ln((1 + messages) / (1 + messages with the part)) + 1, for each place."""

@@ -184,7 +184,8 @@ class Policy:
             reply.headers.append((b"x-mindpal-dropped", str(asked.dropped).encode()))
         answer = _Answer(asked, reply, self._model, self._answers.stopped)
         try:
-            verdict = self._guard.judge(asked.child)
+            # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
+            verdict = await asyncio.to_thread(self._guard.judge, asked.child)
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             # Not judged is not harmless: the model is not asked.
             log.error("the guard failed: %s", type(error).__name__)

@@ -31,7 +31,9 @@ def test_every_make_verb_exists(readme: str) -> None:
 
 
 def test_bare_make_lists_every_verb() -> None:
-    done = subprocess.run(["make", "--no-print-directory", "WHERE=local"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "WHERE=local"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert {line.split()[0] for line in done.stdout.splitlines()} == targets()
 
 

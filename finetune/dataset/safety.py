@@ -20,6 +20,8 @@ FOLDER = "safety"
 # Who writes: four ages, codes and pinyin, and a mixture of languages.
 SOURCES = ("little", "child", "tween", "teen", "code", "mixed")
 COLUMNS = ("id", "text", "language", "label", "category", "source")
+# The id of a message with the same words and the opposite meaning.
+TWIN = "twin"
 # A message is typed by a child: a line or two.
 LONGEST = 300
 # Short texts: at this share of common shingles two differ in a word or a sign.
@@ -38,6 +40,7 @@ class Message:
     label: str
     category: str
     source: str
+    twin: str = ""
 
 
 def files_in(data_dir: Path) -> list[Path]:
@@ -74,7 +77,7 @@ def _message(record: Any, row: int, file: str) -> Message | Problem:
                 file, row, None, f'its "{column}" is missing or no text; a message has {", ".join(COLUMNS)}.'
             )
     for column in record:
-        if column not in COLUMNS:
+        if column not in (*COLUMNS, TWIN):
             return Problem(file, row, None, f'unknown column "{column}"{suggestion(column, list(COLUMNS)) or "."}')
     return Message(file, row, **record)
 

@@ -10,8 +10,11 @@ from types import MethodType
 from typing import Any
 
 import torch
+from peft.tuners.lora import Linear
 from torch.nn import functional
 from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP, Qwen3RMSNorm
+
+from finetune.step.lora import Adapted, back, forth
 
 
 class FrozenRMSNorm(torch.autograd.Function):  # type: ignore[misc]
@@ -41,26 +44,64 @@ class GatedSilu(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, gate: Any, up: Any) -> Any:
         ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+        return _gated(gate, up)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        gate, up = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad * up, gate), functional.silu(gate).mul_(grad)
+        return _gated_back(grad, *ctx.saved_tensors)
 
 
-def slim_layers(model: Any) -> None:
-    """Give every norm and every MLP in `model` the lean forward."""
+class GatedLoraLinear(torch.autograd.Function):  # type: ignore[misc]
+    """`LoraLinear` of `silu(gate) * up`, which is made a second time on the way back instead of being kept.
+
+    gate and up [..., in], the rest as in `LoraLinear`. The product is as wide as the two it is made of, and cheap.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, gate: Any, up: Any, weight: Any, lora_a: Any, lora_b: Any, scaling: float, dropout: float, seed: int
+    ) -> Any:
+        scaling /= 1 - dropout
+        rows = _gated(gate, up).reshape(-1, gate.shape[-1])
+        out, down = forth(rows, weight, lora_a, lora_b, scaling, dropout, seed)
+        ctx.save_for_backward(gate, up, weight, lora_a, lora_b, down)
+        ctx.scaling, ctx.dropout, ctx.seed = scaling, dropout, seed
+        return out.view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        gate, up, weight, lora_a, lora_b, down = ctx.saved_tensors
+        rows = _gated(gate, up).reshape(-1, gate.shape[-1])
+        d_rows, d_lora_a, d_lora_b = back(
+            grad, rows, weight, lora_a, lora_b, down, ctx.scaling, ctx.dropout, ctx.seed, for_rows=True
+        )
+        return *_gated_back(d_rows.view(gate.shape), gate, up), None, d_lora_a, d_lora_b, None, None, None
+
+
+def _gated(gate: Any, up: Any) -> Any:
+    return functional.silu(gate).mul_(up)
+
+
+def _gated_back(grad: Any, gate: Any, up: Any) -> tuple[Any, Any]:
+    return torch.ops.aten.silu_backward(grad * up, gate), functional.silu(gate).mul_(grad)
+
+
+def slim_layers(model: Any, dropout: float) -> None:
+    """Give every norm and every MLP in `model` the lean forward; `dropout` is the adapter's."""
+
+    def mlp(layer: Any, x: Any) -> Any:
+        gate, up = layer.gate_proj(x), layer.up_proj(x)
+        if not isinstance(layer.down_proj, Linear):
+            return layer.down_proj(GatedSilu.apply(gate, up))
+        it = Adapted.of(layer.down_proj, dropout)
+        return GatedLoraLinear.apply(gate, up, it.weight, it.lora_a, it.lora_b, it.scaling, it.dropout, it.seed)
+
     for module in model.modules():
         if isinstance(module, Qwen3RMSNorm):
             module.forward = MethodType(_norm, module)
         elif isinstance(module, Qwen3MLP):
-            module.forward = MethodType(_mlp, module)
+            module.forward = MethodType(mlp, module)
 
 
 def _norm(layer: Any, x: Any) -> Any:
     return FrozenRMSNorm.apply(x, layer.weight, layer.variance_epsilon)
-
-
-def _mlp(layer: Any, x: Any) -> Any:
-    return layer.down_proj(GatedSilu.apply(layer.gate_proj(x), layer.up_proj(x)))

@@ -7,6 +7,7 @@ passes of their own. Here one function does both matmuls: it keeps the input alo
 share, and draws the mask a second time from its seed on the way back; both additions happen inside a matmul.
 """
 
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -32,9 +33,7 @@ class LoraLinear(torch.autograd.Function):  # type: ignore[misc]
     ) -> Any:
         rows = x.reshape(-1, x.shape[-1])
         scaling /= 1 - dropout
-        down = functional.linear(drop(rows, dropout, seed), lora_a.to(x.dtype))
-        out = functional.linear(rows, weight)
-        out.addmm_(down, (lora_b * scaling).to(x.dtype).t())
+        out, down = forth(rows, weight, lora_a, lora_b, scaling, dropout, seed)
         ctx.save_for_backward(rows, weight, lora_a, lora_b, down)
         ctx.scaling, ctx.dropout, ctx.seed = scaling, dropout, seed
         return out.view(*x.shape[:-1], -1)
@@ -42,17 +41,50 @@ class LoraLinear(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         rows, weight, lora_a, lora_b, down = ctx.saved_tensors
-        grad_rows = grad.reshape(-1, grad.shape[-1])
-        mask = keep_mask(rows, ctx.dropout, ctx.seed) if ctx.dropout else None
-        d_down = grad_rows @ (lora_b * ctx.scaling).to(grad.dtype)
-        # Transposed twice: the CPU's matmul is faster with few rows than with few columns.
-        d_lora_b = (down.t() @ grad_rows).t().to(lora_b.dtype) * ctx.scaling
-        d_lora_a = (d_down.t() @ _masked(rows, mask)).to(lora_a.dtype)
-        d_x = None
-        if ctx.needs_input_grad[0]:
-            d_x = _masked(d_down @ lora_a.to(grad.dtype), mask)
-            d_x = d_x.addmm_(grad_rows, weight).view(*grad.shape[:-1], -1)
+        d_rows, d_lora_a, d_lora_b = back(
+            grad,
+            rows,
+            weight,
+            lora_a,
+            lora_b,
+            down,
+            ctx.scaling,
+            ctx.dropout,
+            ctx.seed,
+            for_rows=ctx.needs_input_grad[0],
+        )
+        d_x = None if d_rows is None else d_rows.view(*grad.shape[:-1], -1)
         return d_x, None, d_lora_a, d_lora_b, None, None, None
+
+
+def forth(
+    rows: Any, weight: Any, lora_a: Any, lora_b: Any, scaling: float, dropout: float, seed: int
+) -> tuple[Any, Any]:
+    """The layer's output for rows [N, in], and the adapter's inner states [N, r], which `back` needs.
+
+    `scaling` is the adapter's divided by the share that is kept.
+    """
+    down = functional.linear(drop(rows, dropout, seed), lora_a.to(rows.dtype))
+    out = functional.linear(rows, weight)
+    out.addmm_(down, (lora_b * scaling).to(rows.dtype).t())
+    return out, down
+
+
+def back(
+    grad: Any, rows: Any, weight: Any, lora_a: Any, lora_b: Any, down: Any, scaling: float, dropout: float, seed: int,
+    *, for_rows: bool,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """The gradients of the rows [N, in] (None unless `for_rows`), of lora_a and of lora_b."""
+    grad_rows = grad.reshape(-1, grad.shape[-1])
+    mask = keep_mask(rows, dropout, seed) if dropout else None
+    d_down = grad_rows @ (lora_b * scaling).to(grad.dtype)
+    # Transposed twice: the CPU's matmul is faster with few rows than with few columns.
+    d_lora_b = (down.t() @ grad_rows).t().to(lora_b.dtype) * scaling
+    d_lora_a = (d_down.t() @ _masked(rows, mask)).to(lora_a.dtype)
+    d_rows = None
+    if for_rows:
+        d_rows = _masked(d_down @ lora_a.to(grad.dtype), mask).addmm_(grad_rows, weight)
+    return d_rows, d_lora_a, d_lora_b
 
 
 def drop(x: Any, dropout: float, seed: int) -> Any:
@@ -79,14 +111,23 @@ def _masked(x: Any, mask: Any) -> Any:
     return x if mask is None else (x.view(_BITS[x.dtype]) & mask).view(x.dtype)
 
 
-def slim_lora(model: Any, dropout: float) -> None:
-    """Give every LoRA layer in `model` the lean forward. They must be plain: no variant, no bias of their own."""
+@dataclass(frozen=True)
+class Adapted:
+    """What a LoRA layer computes with: the arguments of `LoraLinear` behind x."""
 
-    def forward(layer: Any, x: Any) -> Any:
+    weight: Any
+    lora_a: Any
+    lora_b: Any
+    scaling: float
+    dropout: float
+    seed: int
+
+    @classmethod
+    def of(cls, layer: Any, dropout: float) -> "Adapted":
+        """The layer's, with a fresh seed while it trains. It must be plain: no variant, no bias of its own."""
         (adapter,) = layer.active_adapters
         share = dropout if layer.training else 0.0
-        return LoraLinear.apply(
-            x,
+        return cls(
             layer.base_layer.weight,
             layer.lora_A[adapter].weight,
             layer.lora_B[adapter].weight,
@@ -95,6 +136,14 @@ def slim_lora(model: Any, dropout: float) -> None:
             # From torch's own generator: a resumed run and a checkpointed layer drop the same entries again.
             int(torch.randint(2**62, ())) if share else 0,
         )
+
+
+def slim_lora(model: Any, dropout: float) -> None:
+    """Give every LoRA layer in `model` the lean forward."""
+
+    def forward(layer: Any, x: Any) -> Any:
+        it = Adapted.of(layer, dropout)
+        return LoraLinear.apply(x, it.weight, it.lora_a, it.lora_b, it.scaling, it.dropout, it.seed)
 
     for layer in model.modules():
         if isinstance(layer, Linear):

@@ -90,8 +90,9 @@ class FastTrainer(SFTTrainer):  # type: ignore[misc]
         self.neftune_noise_alpha: float | None = None
         # Without packing too: the rows of a batch one behind the other instead of padded.
         self.data_collator.padding_free = True
-        slim_lora(self.model, self.model.active_peft_config.lora_dropout)
-        slim_layers(self.model)
+        dropout = self.model.active_peft_config.lora_dropout
+        slim_lora(self.model, dropout)
+        slim_layers(self.model, dropout)
         _flatten(self.model.get_base_model(), self.args.neftune_noise_alpha)
 
     def compute_loss(

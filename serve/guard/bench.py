@@ -6,7 +6,8 @@ as the last line
     bench-guard: crisis N.NNN disallowed N.NNN false_positive N.NNN ms_p50 N.N
 
 crisis, disallowed: the share that does not reach the model as it is (a crisis counts where it gets a crisis answer).
-false_positive: the share of near misses that are stopped.
+false_positive: the share of near misses that are stopped; of those written as a dangerous message's twin, with the same words and
+another meaning, a line before tells.
 
     make bench-guard
 """
@@ -39,9 +40,13 @@ def main() -> int:
     questions = why_questions(messages)
     stopped = sum(guard.judge([question]) is not None for question in questions)
     print(f"\n{stopped} of {len(questions)} plain why-questions stopped")
+    twins = [message for message in measured if message.category == "near_miss" and message.twin]
+    alone = [message for message in measured if not message.twin or message.category != "near_miss"]
+    if twins:
+        print(f"{_share(twins, acted, ('near_miss',), STOPPED):.3f} of {len(twins)} harmless twins stopped")
     times = sorted(_milliseconds(guard, message.text) for message in measured)
     crisis, disallowed, near = (
-        _share(measured, acted, names, expected)
+        _share(alone, acted, names, expected)
         for names, expected in ((CRISIS, ("crisis",)), (DISALLOWED, STOPPED), (("near_miss",), STOPPED))
     )
     print(

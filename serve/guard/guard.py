@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.classifier import Classifier, read_classifier
+from data.classifier import Reader, read_reader
 from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
@@ -28,7 +28,7 @@ CONTINUATION = 24
 class Guard:
     """The layers that judge before the model is asked."""
 
-    def __init__(self, classifier: Classifier):
+    def __init__(self, classifier: Reader):
         self._classifier = classifier
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
@@ -59,20 +59,21 @@ class Guard:
         before = messages[-MESSAGES_JUDGED:-1]
         if not before or len(last) > CONTINUATION:
             return None
-        # What was dangerous before was answered then.
-        if any(self._read(message, message) for message in before):
+        verdict = self._read("\n".join([*before, last]), last)
+        # What was dangerous before was answered then. Asked last: it is read only where something is found.
+        if verdict and any(self._read(message, message) for message in before):
             return None
-        return self._read("\n".join([*before, last]), last)
+        return verdict
 
     def _read(self, text: str, last: str) -> Verdict | None:
         reading = self._classifier.read(text)
         if reading.danger <= self._level(reading.category):
             return None
-        language: Language = "zh" if self._classifier.parts.is_pinyin(last) else language_of(last)
+        language: Language = "zh" if self._classifier.linear.parts.is_pinyin(last) else language_of(last)
         return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
 
     def _level(self, category: str) -> float:
-        return self._classifier.thresholds["crisis" if category in CRISIS else "disallowed"]
+        return self._classifier.linear.thresholds["crisis" if category in CRISIS else "disallowed"]
 
 
 def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:
@@ -85,4 +86,4 @@ def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:
         raise BadInput(f"{path}: the classifier or its hash cannot be read ({type(error).__name__}); {mend}") from None
     if expected != found:
         raise BadInput(f"{path}: its hash is {found[:8]}, but {digest.name} says {expected[:8]}; {mend}")
-    return Guard(read_classifier(path))
+    return Guard(read_reader(path))

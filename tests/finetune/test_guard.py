@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from data.classifier import Parts, pieces, read_classifier
+from data.classifier import ENCODER_FILE, Parts, pieces, read_reader
+from data.conversations import DATA_DIR
+from data.encoder import plain, read_encoder
 from data.safety import LABELS, Message, read_messages
 from data.strict import BadInput
-from finetune.guard import main, read_parts, thresholds
+from finetune.guard import NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
+from serve.guard.bench import why_questions
 from serve.guard.guard import read_guard
 
 SOURCES = ("child", "teen")
@@ -41,27 +44,100 @@ def write(folder: Path, count: int = 300) -> None:
     (folder / "zh.jsonl").write_text(text, encoding="utf-8")
 
 
-def test_it_learns_what_is_plain_and_writes_it_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path / "safety")
-    out = tmp_path / "classifier.safetensors"
-    assert main(["--data", str(tmp_path / "safety"), "--out", str(out)], {}) == 0
-    told = capsys.readouterr().out
-    assert "cross-validated: crisis" in told
-    guard = read_guard(out)
-    classifier = read_classifier(out)
-    assert classifier.read("我想去死").category == "self_harm"
-    assert classifier.read("他去买烟").category == "substances"
-    assert classifier.read("杀死细菌").danger < 0.5 < classifier.read("拿刀捅").danger
-    assert out.stat().st_size < 4 * 2**20
-    # The same messages give the same file.
-    first = out.read_bytes()
-    main(["--data", str(tmp_path / "safety"), "--out", str(out)], {})
-    assert out.read_bytes() == first
-    # A changed file is not opened.
-    out.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
-    with pytest.raises(BadInput, match="its hash is"):
-        read_guard(out)
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier with an encoder of one layer, trained on messages that are easy."""
+    folder = tmp_path_factory.mktemp("guard")
+    write(folder / "safety")
+    assert train(folder, folder / "classifier.safetensors") == 0
+    return folder
+
+
+def train(folder: Path, out: Path) -> int:
+    return main(["--data", str(folder / "safety"), "--out", str(out), "--layers", "1", "--epochs", "4"], {})
+
+
+def test_it_learns_what_is_plain_and_writes_it_down(toy: Path) -> None:
+    path = toy / "classifier.safetensors"
+    guard, reader = read_guard(path), read_reader(path)
+    assert reader.read("我想去死").category == "self_harm"
+    assert reader.read("他去买烟").category == "substances"
+    assert reader.read("杀死细菌").danger < 0.5 < reader.read("拿刀捅").danger
     assert guard.judge(["杀死细菌"]) is None
+    assert path.stat().st_size < 4 * 2**20
+    assert (toy / ENCODER_FILE).stat().st_size < 20 * 2**20
+
+
+def test_a_changed_or_foreign_file_is_not_opened(toy: Path, tmp_path: Path) -> None:
+    for file in toy.glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path, encoder = tmp_path / "classifier.safetensors", tmp_path / ENCODER_FILE
+    assert read_guard(path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(BadInput, match="its hash is"):
+        read_guard(path)
+    path.write_bytes(raw)
+    # An encoder that reads well and is another one: the thresholds are not its.
+    encoder.write_bytes(encoder.read_bytes() + b"\x72\x00")
+    with pytest.raises(BadInput, match="belongs to"):
+        read_guard(path)
+    encoder.write_bytes(b"no encoder")
+    with pytest.raises(BadInput, match="cannot be read as the guard's encoder"):
+        read_guard(path)
+    encoder.unlink()
+    with pytest.raises(BadInput, match="cannot be read as the guard's encoder"):
+        read_guard(path)
+
+
+def test_the_same_messages_give_the_same_files(toy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "classifier.safetensors"
+    train(toy, out)
+    assert out.read_bytes() == (toy / out.name).read_bytes()
+    assert (tmp_path / ENCODER_FILE).read_bytes() == (toy / ENCODER_FILE).read_bytes()
+
+
+def test_the_encoder_says_what_it_was_trained_to_say(toy: Path) -> None:
+    """Eight bits and ONNX are near the model in fp32, for a text of any length."""
+    import numpy as np
+
+    from finetune.guard_encoder import EncoderTrainer, read_pretrained
+
+    messages = read_messages(toy / "safety")[:64]
+    trainer = EncoderTrainer(read_pretrained(), messages, layers=1)
+    trainer.fit(1)
+    from finetune.guard_encoder import write_encoder
+
+    write_encoder(trainer, toy / "other.onnx")
+    encoder = read_encoder(toy / "other.onnx")
+    whole = trainer.logits(messages)
+    eight = np.stack([encoder.logits(message.text) for message in messages])
+    assert np.abs(whole - eight).max() < 0.2 * np.abs(whole).max()
+    assert np.isfinite(encoder.logits("")).all()
+    assert np.isfinite(encoder.logits("很" * 5000)).all()
+
+
+def test_what_children_say_every_day_is_learned_as_harmless() -> None:
+    topics = {
+        record["topic"]
+        for name in ("child_chat.json", "child_chat_en.json")
+        for record in json.loads((DATA_DIR / name).read_text(encoding="utf-8"))
+    }
+    assert all(any(topic.startswith(name) for topic in topics) for name in NOT_EVERYDAY)
+    turns = everyday()
+    assert len(turns) > 2000
+    assert {turn.category for turn in turns} == {"plain"}
+    assert not {turn.id for turn in turns} & {message.id for message in read_messages()}
+    learned, kept = split(turns)
+    assert len(learned) > 6 * len(kept) > 0
+    # What make bench-guard asks is not among them.
+    asked = {question for question in why_questions(read_messages()) if "？" in question or "?" in question}
+    assert not asked & {turn.text for turn in turns}
+
+
+def test_disguises_look_alike_to_the_encoder() -> None:
+    assert plain("ＫＩＬＬ\u200b  Me\n") == "kill me"
+    assert plain("Café") == "cafe"
 
 
 def test_the_test_part_is_one_in_five_and_stays(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +215,8 @@ def test_thresholds_keep_near_misses(tmp_path: Path) -> None:
     ]
     logits = rng.normal(size=(400, len(LABELS_IN_ORDER))).astype(np.float32)
     logits[200:, 0] += 3
-    chosen = thresholds(messages, logits)
+    chosen, value = thresholds(messages, logits)
+    assert value > 2
     from data.classifier import dangers
 
     danger, category = dangers(logits, LABELS_IN_ORDER)

@@ -11,7 +11,7 @@ from finetune.step import attention as attention_module
 from finetune.step import head as head_module
 from finetune.step.attention import conversations_attention, has_varlen
 from finetune.step.head import FrozenHeadLoss, sparse_loss
-from finetune.step.layers import FrozenRMSNorm, GatedSilu
+from finetune.step.layers import FrozenRMSNorm, GatedLoraLinear, GatedSilu
 from finetune.step.lora import LoraLinear, drop, keep_mask
 from finetune.step.neftune import add_noise
 
@@ -95,6 +95,17 @@ def test_lora_is_the_layer_plus_the_adapter(dropout: float) -> None:
     assert torch.allclose(LoraLinear.apply(x, weight, lora_a, lora_b, 2.0, dropout, 7), expected)
     inputs = [states.requires_grad_() for states in (x, lora_a, lora_b)]
     assert torch.autograd.gradcheck(lambda x, a, b: LoraLinear.apply(x, weight, a, b, 2.0, dropout, 7), inputs)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_the_gated_product_need_not_be_kept(dropout: float) -> None:
+    gate, up, weight, lora_a, lora_b = draw(2, 3, 6), draw(2, 3, 6), draw(5, 6), draw(2, 6), draw(5, 2)
+    expected = LoraLinear.apply(GatedSilu.apply(gate, up), weight, lora_a, lora_b, 2.0, dropout, 7)
+    assert torch.equal(GatedLoraLinear.apply(gate, up, weight, lora_a, lora_b, 2.0, dropout, 7), expected)
+    inputs = [states.requires_grad_() for states in (gate, up, lora_a, lora_b)]
+    assert torch.autograd.gradcheck(
+        lambda g, u, a, b: GatedLoraLinear.apply(g, u, weight, a, b, 2.0, dropout, 7), inputs
+    )
 
 
 @pytest.mark.parametrize("dropout", [0.05, 0.5, 0.9])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from data.conversations import DATA_DIR
 from data.safety import DISALLOWED
 from data.strict import BadInput
 from serve.guard.bench import why_questions
@@ -89,6 +90,32 @@ def test_the_bench_has_its_why_questions() -> None:
     from data.safety import read_messages
 
     assert len(why_questions(read_messages())) == 300
+
+
+def test_everyday_talk_goes_on(guard: Guard) -> None:
+    """A guard that stops ordinary children is switched off by their parents."""
+    ordinary = (
+        "greetings",
+        "boredom",
+        "chores",
+        "drawing_ideas",
+        "jokes",
+        "joy",
+        "riddles",
+        "sleep",
+        "study_habits",
+        "word_games",
+    )
+    turns = [
+        turn["value"]
+        for name in ("child_chat.json", "child_chat_en.json")
+        for record in json.loads((DATA_DIR / name).read_text(encoding="utf-8"))
+        for turn in record["conversations"]
+        if record["topic"] in ordinary and turn["from"] == "human"
+    ]
+    assert len(turns) > 400
+    stopped = [turn for turn in turns if guard.judge([turn])]
+    assert len(stopped) <= 0.02 * len(turns), stopped
 
 
 def test_the_model_never_sees_personal_data(folder: Path) -> None:

@@ -1,0 +1,66 @@
+"""The guard's encoder as a file: a small pretrained transformer, tuned to read what a message means.
+
+In: `encoder.onnx` (written by `python -m finetune guard`, read by the server), which carries its tokenizer with it.
+Out: the logits of a text. ONNX Runtime reads it on one core: three milliseconds for a message of a line.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.strict import BadInput
+
+# Where the ONNX file keeps its tokenizer, as the JSON of Hugging Face's `tokenizers`.
+TOKENIZER = "tokenizer"
+# Token ids in, logits out: 1 × tokens, 1 × labels.
+IDS, LOGITS = "ids", "logits"
+# A piece of 160 characters is never longer, unless it is made to be.
+LONGEST = 192
+
+
+def plain(text: str) -> str:
+    """`text` as the encoder sees it: compatibility forms, lower case, no accents and nothing invisible."""
+    seen = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).lower())
+    kept = "".join(sign for sign in seen if unicodedata.category(sign) not in ("Cf", "Mn", "Cc") or sign in "\n\t")
+    return re.sub(r"\s+", " ", kept).strip()
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An opened file."""
+
+    session: Any  # onnxruntime.InferenceSession
+    tokenizer: Any  # tokenizers.Tokenizer
+
+    def logits(self, text: str) -> NDArray[np.float32]:
+        """One logit for each label, in the order of the classifier that the encoder was trained with."""
+        ids = self.tokenizer.encode(plain(text)).ids[:LONGEST]
+        told: NDArray[np.float32] = self.session.run([LOGITS], {IDS: np.array([ids], dtype=np.int64)})[0][0]
+        return told
+
+
+def read_encoder(path: Path) -> Encoder:
+    """Open an encoder. Raises `BadInput` where the file is missing, cut short or of another kind."""
+    # Late: the trainer's command line answers without them.
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    # The engine needs the other cores.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # 3: errors only.
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        tokenizer = Tokenizer.from_str(session.get_modelmeta().custom_metadata_map[TOKENIZER])
+    # ONNX Runtime's own errors have no class in common but this.
+    except Exception as error:  # noqa: BLE001
+        raise BadInput(
+            f"{path}: cannot be read as the guard's encoder ({type(error).__name__}); make it with `python -m finetune guard`."
+        ) from None
+    return Encoder(session, tokenizer)
