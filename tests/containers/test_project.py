@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 import docker
+from tests.containers import engine
 from tests.containers.project import ROOT, Project, health, until
 from tests.demo import QUESTIONS, free_port
 from tests.ui.walk import first_run, replies, say
@@ -141,7 +142,8 @@ def test_a_changed_source_installs_nothing_again(empty_project: Project, tmp_pat
     with (tmp_path / "ui" / "__main__.py").open("a", encoding="utf-8") as file:
         file.write(f"# changed: {os.getpid()}\n")
     done = subprocess.run(
-        ["docker", "buildx", "build", "--progress=plain", "-f", "docker/ui.Dockerfile", "-t", "mindpal-test/changed", "."],
+        ["docker", "buildx", "build", "--progress=plain", "--build-arg", f"PYTHON_IMAGE={engine.BASE_IMAGE}",
+         "-f", "docker/ui.Dockerfile", "-t", "mindpal-test/changed", "."],
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -19,7 +19,7 @@ def test_the_layers_work_is_small(tmp_path: Path) -> None:
 def test_the_questions_reach_the_model() -> None:
     guard, asked = read_guard(), questions()
     assert len(asked) > 100
-    assert sum(guard.judge([question]) is not None for question in asked) <= 2
+    assert sum(guard.judge([question]) is not None for question in asked) <= 0.03 * len(asked)
 
 
 def test_a_counter_is_summed_over_its_labels() -> None:
