@@ -135,6 +135,8 @@ def test_thoughts_and_ends(
     assert isinstance(answer, Answer)
 
 
+# vLLM's imports call what torch 2.13 deprecates.
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.end_to_end
 def test_vllm_says_the_same(trained_demo: Demo) -> None:
     subject = find_subject(str(trained_demo.run))
