@@ -534,7 +534,7 @@ def _plan_told(recipe: Recipe, base: Base, prepared: Prepared, plan: Plan, machi
         "left_out": record.left_out,
         "tokens_an_epoch": record.tokens,
         "tokens_with_loss": record.tokens_with_loss,
-        "seconds": round(seconds(recipe, plan, record.tokens, matmul_speed(machine, bf16=recipe.bf16)), 1),
+        "seconds": float(f"{seconds(recipe, plan, record.tokens, matmul_speed(machine, bf16=recipe.bf16)):.3g}"),
         "remarks": [*unusual(recipe, plan, machine), *prepared.remarks],
         "lines": [line.removeprefix("plan: ") for line in _told(recipe, base, prepared, plan, machine)],
     }

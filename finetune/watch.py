@@ -174,6 +174,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         sums = {"sum": float(self._trainer._tr_loss), "logged": self._trainer._globalstep_last_logged}
         write_whole(newest / _LOSS_FILE, dump(sums))
         close_folder(newest)
+        # A run that is asked to stop saves at a step that may not be one to log at.
+        self._tell(state)
         remove_old(folder, self._keep)
         log.info("step %d of %d: saved %s", state.global_step, state.max_steps, newest.name)
         draw_loss(self._run)
