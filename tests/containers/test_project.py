@@ -135,7 +135,7 @@ def test_the_images_are_small_and_tell_their_packages(empty_project: Project) ->
 
 
 def test_a_changed_source_installs_nothing_again(empty_project: Project, tmp_path: Path) -> None:
-    for part in ("data", "ui", "docker"):
+    for part in ("data", "ui", "docker", "finetune/recipes"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "standin"))
     for name in ("pyproject.toml", "constraints.txt", ".dockerignore"):
         shutil.copyfile(ROOT / name, tmp_path / name)
