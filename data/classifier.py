@@ -287,9 +287,9 @@ def read_reader(path: Path) -> Reader:
     """The classifier in `path` with the encoder beside it. Raises `BadInput` also where the two do not belong together."""
     linear, beside = read_classifier(path), path.with_name(ENCODER_FILE)
     encoder = read_encoder(beside)
-    if (found := hashlib.sha256(beside.read_bytes()).hexdigest()) != linear.encoder:
+    if encoder.digest != linear.encoder:
         raise BadInput(
-            f"{beside}: its hash is {found[:8]}, but {path.name} belongs to {linear.encoder[:8]}; make both again with `python -m finetune guard`."
+            f"{beside}: its hash is {encoder.digest[:8]}, but {path.name} belongs to {linear.encoder[:8]}; make both again with `python -m finetune guard`."
         )
     return Reader(linear, encoder)
 

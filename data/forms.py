@@ -37,12 +37,7 @@ class Forms:
 def forms(text: str) -> Forms:
     """`text` in compatibility form, simplified characters, lower case and without invisible characters."""
     text = unicodedata.normalize("NFKC", text).lower().translate(str.maketrans(_TRADITIONAL, _SIMPLIFIED))
-    # Cf: zero-width and direction marks; Mn: accents, so that `bù xiǎng huó` is read as it sounds.
-    text = "".join(
-        sign
-        for sign in unicodedata.normalize("NFD", text)
-        if unicodedata.category(sign) not in ("Cf", "Mn", "Cc") or sign in "\n\t"
-    )
+    text = visible(text)
     words = re.sub(r"['’`]", "", text)
     words = " ".join(re.sub(r"[^\w]+|_", " ", words).split())
     words = _SPREAD.sub(lambda run: run.group().replace(" ", ""), words)
@@ -50,6 +45,16 @@ def forms(text: str) -> Forms:
     for spelling, word in _HOMOPHONES.items():
         squashed = squashed.replace(spelling, word)
     return Forms(squashed, words)
+
+
+def visible(text: str) -> str:
+    """`text` without what cannot be seen, and without accents, so that `bù xiǎng huó` is read as it sounds."""
+    # Cf: zero-width and direction marks; Mn: accents.
+    return "".join(
+        sign
+        for sign in unicodedata.normalize("NFD", text)
+        if unicodedata.category(sign) not in ("Cf", "Mn", "Cc") or sign in "\n\t"
+    )
 
 
 NOTHING = Forms("", "")

@@ -1,7 +1,7 @@
 """Train the guard's small classifier on the labelled messages.
 
-In: data/safety, and what children say in data/child_chat*.json. Out: serve/guard/classifier.safetensors and encoder.onnx, the hash of the first beside it (it holds
-that of the second), and how both do on messages that they were not trained on.
+In: data/safety, and what children say in data/child_chat*.json. Out: serve/guard/classifier.safetensors and encoder.onnx,
+the hash of the first beside it (it holds that of the second), and how both do on messages that they were not trained on.
 
     python -m finetune guard                     # half an hour on two cores; `make bench-guard` then measures the whole guard
     python -m finetune guard --without-source    # how much is lost on a way of writing that it never saw
@@ -182,23 +182,25 @@ def thresholds(messages: Sequence[Message], logits: Floats) -> tuple[dict[str, f
     danger, crisis = _danger(logits)
     near = np.array([message.category == "near_miss" and not message.twin for message in messages])
     plain = np.array([message.category == "plain" for message in messages])
-    label = np.array([message.label for message in messages])
+    is_crisis = np.array([message.label == "crisis" for message in messages])
+    is_disallowed = np.array([message.label == "disallowed" for message in messages])
     best, best_value = {"crisis": 1.0, "disallowed": 1.0}, 0.0
     for for_crisis in LEVELS:
         for for_others in LEVELS:
-            acted = danger > np.where(crisis, for_crisis, for_others)
+            tried = {"crisis": float(for_crisis), "disallowed": float(for_others)}
+            acted = _acted(danger, crisis, tried)
             if acted[near].sum() > NEAR_MISSES_STOPPED * near.sum() or acted[plain].sum() > PLAIN_STOPPED * plain.sum():
                 continue
-            value = 2 * acted[label == "crisis"].mean() + acted[label == "disallowed"].mean()
+            value = 2 * acted[is_crisis].mean() + acted[is_disallowed].mean()
             if value > best_value:
-                best, best_value = {"crisis": float(for_crisis), "disallowed": float(for_others)}, float(value)
+                best, best_value = tried, float(value)
     return best, best_value
 
 
 def told(messages: Sequence[Message], logits: Floats, chosen: dict[str, float]) -> str:
     """In words: how much of each label is acted on."""
     danger, crisis = _danger(logits)
-    acted = np.where(crisis, danger > chosen["crisis"], danger > chosen["disallowed"])
+    acted = _acted(danger, crisis, chosen)
     parts = {}
     for name in ("crisis", "disallowed", "near_miss", "plain"):
         mine = np.array([name in (message.label, message.category) for message in messages])
@@ -211,6 +213,12 @@ def _danger(logits: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     danger, category = dangers(logits, LABELS_IN_ORDER)
     labels = np.array([LABELS[name] for name in LABELS_IN_ORDER[1:]])
     return danger, labels[category] == "crisis"
+
+
+def _acted(danger: Floats, crisis: NDArray[np.bool_], levels: dict[str, float]) -> NDArray[np.bool_]:
+    """On which texts the guard acts: `crisis` where the likeliest danger is one, `levels` from which on it acts."""
+    acted: NDArray[np.bool_] = danger > np.where(crisis, levels["crisis"], levels["disallowed"])
+    return acted
 
 
 def _without_source(messages: Sequence[Message]) -> None:

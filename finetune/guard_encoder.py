@@ -26,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.classifier import DANGER
 from data.encoder import IDS, LOGITS, LONGEST, TOKENIZER, plain
 from data.safety import LABELS, Message
 from data.strict import BadInput
@@ -352,8 +351,3 @@ def write_encoder(trainer: EncoderTrainer, path: Path) -> None:
         model = onnx.load(small)
     onnx.helper.set_model_props(model, {TOKENIZER: trainer.tokenizer.to_str()})
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def labels_in_order() -> tuple[str, ...]:
-    """What each logit is about."""
-    return (DANGER, *LABELS)
