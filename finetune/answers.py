@@ -35,9 +35,9 @@ Message = Mapping[str, str]
 # 16 windows of 2048 tokens of Qwen3-0.6B keep 3.7 GB of keys and values.
 _ROWS_AT_ONCE = 16
 # How many vLLM answers at once by default; more would only wait inside it, and no progress be told.
+_REQUESTS_AT_ONCE = 256
 # vLLM's own default on a CPU.
 _TOKENS_A_STEP = 4096
-_REQUESTS_AT_ONCE = 256
 # The ranks that vLLM has kernels for.
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -86,6 +86,11 @@ class Respondent:
     tokenizer: Any
     engine: Engine
 
+    @property
+    def stop(self) -> list[int]:
+        """The ids that end an answer."""
+        return [self.tokenizer.convert_tokens_to_ids(token) for token in (END, PAD)]
+
     def answers(
         self,
         conversations: Sequence[Sequence[Message]],
@@ -104,7 +109,7 @@ class Respondent:
         prompts = [
             self.prompt(said, contract, template, f"conversation {number}") for number, said in enumerate(conversations)
         ]
-        stop = [self.tokenizer.convert_tokens_to_ids(token) for token in (END, PAD)]
+        stop = self.stop
         written = self.engine.generate(
             prompts, contract.sampling, stop, seed=seed, adapted=adapted, advance=advance or _silent
         )

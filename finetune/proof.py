@@ -22,9 +22,9 @@ from data.contract import SEAL_FILE
 from data.conversations import Conversation, read_dataset
 from data.runs import newest_finished
 from data.strict import BadInput
-from data.template import END, chat_template
+from data.template import chat_template
 from finetune.answers import Prompt, Respondent, TransformersEngine, load_model, under
-from finetune.base import PAD, load_tokenizer
+from finetune.base import load_tokenizer
 from finetune.progress import progress
 from finetune.questions import asked
 from finetune.subject import Subject, find_subject
@@ -101,17 +101,15 @@ def compare_logits(tuned: Subject, merged: Subject) -> Proof:
     """The proof's figures for two subjects with one tokenizer."""
     import torch
 
-    tokenizer = load_tokenizer(tuned.base)
     before, after = load_model(tuned), load_model(merged)
-    speaker = Respondent(tokenizer, TransformersEngine(before))
+    speaker = Respondent(load_tokenizer(tuned.base), TransformersEngine(before))
     prompts = _prompts(speaker, tuned)
     largest: list[Any] = []
     gaps: list[Any] = []
     same_answers = same_tokens = tokens = 0
     with progress("proving", 2 * len(prompts)) as advance:
-        stop = [tokenizer.convert_tokens_to_ids(token) for token in (END, PAD)]
         greedy = under(tuned.contract, thinking=tuned.contract.thinking, greedy=True).sampling
-        answers = speaker.engine.generate(prompts, greedy, stop, seed=0, adapted=True, advance=advance)
+        answers = speaker.engine.generate(prompts, greedy, speaker.stop, seed=0, adapted=True, advance=advance)
         for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             first, second = (_logits(model, prompt, answer) for model in (before, after))
             largest.append(first.abs().max())

@@ -8,12 +8,13 @@ from pathlib import Path
 import streamlit as st
 
 from data.contract import SEAL_FILE, open_sealed
+from data.queue import disk_used
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.context import Studio
-from ui.studio.jobs import Asked, has_result, state_of
+from ui.studio.jobs import Asked, has_result, state_of, titled
 from ui.studio.look import panel
-from ui.studio.measures import folder_size, free_disk, size
+from ui.studio.measures import free_disk, size
 
 CARD = "README.md"
 CURRENT = "current"
@@ -71,7 +72,7 @@ def _merge(studio: Studio) -> None:
         return
     run = st.selectbox(
         say.run, [str(job.run) for job in runs], key="merge-run", persist_state="session",
-        format_func=lambda path: _label(studio, path),
+        format_func={str(job.run): titled(job) for job in runs}.__getitem__,
     )  # fmt: skip
     name = st.text_input(say.name, Path(run).name, key=f"merge-name-{Path(run).name}")
     if not name or "/" in name or name.startswith(".") or name == CURRENT:
@@ -84,12 +85,6 @@ def _merge(studio: Studio) -> None:
         st.success(say.merged.format(folder=out), icon=":material/verified:")
 
 
-def _label(studio: Studio, path: str) -> str:
-    job = next(job for job in studio.jobs if str(job.run) == path)
-    note = job.request.note if job.request else ""
-    return f"{job.run.name} · {note}" if note else job.run.name
-
-
 def _about(studio: Studio, folder: Path) -> None:
     say = studio.words.export
     try:
@@ -100,7 +95,7 @@ def _about(studio: Studio, folder: Path) -> None:
     with st.container(key="measures-model"):
         columns = st.columns(3)
         columns[0].metric(say.fingerprint, sealed.contract.fingerprint[:8])
-        columns[1].metric(say.size, size(folder_size(folder)))
+        columns[1].metric(say.size, size(disk_used(folder)))
         columns[2].metric(say.free, size(free_disk(studio.settings.models)))
     if current(studio.settings.models) == folder.name:
         st.badge(say.is_current, color="green", icon=":material/check_circle:")

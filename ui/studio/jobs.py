@@ -64,6 +64,12 @@ def state_of(job: Job) -> State:
     return "failed" if job.wrong or job.status is None else job.status.state
 
 
+def titled(job: Job) -> str:
+    """A job's folder by name, and a person's note on it."""
+    note = job.request.note if job.request else ""
+    return f"{job.run.name} · {note}" if note else job.run.name
+
+
 def is_moving(job: Job) -> bool:
     """Whether its state will change by itself: it waits or runs, or the worker has not heard yet what is wanted."""
     return state_of(job) in ALIVE or (job.run / WANT_FILE).is_file()

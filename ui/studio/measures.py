@@ -75,14 +75,3 @@ def free_memory(proc: Path = Path("/proc/meminfo")) -> int:
         rows = dict(line.split(":", 1) for line in proc.read_text().splitlines())
         return int(rows["MemAvailable"].split()[0]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of the files in a folder and below; a file that goes meanwhile counts nothing."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += 0 if path.is_symlink() or not path.is_file() else path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total

@@ -11,7 +11,7 @@ import streamlit as st
 from data.queue import Job, log_of, read_job
 from data.runs import read_metrics
 from ui.studio.context import Studio
-from ui.studio.jobs import is_moving, is_training, record_of, state_of, tail
+from ui.studio.jobs import is_moving, is_training, record_of, state_of, tail, titled
 from ui.studio.look import COLOURS, QUIET, chart, draw, panel
 from ui.studio.measures import count, curve, duration, last, size, smoothed
 from ui.studio.train_page import run_controls
@@ -25,14 +25,14 @@ LOG_LINES = 14
 def show(studio: Studio) -> None:
     """Choose runs; the newest is chosen at first."""
     say = studio.words.watch
-    found = [job.run.name for job in reversed(studio.jobs) if is_training(job)]
+    found = {job.run.name: titled(job) for job in reversed(studio.jobs) if is_training(job)}
     if not found:
         st.info(say.none, icon=":material/monitoring:")
         return
     chosen = st.multiselect(
-        say.runs, found, found[:1], key="watched", max_selections=MOST, persist_state="session",
-        format_func=lambda name: _label(studio, name),
-    ) or found[:1]  # fmt: skip
+        say.runs, list(found), list(found)[:1], key="watched", max_selections=MOST, persist_state="session",
+        format_func=lambda name: found.get(name, name),
+    ) or list(found)[:1]  # fmt: skip
     weight = st.slider(say.smoothing, 0.0, 0.95, 0.6, 0.05, key="smoothing", persist_state="session")
     folders = [studio.settings.runs / name for name in chosen if name in found]
     moving = any(is_moving(read_job(folder)) for folder in folders)
@@ -57,12 +57,6 @@ def show(studio: Studio) -> None:
     with st.expander(say.tensorboard, icon=":material/query_stats:"):
         st.markdown(say.tensorboard_under)
         st.code(f"tensorboard --logdir {studio.settings.runs}", language="bash")
-
-
-def _label(studio: Studio, name: str) -> str:
-    job = next((job for job in studio.jobs if job.run.name == name), None)
-    note = job.request.note if job and job.request else ""
-    return f"{name} · {note}" if note else name
 
 
 def _numbers(words: Words, job: Job, lines: list[dict[str, Any]]) -> None:
@@ -177,10 +171,11 @@ def _loss(
 
 
 def _lines(step: str, metrics: dict[str, list[dict[str, Any]]], name: str, form: str) -> alt.Chart:
+    curves = {run: curve(lines, name) for run, lines in metrics.items()}
     rows = [
         {"run": run, "step": at, "value": value}
-        for run, lines in metrics.items()
-        for at, value in zip(curve(lines, name).steps, curve(lines, name).values, strict=True)
+        for run, one in curves.items()
+        for at, value in zip(one.steps, one.values, strict=True)
     ]
     several = len(metrics) > 1
     drawn: alt.Chart = (
