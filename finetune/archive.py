@@ -13,8 +13,9 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.contract import SEAL_FILE, open_sealed, sha256
+from data.contract import sha256
 from data.strict import BadInput
+from finetune.merge import check_sealed
 from finetune.progress import progress
 
 SUMS_FILE = "SHA256SUMS"
@@ -37,9 +38,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
 
 def archive(folder: Path, out: Path) -> None:
     """Make the archive whole or not at all. Raises `BadInput`."""
-    if not (folder / SEAL_FILE).is_file():
-        raise BadInput(f"{folder}: no sealed model folder; `python -m finetune merge` makes one.")
-    open_sealed(folder)
+    check_sealed(folder)
     if out.suffix != ".tar":
         raise BadInput(f"{out}: an archive's name ends in .tar.")
     files = sorted(path for path in folder.iterdir() if path.is_file())

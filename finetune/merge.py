@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.contract import CONTRACT_FILE, SEAL_FILE, Contract, read_contract, seal, sha256
+from data.contract import CONTRACT_FILE, SEAL_FILE, Contract, open_sealed, read_contract, seal, sha256
 from data.runs import ADAPTER, MODEL, RECIPE_FILE, RunRecord, newest_finished, now, read_record
 from data.strict import BadInput, read_json
 from finetune.base import PAD, Base, find_base, load_tokenizer, stored_tensors
@@ -115,6 +115,13 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_sealed(folder: Path) -> None:
+    """Raises `BadInput` where a folder is no sealed model folder, or one that was changed."""
+    if not (folder / SEAL_FILE).is_file():
+        raise BadInput(f"{folder}: no sealed model folder; `python -m finetune merge` makes one.")
+    open_sealed(folder)
 
 
 def point_current(folder: Path) -> None:

@@ -9,9 +9,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.contract import SEAL_FILE, open_sealed
-from data.strict import BadInput
-from finetune.merge import CURRENT, point_current
+from finetune.merge import CURRENT, check_sealed, point_current
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:
@@ -22,10 +20,8 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("model", type=Path, help="a sealed model folder, as `merge` makes it")
     given = parser.parse_args(words)
     folder = given.model
-    if not (folder / SEAL_FILE).is_file():
-        raise BadInput(f"{folder}: no sealed model folder; `python -m finetune merge` makes one.")
     # What the server would refuse is refused here.
-    open_sealed(folder)
+    check_sealed(folder)
     point_current(folder)
     print(
         f"{folder.parent / CURRENT} -> {folder.name}; a server that runs serves the model before it until it is started "

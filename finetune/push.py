@@ -11,10 +11,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.contract import SEAL_FILE, open_sealed
 from data.strict import BadInput
 from finetune.base import HUB_ID
 from finetune.download import DEFAULT_ENDPOINT, reach
+from finetune.merge import check_sealed
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:
@@ -34,9 +34,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
 
 def push(folder: Path, repository: str, token: str, endpoint: str, *, private: bool) -> str:
     """Upload the folder; the address of what was made. Raises `BadInput`."""
-    if not (folder / SEAL_FILE).is_file():
-        raise BadInput(f"{folder}: no sealed model folder; `python -m finetune merge` makes one.")
-    open_sealed(folder)
+    check_sealed(folder)
     if not HUB_ID.fullmatch(repository):
         raise BadInput(f"{repository}: is no name on a hub; write ORG/NAME.")
     import httpx

@@ -16,7 +16,7 @@ from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
 from serve.guard.private import mask
-from serve.guard.roles import asks_for_a_role
+from serve.guard.roles import declined
 from serve.guard.rules import Language
 from serve.guard.screen import language_of
 
@@ -35,11 +35,11 @@ class Guard:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
         if verdict := judge_conversation(messages):
             return verdict
-        return (asks_for_a_role(messages[-1]) if messages else None) or self._classified(messages)
+        return (declined(messages[-1]) if messages else None) or self._classified(messages)
 
     def layers(self, text: str) -> list[str]:
         """In words: what each layer sees in one message."""
-        rules = judge_conversation([text]) or asks_for_a_role(text)
+        rules = judge_conversation([text]) or declined(text)
         reading = self._classifier.read(text)
         kinds = mask(text)[1]
         level = self._level(reading.category)

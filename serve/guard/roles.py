@@ -13,7 +13,7 @@ from serve.guard.rules import read_rules
 RULES_FILE = Path(__file__).parent / "roles.yaml"
 
 
-def asks_for_a_role(text: str) -> Verdict | None:
+def declined(text: str) -> Verdict | None:
     """The verdict on one message: a role, or data of somebody else."""
     seen = forms(text)
     for pattern in read_rules(RULES_FILE):

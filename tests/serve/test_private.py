@@ -8,7 +8,7 @@ import pytest
 from data.strict import BadInput
 from serve.guard.guard import read_guard
 from serve.guard.private import mask, read_kinds
-from serve.guard.roles import asks_for_a_role
+from serve.guard.roles import declined
 from serve.guard.view import view
 
 MASKED = {
@@ -143,7 +143,7 @@ def test_the_view_is_plain_and_knows_its_places(typed: str, seen: str) -> None:
     ],
 )  # fmt: skip
 def test_data_of_others_is_not_looked_up(words: str, language: str) -> None:
-    verdict = asks_for_a_role(words)
+    verdict = declined(words)
     assert verdict is not None
     assert (verdict.action, verdict.category, verdict.language) == ("redirect", "privacy", language)
     assert read_guard().judge([words]) is not None
@@ -155,7 +155,7 @@ def test_data_of_others_is_not_looked_up(words: str, language: str) -> None:
      "what is an address", "find out where penguins live", "do you know my number", "what's the number of my house in math"],
 )  # fmt: skip
 def test_questions_in_general_are_answered(words: str) -> None:
-    assert asks_for_a_role(words) is None
+    assert declined(words) is None
 
 
 @pytest.mark.parametrize(

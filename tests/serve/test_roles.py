@@ -3,7 +3,7 @@
 import pytest
 
 from serve.guard.guard import read_guard
-from serve.guard.roles import asks_for_a_role
+from serve.guard.roles import declined
 
 ASKED = [
     *(("zh", words) for words in (
@@ -38,4 +38,4 @@ def test_a_role_is_declined(language: str, words: str) -> None:
 
 @pytest.mark.parametrize("words", PASSES)
 def test_ones_own_family_passes(words: str) -> None:
-    assert asks_for_a_role(words) is None
+    assert declined(words) is None
