@@ -3,10 +3,11 @@
 In: the device that it computes on. Out: numbers for a line of metrics.jsonl.
 """
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pynvml
 import torch
 
 from finetune.plan import free_memory
@@ -18,8 +19,6 @@ class MachineUse:
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._process.cpu_percent()
-        # torch asks the driver through this package; without it a GPU's use stays unknown.
-        self._can_ask_gpu = torch.cuda.is_available() and importlib.util.find_spec("pynvml") is not None
 
     def now(self) -> dict[str, float]:
         """Bytes of memory in use and free (the GPU's where there is one), and shares of use from 0 to 100.
@@ -35,6 +34,16 @@ class MachineUse:
             free, total = torch.cuda.mem_get_info()
             found |= {"gpu_memory": total - free, "gpu_memory_free": free}
             found |= {"gpu_memory_peak": torch.cuda.max_memory_allocated()}
-        if self._can_ask_gpu:
-            found["gpu_percent"] = float(torch.cuda.utilization())
+            found |= gpu_percent()
         return found
+
+
+def gpu_percent(ask: Callable[[], int] = torch.cuda.utilization) -> dict[str, float]:
+    """The share of time in which the GPU computed, from 0 to 100; nothing where its driver does not tell.
+
+    A slice of a GPU (MIG) and some virtual machines have no such number; a run goes on without it.
+    """
+    try:
+        return {"gpu_percent": float(ask())}
+    except (pynvml.NVMLError, RuntimeError, ImportError):
+        return {}
