@@ -23,8 +23,9 @@ class FrozenRMSNorm(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, eps: float) -> Any:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        # [..., 1]
-        scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        # [..., 1]; the norm makes no square of the input's size.
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
         return weight * (wide * scale).to(x.dtype)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from peft.tuners.lora import Linear
 from torch.nn import functional
@@ -97,10 +98,16 @@ def keep_mask(x: Any, dropout: float, seed: int) -> Any:
 
     Drawn from 15 random bits an entry: `dropout` is met to 1 in 32,768.
     """
-    draw = torch.Generator(x.device).manual_seed(seed)
     count = x.numel()
-    # Drawn 64 bits at a time: a fourth of the draws, and on a CPU they are made one after the other.
-    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None, generator=draw)
+    # 64 bits at a time: a fourth of the draws.
+    size = (count + 3) // 4
+    if x.device.type == "cpu":
+        # numpy's SFC64 takes less than half as long as torch's generator, which makes them one after the other, too.
+        whole = np.random.Generator(np.random.SFC64(seed)).integers(-(2**63), 2**63, size, dtype=np.int64)
+        draws = torch.from_numpy(whole)
+    else:
+        draw = torch.Generator(x.device).manual_seed(seed)
+        draws = torch.empty(size, dtype=torch.int64, device=x.device).random_(-(2**63), None, generator=draw)
     bits = draws.view(torch.int16)[:count].bitwise_and_(2**15 - 1)
     # Below the threshold the difference is positive or zero; the shift spreads the sign over all bits.
     return bits.neg_().add_(round(dropout * 2**15) - 1).bitwise_right_shift_(15).view(x.shape)
