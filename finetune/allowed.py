@@ -84,6 +84,7 @@ _RULES = {
             "--no-thinking": "nothing", "--greedy": "nothing", "--seed": "words", "--engine": "words", "--out": "in runs",
         }
     ),
+    "report": Rule({"--model": "in models", "--data-dir": "words"}, "in runs"),
     "chat": Rule(
         {
             "--base": "words", "--thinking": "nothing", "--no-thinking": "nothing", "--seed": "words",
