@@ -82,6 +82,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     read_guard()
     limits_from(environment)
     remote_from(environment)
+    share = gpu_share_from(environment)
     cpu = _is_cpu_build()
     sealed = open_sealed(folder)
     _check_port(host, port)
@@ -94,7 +95,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
         command=[
             sys.executable,
             *("-m", "vllm.entrypoints.openai.api_server"),
-            *flags(folder.resolve(), sealed.contract, host, port, cpu=cpu, compiled=compiled),
+            *flags(folder.resolve(), sealed.contract, host, port, cpu=cpu, compiled=compiled, gpu_share=share),
         ],
         environment={**defaults, **kept, **derived},
     )
@@ -127,6 +128,20 @@ def remote_from(environment: Mapping[str, str]) -> Remote | None:
     return Remote(url, environment.get("GUARD_MODEL", "") or usual.model, limit)
 
 
+def gpu_share_from(environment: Mapping[str, str]) -> float | None:
+    """How much of the GPU's memory the server takes; None: vLLM's own default, nearly all. Raises `BadInput`."""
+    given = environment.get("MINDPAL_GPU_MEMORY", "")
+    if not given:
+        return None
+    try:
+        share = float(given)
+    except ValueError:
+        share = 0.0
+    if not 0.05 <= share <= 0.98:
+        raise BadInput(f"MINDPAL_GPU_MEMORY is {given!r}: it should be a share of the GPU's memory, such as 0.5.")
+    return share
+
+
 def _whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
     given = environment.get(name, "")
     if given and not (given.isdecimal() and len(given) < 10):
@@ -134,7 +149,16 @@ def _whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
     return int(given) if given else usual
 
 
-def flags(folder: Path, contract: Contract, host: str, port: int, *, cpu: bool, compiled: bool) -> list[str]:
+def flags(
+    folder: Path,
+    contract: Contract,
+    host: str,
+    port: int,
+    *,
+    cpu: bool,
+    compiled: bool,
+    gpu_share: float | None = None,
+) -> list[str]:
     """vLLM's flags for a model folder. The chat template needs none: the folder holds it."""
     always = {
         "--model": str(folder),
@@ -155,6 +179,8 @@ def flags(folder: Path, contract: Contract, host: str, port: int, *, cpu: bool, 
             "--dtype": "bfloat16",
             "--max-num-batched-tokens": tokens,
         }
+    elif gpu_share is not None:
+        always["--gpu-memory-utilization"] = f"{gpu_share:g}"
     switches = [
         "--enable-prefix-caching",
         "--disable-fastapi-docs",

@@ -112,6 +112,19 @@ def test_flags_come_from_the_contract(folder: Path) -> None:
     assert "--dtype" not in flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False)
 
 
+def test_the_share_of_the_gpu(folder: Path) -> None:
+    contract = open_sealed(folder).contract
+    made = flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False, gpu_share=0.5)
+    assert made[made.index("--gpu-memory-utilization") + 1] == "0.5"
+    # A CPU has no such memory: the same .env serves both.
+    assert "--gpu-memory-utilization" not in flags(
+        folder, contract, "127.0.0.1", 8000, cpu=True, compiled=False, gpu_share=0.5
+    )
+    for given in ("half", "0", "1.5", "nan"):
+        with pytest.raises(BadInput, match="MINDPAL_GPU_MEMORY"):
+            prepare(folder, "127.0.0.1", free_port(), {"MINDPAL_GPU_MEMORY": given})
+
+
 def test_the_environment_keeps_what_a_person_set(folder: Path) -> None:
     given = {"VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_API_KEY": "x"}
     environment = prepare(folder, "127.0.0.1", free_port(), given).environment
