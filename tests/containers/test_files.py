@@ -52,6 +52,23 @@ def test_the_builder_is_given_an_allow_list() -> None:
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        ("compose-spec", "compose.yaml"),
+        ("compose-spec", "docker/device.yaml"),
+        ("compose-spec", "docker/published.yaml"),
+        ("github-workflows", ".github/workflows/test.yml"),
+        ("dependabot", ".github/dependabot.yml"),
+        ("renovate", ".github/renovate.json5"),
+    ],
+)
+def test_what_no_test_can_run_is_at_least_well_formed(schema: str, name: str) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(ROOT / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_variable_is_told_in_the_example() -> None:
     told = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
     used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE + (ROOT / "docker/device.yaml").read_text(encoding="utf-8")))
