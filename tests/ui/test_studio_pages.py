@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from data.queue import JOB_LOG, Request, jobs, read_want, write_request
-from data.runs import ADAPTER, Status, append_metrics, write_status
+from data.runs import ADAPTER, RUN_FILE, Status, append_metrics, write_status
 from finetune.recipe import RECIPES
 from tests.finetune.small_runs import make_data
 from tests.small_models import make_base, make_sealed
@@ -120,6 +120,31 @@ def test_pause_says_so_to_the_worker(used: Path) -> None:
     app = drawn("watch", used)
     app.button(key="pause-watch-running").click().run()
     assert read_want(used / "runs" / "running") == "pause"
+
+
+def test_a_run_that_has_ended_offers_its_report_and_shows_the_page(used: Path) -> None:
+    assert not drawn("watch", used).get("iframe"), "the newest run is still running"
+    run = used / "runs" / "made"
+    (run / "report.html").write_text("<p>all of it</p>")
+    app = drawn("watch", used)
+    app.multiselect(key="watched").set_value(["made"]).run()
+    assert len(app.get("iframe")) == 1
+    app.button(key="ask-report").click().run()
+    asked = jobs(used / "runs")[-1].request
+    assert asked
+    assert (asked.verb, asked.words) == ("report", (str(run), "--data-dir", str(used / "sets")))
+
+
+def test_what_is_measured_as_usual_lies_where_the_runs_report_looks_for_it(used: Path) -> None:
+    run = used / "runs" / "made"
+    (run / RUN_FILE).write_text("{}")
+    app = drawn("compare", used)
+    usual = f"python -m finetune compare {run}"
+    assert usual in [code.value for code in app.code]
+    app.segmented_control(key="way").set_value("greedy").run()
+    commands = [code.value for code in app.code]
+    assert usual not in commands
+    assert any(command.startswith(f"{usual} --greedy --out {used / 'runs' / 'reports'}") for command in commands)
 
 
 def test_findings_of_a_check_are_listed(used: Path) -> None:

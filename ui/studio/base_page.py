@@ -12,7 +12,7 @@ from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.bases import HUB, KNOWN, MIRROR, fetched, found_bases, headers, memory_to_load
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, Asked, answer_of, latest, state_of
+from ui.studio.jobs import ALIVE, Asked, latest, state_of
 from ui.studio.look import panel
 from ui.studio.measures import count, free_disk, free_memory, size
 
@@ -125,8 +125,4 @@ def _chat(studio: Studio, name: str, *, there: bool) -> None:
         studio, asked, say.ask, key="base-chat", icon=":material/send:", disabled=not (there and question.strip())
     )
     if job and state_of(job) == "done":
-        told = answer_of(job.run)
-        with st.chat_message("user"):
-            st.text(question)
-        with st.chat_message("assistant"):
-            st.text(str(told["answer"]) if told and "answer" in told else job_card.tail_of(job.run))
+        job_card.exchange(job.run, question)

@@ -9,15 +9,17 @@ from pathlib import Path
 import streamlit as st
 
 from data.contract import SEAL_FILE, read_contract
-from data.queue import Job
+from data.queue import Job, Verb
+from data.runs import RUN_FILE
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
 from ui.studio.context import Studio
-from ui.studio.export_page import models
-from ui.studio.jobs import Asked, answer_of, has_result, keep_upload, latest, queue, record_of, state_of
-from ui.studio.look import panel
+from ui.studio.export_page import model_words, models
+from ui.studio.jobs import Asked, has_result, keep_upload, latest, queue, record_of, state_of
+from ui.studio.look import framed, panel
 
 REPORT = "report.html"
+COMPARED = "compare"
 EVALUATION = "evaluation.md"
 MODES = ("both", "off", "on")
 
@@ -74,7 +76,8 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
         say.questions, key="questions", height=100, placeholder=say.questions_hint, persist_state="session"
     )
     given = st.file_uploader(say.questions_file, type=["txt", "json", "jsonl"], key="questions-file")
-    words = [what, *_merged_words(studio, what)]
+    merged = [] if (Path(what) / SEAL_FILE).is_file() else model_words(studio.settings, Path(what), "--merged")
+    words = [what, *merged]
     if mode != "both":
         words.append("--thinking" if mode == "on" else "--no-thinking")
     if way == "greedy":
@@ -84,23 +87,25 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
         words += ["--questions", str(keep_upload(uploads, "questions.txt", own.strip().encode()))]
     if given:
         words += ["--questions", str(keep_upload(uploads, given.name, given.getvalue()))]
-    out = _place(studio, "compare", words)
-    asked = Asked("compare", (*words, "--out", str(out)), "compare")
+    # As it comes without a choice, it belongs to the run's own report.
+    usual = words == [what, *merged] and (Path(what) / RUN_FILE).is_file()
+    asked, out = _asked(studio, "compare", words, Path(what) / COMPARED if usual else None)
     job = job_card.offer(studio, asked, say.compare, key="compare", primary=True, icon=":material/compare:")
     page = out / REPORT
     if job and state_of(job) == "done" and page.is_file():
-        text = page.read_text(encoding="utf-8")
-        st.download_button(
-            say.download, text, file_name=REPORT, mime="text/html", icon=":material/download:", on_click="ignore"
-        )
-        # A frame of its own: the report's look and the page's do not meet.
-        st.iframe(text, height=900)
+        framed(page, say.download, REPORT)
 
 
-def _place(studio: Studio, verb: str, words: list[str]) -> Path:
-    """A folder by the command's own words: the same report has one place, and another one never takes it."""
+def _asked(studio: Studio, verb: Verb, words: list[str], usual: Path | None) -> tuple[Asked, Path]:
+    """The command, and the folder that it writes: `usual`, which the trainer takes by itself, or one by the words.
+
+    By its words the same report has one place, and another one never takes it.
+    """
+    if usual:
+        return Asked(verb, tuple(words), verb), usual
     mark = hashlib.sha256("\0".join([verb, *words]).encode()).hexdigest()[:12]
-    return studio.settings.runs / "reports" / f"{verb}-{mark}"
+    out = studio.settings.runs / "reports" / f"{verb}-{mark}"
+    return Asked(verb, (*words, "--out", str(out)), verb), out
 
 
 def _measured(studio: Studio, subjects: dict[str, str]) -> None:
@@ -111,20 +116,10 @@ def _measured(studio: Studio, subjects: dict[str, str]) -> None:
         say.what, list(subjects), format_func=subjects.__getitem__, key="measured", persist_state="session"
     )
     words = [what, *studio.settings.data_words]
-    out = _place(studio, "evaluate", words)
-    asked = Asked("evaluate", (*words, "--out", str(out)), "evaluate")
+    asked, out = _asked(studio, "evaluate", words, Path(what) if (Path(what) / RUN_FILE).is_file() else None)
     job = job_card.offer(studio, asked, say.measure, key="evaluate", primary=True, icon=":material/speed:")
     if job and state_of(job) == "done" and (out / EVALUATION).is_file():
         st.markdown((out / EVALUATION).read_text(encoding="utf-8"))
-
-
-def _merged_words(studio: Studio, what: str) -> list[str]:
-    """The model folder of a run, where it does not lie where the trainer looks by itself."""
-    folder = studio.settings.models / Path(what).name
-    is_usual = studio.settings.models == Path("models")
-    if is_usual or (Path(what) / SEAL_FILE).is_file() or not (folder / SEAL_FILE).is_file():
-        return []
-    return ["--merged", str(folder)]
 
 
 def _live(studio: Studio, subjects: dict[str, str]) -> None:
@@ -181,16 +176,10 @@ def _free(studio: Studio) -> list[str]:
 
 
 def _answer(studio: Studio, job: Job, question: str) -> None:
-    if state_of(job) != "done":
+    if state_of(job) == "done":
+        job_card.exchange(job.run, question)
+    else:
         job_card.follow(studio.words, job.run, key=f"live-{job.run.name}")
-        return
-    told = answer_of(job.run)
-    with st.chat_message("user"):
-        st.text(question)
-    with st.chat_message("assistant"):
-        if told and told.get("thought"):
-            st.caption(str(told["thought"]))
-        st.text(str(told["answer"]) if told and "answer" in told else job_card.tail_of(job.run))
 
 
 def _side_by_side(studio: Studio, subjects: dict[str, str]) -> list[str]:

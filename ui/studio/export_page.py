@@ -15,6 +15,7 @@ from ui.studio.context import Studio
 from ui.studio.jobs import Asked, has_result, state_of, titled
 from ui.studio.look import panel
 from ui.studio.measures import free_disk, size
+from ui.studio.settings import MODELS, Settings
 
 CARD = "README.md"
 CURRENT = "current"
@@ -56,6 +57,13 @@ def models(folder: Path) -> list[str]:
         if not path.is_symlink() and not path.name.startswith(".") and (path / SEAL_FILE).is_file()
     ]
     return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def model_words(settings: Settings, run: Path, option: str) -> list[str]:
+    """`OPTION FOLDER` for a run's model folder, where it does not lie where the trainer looks by itself."""
+    folder = settings.models / run.name
+    is_usual = settings.models == MODELS
+    return [] if is_usual or not (folder / SEAL_FILE).is_file() else [option, str(folder)]
 
 
 def current(folder: Path) -> str:

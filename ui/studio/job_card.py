@@ -11,7 +11,7 @@ import streamlit as st
 from data.queue import Job, log_of, read_job, write_want
 from data.runs import State
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, Asked, is_moving, is_training, latest, queue, state_of, tail
+from ui.studio.jobs import ALIVE, Asked, answer_of, is_moving, is_training, latest, queue, state_of, tail
 from ui.studio.words import Words
 
 Colour = Literal["red", "orange", "blue", "green", "gray"]
@@ -96,6 +96,12 @@ def _controls(words: Words, job: Job, key: str) -> None:
         write_want(job.run, "stop")
 
 
-def tail_of(run: Path) -> str:
-    """What a job told at its end, for a page that shows it as it is."""
-    return tail(log_of(run), 40)
+def exchange(run: Path, question: str) -> None:
+    """What a job of the verb chat was asked, what the model thought where it did, and what it answered."""
+    told = answer_of(run) or {}
+    with st.chat_message("user"):
+        st.text(question)
+    with st.chat_message("assistant"):
+        if told.get("thought"):
+            st.caption(str(told["thought"]))
+        st.text(str(told["answer"]) if "answer" in told else tail(log_of(run), 40))

@@ -1,7 +1,8 @@
 """What every page of the studio shares in looks: the style sheet, the brand, a panel, the colours of a chart."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import altair as alt
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from data.strict import BadInput
 from data.template import NO_THOUGHT
 from ui.studio.sets import Span
 
@@ -40,6 +42,24 @@ def coloured(pieces: Sequence[Span]) -> str:
 def shown(words: str) -> str:
     """The empty thought and lone line breaks on one line, with a sign for each break."""
     return words.replace("\n", "⏎") if words == NO_THOUGHT or not words.strip() else words
+
+
+def framed(page: Path, label: str, name: str) -> None:
+    """A report's page in a frame of its own, where its look and this page's do not meet; and as a file to carry away."""
+    text = page.read_text(encoding="utf-8")
+    st.download_button(
+        label, text, file_name=name, mime="text/html", icon=":material/download:", on_click="ignore", key=f"get-{name}"
+    )
+    st.iframe(text, height=900)
+
+
+@contextmanager
+def in_red() -> Iterator[None]:
+    """What is wrong with something, told in red where it was asked for, with the rest of the page as it was."""
+    try:
+        yield
+    except BadInput as error:
+        st.error(str(error))
 
 
 def chart(rows: list[dict[str, Any]]) -> alt.Chart:

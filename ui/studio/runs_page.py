@@ -10,11 +10,10 @@ import streamlit as st
 
 from data.queue import Job, disk_used, write_note
 from data.runs import LOSS_FILE, RECIPE_FILE
-from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, delete, is_training, state_of
-from ui.studio.look import panel
+from ui.studio.look import in_red, panel
 from ui.studio.measures import free_disk, size
 from ui.studio.train_page import run_controls
 
@@ -126,9 +125,6 @@ def _delete(studio: Studio, job: Job, used: int) -> None:
         st.markdown(say.sure.format(name=name, size=size(used)))
         st.code(f"rm -r {shlex.quote(str(job.run))}", language="bash", wrap_lines=True)
         if st.button(say.delete_yes, type="primary", key=f"delete-{name}", icon=":material/delete_forever:"):
-            try:
+            with in_red():
                 delete(job)
-            except BadInput as error:
-                st.error(str(error))
-                return
-            st.rerun()
+                st.rerun()

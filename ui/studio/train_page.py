@@ -17,7 +17,7 @@ from ui.studio.base_page import pick
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, answer_of, by_hand, is_training, keep_upload, queue_training, state_of
 from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
-from ui.studio.look import panel
+from ui.studio.look import in_red, panel
 from ui.studio.measures import count, duration, size
 
 FIRST = "mindpal"
@@ -95,10 +95,10 @@ def _knob(
     studio: Studio, knob: Knob, value: Any, preset: Any, why: dict[str, str], sets: Sequence[str]
 ) -> Any:  # fmt: skip
     say = studio.words.train
-    told = [say.knobs.get(knob.name, knob.told), say.default.format(value=_shown(preset))]
-    told += [say.range.format(range=knob.range)] if knob.range else []
-    told += [say.because.format(reason=why[knob.name])] if knob.name in why else []
-    tip = "\n\n".join(told)
+    parts = [say.knobs.get(knob.name, knob.told), say.default.format(value=_shown(preset))]
+    parts += [say.range.format(range=knob.range)] if knob.range else []
+    parts += [say.because.format(reason=why[knob.name])] if knob.name in why else []
+    tip = "\n\n".join(parts)
     unit = say.units.get(knob.unit, knob.unit)
     label = f"{knob.name} ({unit})" if unit else knob.name
     key = f"knob-{knob.name}-{st.session_state['draft-number']}"
@@ -156,13 +156,8 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
             st.caption(line)
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
-            try:
-                save(studio.settings.saved, name, read_values(made, studio.knobs), taken)
-            except BadInput as error:
-                st.error(str(error))
-                return
-            st.session_state["preset-wanted"] = name
-            st.rerun()
+            with in_red():
+                _use(studio, name, read_values(made, studio.knobs), taken)
 
 
 def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> None:
@@ -170,13 +165,8 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     with st.form("save", border=False):
         name = st.text_input(say.name, placeholder="my-recipe")
         if st.form_submit_button(say.save, icon=":material/save:", width="stretch") and name:
-            try:
-                save(studio.settings.saved, name, values, taken)
-            except BadInput as error:
-                st.error(str(error))
-                return
-            st.session_state["preset-wanted"] = name
-            st.rerun()
+            with in_red():
+                _use(studio, name, values, taken)
     st.download_button(
         say.download, as_yaml(values), file_name="recipe.yaml", mime="application/yaml", icon=":material/download:",
         width="stretch", on_click="ignore",
@@ -185,13 +175,14 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     if loaded is None or st.session_state.get("loaded") == loaded.file_id:
         return
     st.session_state["loaded"] = loaded.file_id
-    name = loaded.name.rpartition(".")[0]
-    try:
+    with in_red():
         given = read_values(keep_upload(studio.settings.uploads, loaded.name, loaded.getvalue()), studio.knobs)
-        save(studio.settings.saved, name, given, taken)
-    except BadInput as error:
-        st.error(str(error))
-        return
+        _use(studio, loaded.name.rpartition(".")[0], given, taken)
+
+
+def _use(studio: Studio, name: str, values: dict[str, Any], taken: tuple[str, ...]) -> None:
+    """Save a recipe among one's own, and show it from now on. Raises `BadInput`."""
+    save(studio.settings.saved, name, values, taken)
     st.session_state["preset-wanted"] = name
     st.rerun()
 
@@ -206,9 +197,8 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
         studio, Asked("train", (*words, "--plan", "--json"), "plan"), say.plan, key="plan", icon=":material/calculate:",
         disabled=wrong,
     )  # fmt: skip
-    told = answer_of(job.run) if job and state_of(job) == "done" else None
-    if told:
-        _plan(studio, told)
+    if job and state_of(job) == "done" and (found := answer_of(job.run)):
+        _plan(studio, found)
     st.markdown(say.command)
     st.code(Asked("train", tuple(words), name).command, language="bash", wrap_lines=True)
     note = st.text_input(say.note, key="note", placeholder=say.note_hint)
@@ -221,18 +211,18 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
         st.success(say.started.format(run=started), icon=":material/rocket_launch:")
 
 
-def _plan(studio: Studio, told: dict[str, Any]) -> None:
+def _plan(studio: Studio, found: dict[str, Any]) -> None:
     say = studio.words.train
-    plan, machine = told["plan"], told["machine"]
+    plan, machine = found["plan"], found["machine"]
     with st.container(key="measures-plan"):
         columns = st.columns(2)
         columns[0].metric(say.steps, f"{plan['steps']:,}")
-        columns[1].metric(say.tokens, count(told["tokens_an_epoch"]))
-        columns[0].metric(say.time, duration(told["seconds"]))
+        columns[1].metric(say.tokens, count(found["tokens_an_epoch"]))
+        columns[0].metric(say.time, duration(found["seconds"]))
         columns[1].metric(say.memory, f"{size(plan['memory'])} / {size(machine['memory'])}")
-    for line in told["lines"]:
+    for line in found["lines"]:
         st.caption(line)
-    for remark in told["remarks"][:6]:
+    for remark in found["remarks"][:6]:
         st.warning(remark, icon=":material/warning:")
 
 

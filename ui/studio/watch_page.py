@@ -1,6 +1,7 @@
 """Runs while they learn: curves, speed, memory, time left, the log's end; several side by side.
 
-In: metrics.jsonl, status.json and job.log of run folders, read anew every two seconds. Out: charts; pause, resume, stop.
+In: metrics.jsonl, status.json and job.log of run folders, read anew every two seconds. Out: charts; pause, resume, stop;
+jobs `report`.
 """
 
 from typing import Any
@@ -10,9 +11,11 @@ import streamlit as st
 
 from data.queue import Job, log_of, read_job
 from data.runs import read_metrics
+from ui.studio import job_card
 from ui.studio.context import Studio
-from ui.studio.jobs import is_moving, is_training, record_of, state_of, tail, titled
-from ui.studio.look import COLOURS, QUIET, chart, draw, panel
+from ui.studio.export_page import model_words
+from ui.studio.jobs import Asked, has_result, is_moving, is_training, record_of, state_of, tail, titled
+from ui.studio.look import COLOURS, QUIET, chart, draw, framed, panel
 from ui.studio.measures import count, curve, duration, last, size, smoothed
 from ui.studio.train_page import run_controls
 from ui.studio.words import Words
@@ -20,6 +23,7 @@ from ui.studio.words import Words
 LOOK_S = 2.0
 MOST = 6
 LOG_LINES = 14
+REPORT = "report.html"
 
 
 def show(studio: Studio) -> None:
@@ -54,9 +58,27 @@ def show(studio: Studio) -> None:
             st.rerun()
 
     live()
+    if len(folders) == 1 and not moving:
+        _report(studio, read_job(folders[0]))
     with st.expander(say.tensorboard, icon=":material/query_stats:"):
         st.markdown(say.tensorboard_under)
         st.code(f"tensorboard --logdir {studio.settings.runs}", language="bash")
+
+
+def _report(studio: Studio, job: Job) -> None:
+    """Everything about a run that has ended on one page, as `finetune report` writes it."""
+    if not has_result(job):
+        return
+    say = studio.words.watch
+    words = (str(job.run), *model_words(studio.settings, job.run, "--model"), *studio.settings.data_words)
+    with panel("report"):
+        st.subheader(say.report, anchor=False)
+        st.markdown(say.report_under)
+        asked = Asked("report", words, "report")
+        made = job_card.offer(studio, asked, say.report_now, key="report", icon=":material/article:")
+        page = job.run / REPORT
+        if page.is_file() and not (made and is_moving(made)):
+            framed(page, studio.words.compare.download, f"{job.run.name}.html")
 
 
 def _numbers(words: Words, job: Job, lines: list[dict[str, Any]]) -> None:

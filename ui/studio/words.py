@@ -200,6 +200,9 @@ class WatchWords(Strict):
     validation: Sentence
     rate: Sentence
     gradient: Sentence
+    report: Sentence
+    report_under: Sentence
+    report_now: Sentence
     tensorboard: Sentence
     tensorboard_under: Sentence
 
