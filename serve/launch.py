@@ -43,6 +43,9 @@ CPU_DEFAULTS = {
 }
 # Nothing leaves the machine: the model is in the folder, and who uses it is nobody's business.
 PRIVACY = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+# Seconds that a quiet connection stays open. httpx, which most clients are made of, keeps one for 5, and so does vLLM: where
+# one side closes what the other is about to use, a request is lost. So the client is always first.
+CONNECTIONS = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
 # Each opens a door or writes a child's words into a log.
 REFUSED = ("VLLM_SERVER_DEV_MODE", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
 
@@ -86,7 +89,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     cpu = _is_cpu_build()
     sealed = open_sealed(folder)
     _check_port(host, port)
-    defaults = {**PRIVACY, **(CPU_DEFAULTS if cpu else {})}
+    defaults = {**PRIVACY, **CONNECTIONS, **(CPU_DEFAULTS if cpu else {})}
     kept = {name: value for name, value in environment.items() if name not in (*REFUSED, "VLLM_API_KEY")}
     path = os.pathsep.join(part for part in (str(ROOT), environment.get("PYTHONPATH", "")) if part)
     derived = {"MINDPAL_MODEL_FOLDER": str(folder.resolve()), "PYTHONPATH": path}

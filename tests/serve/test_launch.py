@@ -129,6 +129,8 @@ def test_the_environment_keeps_what_a_person_set(folder: Path) -> None:
     given = {"VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_API_KEY": "x"}
     environment = prepare(folder, "127.0.0.1", free_port(), given).environment
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "3"
+    # Longer than any client keeps one: else a request meets a connection that is just being closed.
+    assert int(environment["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > 5
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == "1"
     # A key of vLLM's own would shut out the policy, which hands no key on.
     assert "VLLM_API_KEY" not in environment
