@@ -143,7 +143,9 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
 
 def test_the_guards_model_gets_a_gpu_and_is_reached_by_the_server_alone(empty_project: Project) -> None:
     url = "http://guard:8000/v1"
-    told = empty_project.with_variables(DEVICE="cuda", GUARD_URL=url).compose(
+    example = re.search(r"^#GPU_MEMORY=(\S+)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert example
+    told = empty_project.with_variables(DEVICE="cuda", GUARD_URL=url, GPU_MEMORY=example[1]).compose(
         "--profile", "guard", "config", "--format", "json"
     )
     services = json.loads(told.stdout)["services"]
@@ -161,3 +163,6 @@ def test_the_guards_model_gets_a_gpu_and_is_reached_by_the_server_alone(empty_pr
     assert serve["environment"]["GUARD_URL"] == url
     assert serve["environment"]["GUARD_MODEL"] == guard["command"][guard["command"].index("--model") + 1]
     assert "--served-model-name" not in guard["command"]
+    # Both find room on one GPU.
+    share = float(guard["command"][guard["command"].index("--gpu-memory-utilization") + 1])
+    assert 0.5 < share + float(serve["environment"]["MINDPAL_GPU_MEMORY"]) <= 0.9
