@@ -1,35 +1,58 @@
-"""What has to be done whether a page is open or not: send alerts, delete what is too old.
+"""What has to be done whether a page is open or not: send alerts, delete what is too old, answer what was left waiting.
 
-In: the store. Out: nothing. Run: `run(store)`, in a thread of the page's process (`ui/__main__.py`).
+In: the store, the settings. Out: nothing. Run: `run(store, settings)`, in a thread of the page's process
+(`ui/__main__.py`).
 """
 
 import logging
 import time
 
-from sqlalchemy.exc import OperationalError
-
+from ui.client import Asleep, Refused, Settings
+from ui.companion.talk import reply_to
 from ui.outbox import send_due
-from ui.store import Store
+from ui.store import Gone, Store, Unreachable
 
 SEND_S = 2.0
 SWEEP_S = 3600.0
+LEFT_S = 30.0
 
 log = logging.getLogger("mindpal")
 
 
-def run(store: Store) -> None:
-    """Do both, for ever."""
-    swept = -SWEEP_S
+def answer_left(store: Store, settings: Settings) -> bool:
+    """Answer the oldest question that a closed page left waiting for a sleeping server; whether there was one.
+
+    Only the server's guard knows a crisis when it reads one: the guardian must hear of it without the child coming back.
+    """
+    for child, question in store.left_behind():
+        try:
+            said = [text for text in reply_to(store, settings, child, question, here=False) if text]
+        except Asleep:
+            return False
+        except (Refused, Gone):
+            return True
+        if said:
+            return True
+    return False
+
+
+def run(store: Store, settings: Settings) -> None:
+    """Do all of it, for ever."""
+    swept, looked = -SWEEP_S, time.monotonic()
     while True:
         try:
             send_due(store)
+            if time.monotonic() - looked >= LEFT_S:
+                while answer_left(store, settings):
+                    send_due(store)
+                looked = time.monotonic()
             if time.monotonic() - swept >= SWEEP_S:
                 swept = time.monotonic()
                 gone = store.enforce_retention()
                 if gone:
                     log.info("retention conversations=%d", gone)
-        except OperationalError as error:  # a database that restarts is tried again: alerts wait in it
-            log.warning("chores: the database cannot be reached: %s", type(error.orig).__name__)
+        except Unreachable as error:  # a database that restarts is tried again: alerts wait in it
+            log.warning("chores: the database cannot be reached: %s", error)
         except Exception:  # one channel's mistake must not end the sending of alerts
             log.exception("chores: failed, and tried again in %d s", SEND_S)
         time.sleep(SEND_S)

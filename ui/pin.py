@@ -57,6 +57,12 @@ def change(store: Store, pin: str) -> None:
         home.pin_hash, home.pin_tries, home.pin_locked_until = new, 0, None
 
 
+def locked(store: Store) -> Locked | None:
+    """The lock that holds now, or None. To ask is no try."""
+    until = store.household().pin_locked_until
+    return Locked(until) if until is not None and until > store.now() else None
+
+
 def check(store: Store, pin: str) -> Opened | Wrong | Locked:
     """Try a PIN. The try is counted before it is looked at, so many at once are not more than one after another."""
     now = store.now()

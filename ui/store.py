@@ -6,19 +6,22 @@ why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) a
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Select, create_engine, delete, event, func, select, text, update
+from sqlalchemy import Select, Update, create_engine, delete, event, func, select, text, update
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from data.strict import BadInput
@@ -46,13 +49,25 @@ from ui.tables import (
 
 POLICY_VERSION = "2026-11-24"
 TITLE_CHARS = 24
-ABANDONED_S = 10  # a reply is touched about once a second while it grows; ten silent seconds mean its writer is gone
+PATIENCE_S = 15  # another program that holds the records, a backup as a rule, is waited for so long
+TURN_S = 60  # a writer waits so long for the others of this process, which only a busy machine makes slow
+LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
+ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
 # Acts closer together than this belong to one visit. Each visit counts a minute more than from its first act to its
 # last: the reading after the last one.
 SAME_VISIT = timedelta(minutes=5)
+SAME_ACT = timedelta(seconds=3)  # acts so close together are counted once: a page that draws itself twice writes once
 READING = timedelta(minutes=1)
 RETENTION_DAYS = 180  # nothing is kept without an end (16 CFR 312.10); the guardian may choose another number
 KEY_CHECK = "mindpal"
+
+
+class Unreachable(Exception):
+    """The records cannot be read or written now: a full disk, a lock that lasts, a server that is gone. Try again."""
+
+
+class Gone(Exception):
+    """What was asked for, or what a new row belongs to, has been deleted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +122,22 @@ class Message:
 
 
 class Store:
-    """The family's records. One per process; safe to share between threads. `clock` is the server's, in UTC."""
+    """The family's records. One per process; safe to share between threads. `clock` is the server's, in UTC.
 
-    def __init__(self, url: str, key_file: Path, clock: Callable[[], datetime] | None = None) -> None:
+    Once it is open, every method may raise `Unreachable`, and those that name a row `Gone`.
+    """
+
+    def __init__(
+        self, url: str, key_file: Path, clock: Callable[[], datetime] | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         self.now = clock or _now
-        self._engine = create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _careful_sqlite)
+        # An error of the database is logged with its statement: without the values, which name a child.
+        self._engine = create_engine(url, hide_parameters=True)
+        sqlite = self._engine.dialect.name == "sqlite"
+        careful = _careful_sqlite if sqlite else _careful_postgresql
+        event.listen(self._engine, "connect", partial(careful, round(1000 * patience_s)))
+        # SQLite's own waiting is no queue: of thirty writers, some waited three times as long as behind this lock.
+        self._turn = _Turn(TURN_S) if sqlite else nullcontext()
         try:
             self.sealer = Sealer(read_key(key_file, make=not _sealed(self._engine)))
             _migrate(self._engine, self.sealer)
@@ -234,6 +258,8 @@ class Store:
     def visit(self, child_id: int) -> Visit:
         """Count an act of the child: the running visit goes on, or a new one begins."""
         now = self.now()
+        if (last := self._newest_visit(child_id)) is not None and timedelta(0) <= now - last.seen < SAME_ACT:
+            return last
         with self.writing() as session:
             # The child's row is taken first: two open pages would begin two visits, and count the same minute twice.
             session.execute(update(Child).where(Child.id == child_id).values(nickname=Child.nickname))
@@ -250,11 +276,12 @@ class Store:
 
     def last_visit(self, child_id: int) -> Visit:
         """The newest visit, running or not, without counting an act; a first one when there was none."""
+        return self._newest_visit(child_id) or self.visit(child_id)
+
+    def _newest_visit(self, child_id: int) -> Visit | None:
         with self.reading() as session:
-            last = session.scalars(
-                select(Visit).where(Visit.child_id == child_id).order_by(Visit.id.desc()).limit(1)
-            ).first()
-        return last or self.visit(child_id)
+            mine = select(Visit).where(Visit.child_id == child_id)
+            return session.scalars(mine.order_by(Visit.id.desc()).limit(1)).first()
 
     def seconds_since(self, child_id: int, start: datetime) -> float:
         """How long the child has been here since `start`, in seconds."""
@@ -398,11 +425,7 @@ class Store:
     def begin_reply(self, question: Message) -> Message | None:
         """Open the reply to a waiting question; None when somebody else has answered it meanwhile."""
         with self.writing() as session:
-            claimed = session.execute(
-                update(MessageRow)
-                .where(MessageRow.id == question.id, MessageRow.state == "waiting")
-                .values(state="done")
-            )
+            claimed = session.execute(_this(question).where(MessageRow.state == "waiting").values(state="done"))
             if claimed.rowcount != 1:  # type: ignore[attr-defined]
                 return None
             row = self._row(question.conversation_id, "assistant", "")
@@ -414,7 +437,7 @@ class Store:
     def grow_reply(self, reply: Message, words: str) -> None:
         """Keep what has been said so far."""
         with self.writing() as session:
-            session.execute(update(MessageRow).where(MessageRow.id == reply.id).values(text=self.sealer.seal(words)))
+            _only(session.execute(_this(reply).values(text=self.sealer.seal(words))))
             self._touch(session, reply.conversation_id)
 
     def end_reply(
@@ -428,11 +451,10 @@ class Store:
     ) -> None:
         """Keep the reply as it ended; an alert is written with it when the guard saw a crisis."""
         with self.writing() as session:
-            session.execute(
-                update(MessageRow)
-                .where(MessageRow.id == reply.id)
-                .values(text=self.sealer.seal(words), state=state, action=action, category=category, contract=contract)
+            ended = _this(reply).values(
+                text=self.sealer.seal(words), state=state, action=action, category=category, contract=contract
             )
+            _only(session.execute(ended))
             if action == "crisis":
                 self._alert(session, reply.id, category or action)
             self._touch(session, reply.conversation_id)
@@ -440,14 +462,29 @@ class Store:
     def give_up(self, question: Message) -> None:
         """Wait no longer for an answer to this question."""
         with self.writing() as session:
-            session.execute(update(MessageRow).where(MessageRow.id == question.id).values(state="stopped"))
+            session.execute(_this(question).values(state="stopped"))
+
+    def left_behind(self) -> list[tuple[Child, Message]]:
+        """Questions of the last day that nobody has answered, and whose page seems to be closed; oldest first."""
+        now = self.now()
+        with self.reading() as session:
+            found = session.execute(
+                select(Child, MessageRow)
+                .join(ConversationRow, ConversationRow.child_id == Child.id)
+                .join(MessageRow, MessageRow.conversation_id == ConversationRow.id)
+                .where(MessageRow.role == "user", MessageRow.state == "waiting")
+                .where(MessageRow.created > now - timedelta(days=1), MessageRow.created < now - LEFT_AFTER)
+                .order_by(MessageRow.id)
+            )
+            return [(child, self._message(row)) for child, row in found]
 
     def settle(self, conversation_id: int) -> None:
         """Mark replies whose writer is gone (a killed page) as stopped; what they said stays."""
-        with self.writing() as session:
-            found = session.get_one(ConversationRow, conversation_id)
-            if self.now() - found.updated > timedelta(seconds=ABANDONED_S):
-                growing = (MessageRow.conversation_id == conversation_id) & (MessageRow.role == "assistant")
+        with self.reading() as session:
+            silent = self.now() - session.get_one(ConversationRow, conversation_id).updated
+        if silent > timedelta(seconds=ABANDONED_S):
+            growing = (MessageRow.conversation_id == conversation_id) & (MessageRow.role == "assistant")
+            with self.writing() as session:
                 session.execute(
                     update(MessageRow).where(growing, MessageRow.state == "waiting").values(state="stopped")
                 )
@@ -455,7 +492,7 @@ class Store:
     def feedback(self, message: Message, feedback: Feedback | None) -> None:
         """Keep what the child thinks of a reply; "this was not nice" tells the guardian."""
         with self.writing() as session:
-            session.execute(update(MessageRow).where(MessageRow.id == message.id).values(feedback=feedback))
+            _only(session.execute(_this(message).values(feedback=feedback)))
             told = select(Alert.id).where(Alert.message_id == message.id, Alert.category == "not_nice")
             if feedback == "not_nice" and session.scalars(told).first() is None:
                 self._alert(session, message.id, "not_nice")
@@ -505,13 +542,13 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reading; rows stay readable after it."""
-        with Session(self._engine, expire_on_commit=False) as session:
+        with _told(), Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are committed at its end, or not at all."""
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with _told(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def _check_key(self, key_file: Path) -> None:
@@ -591,7 +628,8 @@ class Store:
 
     def _scrub(self) -> None:
         """Rewrite the database without what was deleted: neither its pages nor its log hold it afterwards."""
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        isolated = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with _told(), self._turn, isolated.connect() as connection:
             if self._engine.dialect.name == "sqlite":
                 connection.execute(text("VACUUM"))
                 connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
@@ -609,6 +647,43 @@ def url_for(family: Path, database_url: str | None) -> str:
     except OSError as error:
         raise BadInput(f"{family}: the family's folder cannot be made: {error.strerror}.") from None
     return f"sqlite:///{family.resolve() / 'mindpal.db'}"
+
+
+def _this(message: Message) -> Update:
+    """An update of this message and of no other: SQLite gives a deleted row's number to the next one."""
+    return update(MessageRow).where(MessageRow.id == message.id, MessageRow.created == message.created)
+
+
+def _only(changed: Any) -> None:
+    if changed.rowcount != 1:
+        raise Gone("The message was deleted meanwhile.")
+
+
+class _Turn:
+    """One writer of this process at a time."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._lock, self._patience_s = Lock(), patience_s
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._patience_s):
+            raise Unreachable("WaitedTooLong")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in two words of our own what a database may say in many."""
+    try:
+        yield
+    except OperationalError as error:
+        raise Unreachable(type(error.orig).__name__) from error
+    except NoConnection as error:  # all of them are in use, for half a minute
+        raise Unreachable("NoConnection") from error
+    except (IntegrityError, NoResultFound) as error:
+        raise Gone(type(error).__name__) from error
 
 
 def _sealed(engine: Engine) -> bool:
@@ -637,10 +712,17 @@ def _migrate(engine: Engine, sealer: Sealer) -> None:
         command.upgrade(config, "head")
 
 
-def _careful_sqlite(connection: Any, _: object) -> None:
+def _careful_sqlite(patience_ms: int, connection: Any, _: object) -> None:
     # FULL because WAL with NORMAL can lose committed rows on power loss; secure_delete because deleted means gone.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={patience_ms}")
+
+
+def _careful_postgresql(patience_ms: int, connection: Any, _: object) -> None:
+    # Without it, a page would wait for a forgotten lock for ever and say nothing.
+    connection.execute(f"SET lock_timeout = {patience_ms}")
+    connection.commit()
 
 
 def _child(profile: Profile) -> Child:

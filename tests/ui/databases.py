@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from ui.pin import hashed
 from ui.store import Limits, Profile, Store
-from ui.tables import Child
+from ui.tables import Child, Table
 
 PIN = "2468"
 PIN_HASH = hashed(PIN)
@@ -33,14 +33,25 @@ class Database:
     key_file: Path
     files: Path  # everything of the server that could hold a word
 
-    def open(self, clock: Callable[[], datetime] | None = None) -> Store:
-        return Store(self.url, self.key_file, clock)
+    def open(self, clock: Callable[[], datetime] | None = None, patience_s: float = 15) -> Store:
+        return Store(self.url, self.key_file, clock, patience_s)
 
     def rows(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
         engine = create_engine(self.url, poolclass=NullPool)
         with engine.begin() as connection:
             done = connection.execute(text(sql), values)
             return [tuple(row) for row in done] if done.returns_rows else []
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Another program lets everybody read and nobody write."""
+        engine = create_engine(self.url, poolclass=NullPool)
+        tables = ", ".join(table.name for table in Table.metadata.sorted_tables)
+        with engine.connect() as other:
+            sqlite = engine.dialect.name == "sqlite"
+            other.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
+            yield
+            other.rollback()
 
     def holds(self, words: bytes) -> bool:
         """Whether these bytes stand anywhere in the database's files."""

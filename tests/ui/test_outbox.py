@@ -4,14 +4,14 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 
 from data.strict import BadInput
 from tests.ui.databases import Database, family
+from tests.ui.serving import Serving, respond
 from ui import outbox
 from ui.locales import sentences
 from ui.store import Store
@@ -22,36 +22,19 @@ WORDS = sentences("zh")
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 
-class Webhook:
+class Webhook(Serving):
     """Keeps what is posted; answers with `status`."""
 
     def __init__(self) -> None:
+        super().__init__(self._keep)
+        self.address = f"json://127.0.0.1:{self.port}/hook?rto=2&cto=2"
         self.got: list[dict[str, Any]] = []
         self.status = 200
-        webhook = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                """Keep quiet."""
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if webhook.status == 200:
-                    webhook.got.append(json.loads(body))
-                self.send_response(webhook.status)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"json://127.0.0.1:{self._http.server_address[1]}/hook?rto=2&cto=2"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+    def _keep(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        if self.status == 200:
+            self.got.append(json.loads(body))
+        respond(request, self.status)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.ui.databases import PIN, Database, family
-from ui.pin import Locked, Opened, Wrong, change, check, is_fit, lock_after
+from ui.pin import Locked, Opened, Wrong, change, check, is_fit, lock_after, locked
 from ui.store import Store
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -35,9 +35,12 @@ def test_the_right_pin_opens_and_its_digits_are_nowhere(timed: Store, database: 
 
 def test_five_wrong_tries_lock_it_for_ever_longer_times(timed: Store, clock: list[datetime]) -> None:
     assert [check(timed, "0000") for _ in range(4)] == [Wrong(4), Wrong(3), Wrong(2), Wrong(1)]
+    assert locked(timed) is None
     assert check(timed, "0000") == Locked(NOON + timedelta(minutes=1))
+    assert locked(timed) == Locked(NOON + timedelta(minutes=1))
     assert check(timed, PIN) == Locked(NOON + timedelta(minutes=1)), "not even the right one"
     clock[0] += timedelta(minutes=1)
+    assert locked(timed) is None
     assert check(timed, "0000") == Locked(clock[0] + timedelta(minutes=2))
     clock[0] += timedelta(minutes=2)
     assert check(timed, PIN) == Opened()

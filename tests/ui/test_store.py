@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from data.strict import BadInput
 from tests.ui.databases import Database, family
-from ui.store import Profile, Store, url_for
+from ui.store import Gone, Profile, Store, Unreachable, url_for
 from ui.tables import ConversationRow, Table
 
 
@@ -50,6 +50,75 @@ def test_a_folder_that_cannot_be_made_and_a_server_that_is_not_there_are_one_sen
         url_for(tmp_path / "file" / "family", None)
     with pytest.raises(BadInput, match=r"postgresql.*:\*\*\*@.*the database cannot be opened"):
         Store(f"postgresql+psycopg://u:secret@/none?host={tmp_path}", tmp_path / "key")
+
+
+def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
+    store: Store, child_id: int, database: Database
+) -> None:
+    hasty = database.open(patience_s=0.2)
+    with ThreadPoolExecutor(1) as patient:
+        with database.held():
+            with pytest.raises(Unreachable):
+                hasty.say(child_id, None, "你好")
+            waiting = patient.submit(store.say, child_id, None, "我等着")
+            time.sleep(1)
+            assert not waiting.done()
+            assert hasty.conversations(child_id) == [], "reading goes on"
+        assert waiting.result().text == "我等着"
+    assert [found.title for found in hasty.conversations(child_id)] == ["我等着"]
+    hasty.close()
+
+
+def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(store: Store, child_id: int) -> None:
+    sibling = store.add_child(Profile("果果"))
+    question = store.say(child_id, None, "豆豆的话")
+    reply = store.begin_reply(question)
+    assert reply is not None
+    store.delete_child(child_id)
+    # SQLite gives the numbers of the deleted rows to these.
+    other = store.say(sibling.id, None, "果果的话")
+    assert store.begin_reply(question) is None
+    answer = store.begin_reply(other)
+    assert answer is not None
+    for late in (
+        lambda: store.grow_reply(reply, "别人的话"),
+        lambda: store.end_reply(reply, "别人的话", "guarded", "crisis"),
+        lambda: store.feedback(reply, "not_nice"),
+        lambda: store.say(child_id, None, "还在吗"),
+        lambda: store.visit(child_id),
+        lambda: store.feel(child_id, "good"),
+    ):
+        with pytest.raises(Gone):
+            late()
+    store.give_up(question)
+    assert [(found.text, found.state) for found in store.messages(other.conversation_id)] == [
+        ("果果的话", "done"),
+        ("", "waiting"),
+    ]
+    assert store.alerts() == []
+
+
+def test_what_was_left_waiting_is_found_for_a_day(database: Database) -> None:
+    clock = [datetime.now(UTC)]
+    store = database.open(lambda: clock[0])
+    child = family(store)
+    question = store.say(child.id, None, "你在吗")
+    assert store.left_behind() == [], "its page may still be open"
+    clock[0] += timedelta(minutes=3)
+    assert [(found.id, left.text) for found, left in store.left_behind()] == [(child.id, "你在吗")]
+    clock[0] += timedelta(days=1)
+    assert store.left_behind() == []
+    clock[0] -= timedelta(days=1)
+    store.begin_reply(question)
+    assert store.left_behind() == []
+    store.close()
+
+
+def test_an_error_of_the_database_names_no_value(store: Store, child_id: int) -> None:
+    with pytest.raises(Gone) as told:
+        store.say(child_id + 1, None, "我的秘密")
+    assert "hidden" in str(told.value.__cause__)
+    assert "2026" not in str(told.value.__cause__)
 
 
 def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:

@@ -1,17 +1,18 @@
 """One reply from question to record, against a real HTTP server. Run: `pytest tests/ui/test_talk.py`."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from tests.demo import free_port
 from tests.ui.databases import Database, family
-from tests.ui.model_server import SKY, ModelServer
+from tests.ui.model_server import CRISIS, SKY, ModelServer
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
 from ui.locales import sentences
-from ui.store import Limits, Store
+from ui.store import Gone, Limits, Profile, Store, Unreachable
 from ui.tables import Child
 
 WORDS = sentences("zh")
@@ -48,6 +49,68 @@ def test_a_withdrawn_consent_ends_a_reply_and_forbids_the_next(store: Store, chi
         assert list(talk.reply_to(store, settings(server.url), child, store.say(child.id, None, "你好"))) == []
         assert len(server.requests) == 1
     assert store.messages(question.conversation_id)[1].state == "stopped"
+
+
+def test_a_crisis_reaches_the_guardian_though_the_child_leaves_at_once(store: Store, child: Child) -> None:
+    """Stop, or a closed tab, between the words of the card and the end that names it."""
+    question = store.say(child.id, None, "我不想活了")
+    with ModelServer(pause_s=0.2) as server:
+        growing = talk.reply_to(store, settings(server.url), child, question)
+        next(growing)
+        growing.close()
+    kept = store.messages(question.conversation_id)[1]
+    assert (kept.text, kept.state, kept.action) == (CRISIS, "guarded", "crisis")
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
+def test_a_crisis_whose_end_cannot_be_written_is_written_as_soon_as_it_can_be(database: Database) -> None:
+    store = database.open(patience_s=0.2)
+    child = family(store)
+    question = store.say(child.id, None, "我不想活了")
+    with ModelServer(pause_s=0.5) as server:
+        growing = talk.reply_to(store, settings(server.url), child, question)
+        assert CRISIS in growing, "the reply is begun"
+        with database.held(), pytest.raises(Unreachable):
+            list(growing)
+    assert store.alerts() == []
+    until = time.monotonic() + 20
+    while not store.alerts() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+    assert store.messages(question.conversation_id)[1].text == CRISIS
+    store.close()
+
+
+def test_a_second_without_the_records_does_not_end_a_reply(database: Database) -> None:
+    store = database.open(patience_s=0.2)
+    child = family(store)
+    question = store.say(child.id, None, "为什么天空是蓝色的？")
+    with ModelServer(pause_s=0.1) as server:
+        growing = talk.reply_to(store, settings(server.url), child, question)
+        next(text for text in growing if text)
+        with database.held():
+            next(text for text in growing if len(text) > len(SKY) // 2)
+        list(growing)
+    assert [(found.text, found.state) for found in store.messages(question.conversation_id)][1] == (SKY, "done")
+    store.close()
+
+
+def test_a_chat_that_is_deleted_while_its_reply_grows_ends_it_and_hurts_no_other(store: Store, child: Child) -> None:
+    sibling = store.add_child(Profile("果果"))
+    question = store.say(child.id, None, "讲一个很长的故事")
+    with ModelServer() as server:
+        growing = talk.reply_to(store, settings(server.url), child, question)
+        next(text for text in growing if text)
+        store.delete_child(child.id)
+        # SQLite gives the numbers of the deleted rows to these.
+        other = store.say(sibling.id, None, "果果的话")
+        answer = store.begin_reply(other)
+        assert answer is not None
+        store.end_reply(answer, "给果果的话", "done")
+        with pytest.raises(Gone):
+            list(growing)
+        assert server.hung_up.wait(5)
+    assert [found.text for found in store.messages(other.conversation_id)] == ["果果的话", "给果果的话"]
 
 
 def test_nothing_is_asked_in_quiet_hours_or_beyond_the_days_time(store: Store, child: Child) -> None:
@@ -110,14 +173,43 @@ def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(stor
     assert child is not None
     with ModelServer() as server:
         asked = store.say(child.id, None, "讲个恐怖片")
-        list(talk.reply_to(store, settings(server.url), child, asked))
-        assert server.requests == []
+        assert not any(talk.reply_to(store, settings(server.url), child, asked))
         question = store.say(child.id, None, "为什么天空是蓝色的？")
         seen = list(talk.reply_to(store, settings(server.url), child, question))
         assert all("阳光" not in text for text in seen)
     for conversation in (asked, question):
         reply = store.messages(conversation.conversation_id)[1]
         assert (reply.text, reply.action) == (WORDS.door.topic, "topic")
+
+
+@pytest.mark.parametrize("topic", ["不想活", "难受"], ids=["in what the child says", "in the card"])
+def test_a_blocked_topic_hides_no_crisis(store: Store, topic: str) -> None:
+    made = family(store)
+    store.set_limits(made.id, replace(ALLOWED, blocked_topics=topic))
+    child = store.child(made.id)
+    assert child is not None
+    with ModelServer() as server:
+        question = store.say(child.id, None, "我不想活了")
+        list(talk.reply_to(store, settings(server.url), child, question))
+    kept = store.messages(question.conversation_id)[1]
+    assert (kept.text, kept.action) == (CRISIS, "crisis")
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
+@pytest.mark.parametrize(
+    ("words", "topic"), [("[empty]", ""), ("说点很怪的", "别的")], ids=["empty", "blocked at once"]
+)
+def test_an_answer_without_a_word_is_asked_once(store: Store, words: str, topic: str) -> None:
+    made = family(store)
+    store.set_limits(made.id, replace(ALLOWED, blocked_topics=topic))
+    child = store.child(made.id)
+    assert child is not None
+    question = store.say(child.id, None, words)
+    with ModelServer() as server:
+        list(talk.reply_to(store, settings(server.url), child, question))
+    asked, kept = store.messages(question.conversation_id)
+    assert (asked.state, kept.role) == ("done", "assistant")
+    assert kept.text == (WORDS.door.topic if topic else "")
 
 
 def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child: Child) -> None:

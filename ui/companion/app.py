@@ -6,17 +6,20 @@ Run: `python -m ui`, or from the project's folder `PYTHONPATH=. streamlit run ui
 alerts or deletes what is too old: `python -m ui` does).
 """
 
+import logging
 import os
 from pathlib import Path
 
 import streamlit as st
 
 from data.strict import BadInput
-from ui.client import settings_from
-from ui.companion import chat, gate, parents, picker, welcome
+from ui.client import Settings, settings_from
+from ui.companion import calm, chat, gate, parents, picker, welcome
 from ui.companion.look import LINGBAN, dress
 from ui.locales import sentences
-from ui.store import Store, url_for
+from ui.store import Gone, Store, Unreachable, url_for
+
+log = logging.getLogger("mindpal")
 
 
 def main() -> None:
@@ -29,6 +32,17 @@ def main() -> None:
     except BadInput as error:
         st.error(str(error))
         return
+    st.session_state["ask-read"] = False
+    try:
+        _page(store, settings)
+    except Unreachable as error:
+        log.warning("page: the records cannot be reached: %s", error)
+        calm.card(sentences(st.session_state.get("language", "zh")), chat.unsaid())
+    except Gone:  # somebody has deleted in another browser what was to be drawn here
+        st.rerun()
+
+
+def _page(store: Store, settings: Settings) -> None:
     children = store.children()
     words = sentences(children[-1].language if children else "zh")
     if store.household().pin_hash is None:
@@ -46,6 +60,7 @@ def main() -> None:
         picker.show(children, words)
     else:
         gate.lock()
+        st.session_state["language"] = child.language  # for a moment in which nobody can look it up
         chat.show(store, settings, child, sentences(child.language))
 
 

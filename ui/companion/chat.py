@@ -1,12 +1,14 @@
 """The child's page: talk with 灵伴. In: the store, the settings, the child. Out: a conversation, stored as it is said."""
 
+import time
 from contextlib import closing
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from ui.client import Asleep, Refused, Settings, transcribe
-from ui.companion import adult, aloud, door, talk
+from ui.companion import adult, aloud, calm, door, talk
+from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
 from ui.companion.safe_text import safe
 from ui.limits import rule
@@ -16,6 +18,7 @@ from ui.tables import Child, Feedback, Mood
 
 RETRY_S = 4  # how often a sleeping server is asked again
 FOLLOW_S = 2  # how often a page looks at a reply that another page is writing
+DRAW_S = 0.1  # how often a growing reply is drawn at most: a fast model must not keep a slow phone busy
 SHOWN = 30  # messages drawn at first: more make a phone slow
 MOODS: dict[Mood, str] = {
     "great": ":material/sentiment_very_satisfied:",
@@ -34,16 +37,20 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
         door.closed(ruling, child, words)
         parents_button(words)
         return
-    # A page that draws itself again is no act of the child: time passes only while somebody is there.
-    by_itself = st.session_state.pop("by-itself", False)
-    visit = store.last_visit(child.id) if by_itself else store.visit(child.id)
-    ruling = rule(store, child, visit)
+    if calm.was_not_kept():
+        st.toast(words.calm.not_kept)
     here = _here(store, child)
     said = None
     if not door.resting(words):
         said = _input(store, settings, child, here, words)
+        st.session_state["ask-read"] = True
         if said:
-            here = _say(store, child, here, said)
+            _mean(said)
+    # A page that draws itself again is no act of the child: time passes only while somebody is there.
+    by_itself = st.session_state.pop("by-itself", False)
+    visit = store.last_visit(child.id) if by_itself else store.visit(child.id)
+    ruling = rule(store, child, visit)
+    here = _say(store, child, here)
     _sidebar(store, child, here, ruling.minutes_left, words)
     if st.session_state.get("resting"):
         return
@@ -68,7 +75,7 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     if question is not None:
         _answer(store, settings, child, question, words, typed=said is not None)
     elif messages[-1].state == "waiting":
-        _again_in(FOLLOW_S)
+        calm.again(FOLLOW_S)
 
 
 def _input(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> str | None:
@@ -126,7 +133,7 @@ def _manage(store: Store, child: Child, here: int, words: Sentences) -> None:
                     st.rerun()
             st.button(
                 words.talk.hide, icon=":material/inventory_2:", width="stretch", key=f"hide-{here}",
-                on_click=_hide, args=(store, here),
+                on_click=gently(_hide), args=(store, here),
             )  # fmt: skip
             st.caption(words.talk.hide_under)
 
@@ -141,19 +148,46 @@ def _has_ended(messages: list[Message]) -> bool:
 
 
 def _here(store: Store, child: Child) -> int | None:
-    named = st.query_params.get("c", "")
-    found = store.conversation(child.id, int(named)) if named.isdecimal() and len(named) < 10 else None
+    return _known(store, child, st.query_params.get("c"))
+
+
+def _known(store: Store, child: Child, named: str | None) -> int | None:
+    found = store.conversation(child.id, int(named)) if named and named.isdecimal() and len(named) < 10 else None
     return found.id if found else None
 
 
-def _say(store: Store, child: Child, here: int | None, text: str) -> int:
-    conversation = store.say(child.id, here, text.strip()).conversation_id
-    st.query_params["c"] = str(conversation)
-    return conversation
+def _mean(text: str) -> None:
+    """Hold what the child wants to say, and where, until it is written: this tab may have to wait for the records."""
+    st.session_state["unsaid"] = (st.query_params.get("k"), st.query_params.get("c"), text.strip())
 
 
-def _begin(store: Store, child: Child, text: str) -> None:
-    _say(store, child, None, text)
+def unsaid() -> str | None:
+    """What the child wanted to say and nobody could write yet."""
+    if not st.session_state.get("ask-read"):  # the page did not get as far as to the field
+        typed = st.session_state.get("ask")
+        text = typed if isinstance(typed, str) or typed is None else typed.text
+        if text and text.strip():
+            _mean(text)
+    held: tuple[str | None, str | None, str] | None = st.session_state.get("unsaid")
+    return held[2] if held else None
+
+
+def _say(store: Store, child: Child, here: int | None) -> int | None:
+    """Write what this child wants to say, in the chat in which it was said; the chat that is open now."""
+    held: tuple[str | None, str | None, str] | None = st.session_state.get("unsaid")
+    if held is None or held[0] != st.query_params.get("k"):
+        return here
+    if held[1] != st.query_params.get("c"):
+        here = _known(store, child, held[1])
+    here = store.say(child.id, here, held[2]).conversation_id
+    del st.session_state["unsaid"]
+    st.query_params["c"] = str(here)
+    return here
+
+
+def _begin(text: str) -> None:
+    st.query_params.pop("c", None)
+    _mean(text)
 
 
 def _sidebar(store: Store, child: Child, here: int | None, minutes_left: int, words: Sentences) -> None:
@@ -228,12 +262,12 @@ def _hello(store: Store, child: Child, words: Sentences) -> None:
             ("psychology_alt", say.riddle, say.riddle_ask),
             ("lightbulb", say.why_question, why),
         ):
-            st.button(label, icon=f":material/{icon}:", key=f"idea-{icon}", on_click=_begin, args=(store, child, asked))
+            st.button(label, icon=f":material/{icon}:", key=f"idea-{icon}", on_click=_begin, args=(asked,))
     starters = {"4-6": words.starters.little, "7-9": words.starters.middle, "10-12": words.starters.big}
     with st.container(key="starters"):
         for row in (starters[child.age_band][:2], starters[child.age_band][2:]):
             for column, question in zip(st.columns(2), row, strict=True):
-                column.button(question, width="stretch", on_click=_begin, args=(store, child, question))
+                column.button(question, width="stretch", on_click=_begin, args=(question,))
 
 
 def _mood(store: Store, child: Child, words: Sentences) -> None:
@@ -245,7 +279,9 @@ def _mood(store: Store, child: Child, words: Sentences) -> None:
         st.markdown(words.talk.mood, width="content")
         for mood, face in MOODS.items():
             name = words.talk.moods[mood]
-            st.button(name, icon=face, type="tertiary", key=f"mood-{mood}", on_click=_feel, args=(store, child, mood))
+            st.button(
+                name, icon=face, type="tertiary", key=f"mood-{mood}", on_click=gently(_feel), args=(store, child, mood)
+            )
 
 
 def _feel(store: Store, child: Child, mood: Mood) -> None:
@@ -290,11 +326,11 @@ def _acts(store: Store, message: Message, child: Child, words: Sentences, *, las
                 icon=f":material/{icon}:",
                 type="secondary" if message.feedback == mark else "tertiary",
                 key=f"{mark}-{message.id}",
-                on_click=store.feedback,
+                on_click=gently(store.feedback),
                 args=(message, None if message.feedback == mark else mark),
             )
         st.button(
-            say.not_nice, icon=":material/flag:", key=f"not-nice-{message.id}", on_click=store.feedback,
+            say.not_nice, icon=":material/flag:", key=f"not-nice-{message.id}", on_click=gently(store.feedback),
             args=(message, "not_nice"), type="tertiary", disabled=message.feedback == "not_nice",
         )  # fmt: skip
         if last:
@@ -315,7 +351,7 @@ def _once_more(store: Store, reply: Message, words: Sentences) -> None:
         return
     st.button(
         words.talk.again, icon=":material/refresh:", type="tertiary", key=f"again-{reply.id}",
-        on_click=_ask_again, args=(store, question),
+        on_click=gently(_ask_again), args=(store, question),
     )  # fmt: skip
     with (
         st.popover(words.talk.edit, icon=":material/edit:", type="tertiary"),
@@ -333,6 +369,7 @@ def _answer(
     slot, beat = st.empty(), st.empty()
     slept = st.session_state.get("asleep") == question.id
     text: DeltaGenerator | None = None
+    draw_at = 0.0
     if slept:
         _waking(slot, words)
     else:
@@ -340,6 +377,9 @@ def _answer(
     try:
         with closing(talk.reply_to(store, settings, child, question)) as growing:
             for so_far in growing:
+                if time.monotonic() < draw_at:
+                    continue
+                draw_at = time.monotonic() + DRAW_S
                 beat.empty()  # Streamlit notices a press of Stop, or a closed page, only when something is drawn
                 if so_far:
                     text = text or _bubble(slot, words, typed=typed)
@@ -348,7 +388,7 @@ def _answer(
         st.session_state["asleep"] = question.id
         if not slept:  # it says so already, and a key may be drawn once in a run
             _waking(slot, words)
-        _again_in(RETRY_S)
+        calm.again(RETRY_S)
         return
     except Refused:
         slot.info(words.refused)
@@ -369,18 +409,3 @@ def _waking(slot: DeltaGenerator, words: Sentences) -> None:
     with slot.container(key="waking"):
         st.markdown(f"**{words.waking}**")
         st.markdown(words.waking_kept)
-
-
-def _again_in(seconds: int) -> None:
-    """Draw the page again after a while."""
-    first = [True]
-
-    @st.fragment(run_every=seconds)
-    def again() -> None:
-        if first:
-            first.clear()
-        else:
-            st.session_state["by-itself"] = True
-            st.rerun()
-
-    again()

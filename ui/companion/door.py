@@ -5,10 +5,11 @@ In: a ruling of `ui/limits.py`. Out: cards. Nothing here asks a child to stay.
 
 import streamlit as st
 
+from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, brand
 from ui.limits import Ruling, rule
 from ui.locales import Sentences
-from ui.store import Store
+from ui.store import Store, Unreachable
 from ui.tables import Child, Visit
 
 LOOK_S = 20  # how often an open page looks whether the door is still what it was
@@ -45,22 +46,34 @@ def notes(store: Store, visit: Visit, ruling: Ruling, words: Sentences) -> None:
     if ruling.remind:
         with st.container(key="remind", horizontal=True, vertical_alignment="center"):
             st.markdown(words.door.remind)
-            st.button(words.door.remind_ok, key="remind-ok", on_click=store.reminded, args=(visit,))
+            st.button(words.door.remind_ok, key="remind-ok", on_click=gently(store.reminded), args=(visit,))
     elif ruling.rest:
         with st.container(key="rest"):
             st.markdown(words.door.rest)
             with st.container(horizontal=True):
-                st.button(words.door.rest_yes, type="primary", key="rest-yes", on_click=_take, args=(store, visit))
-                st.button(words.door.rest_no, key="rest-no", on_click=store.rested, args=(visit,))
+                st.button(
+                    words.door.rest_yes, type="primary", key="rest-yes", on_click=gently(_take), args=(store, visit)
+                )
+                st.button(words.door.rest_no, key="rest-no", on_click=gently(store.rested), args=(visit,))
 
 
 def watch(store: Store, child: Child, now: Ruling) -> None:
-    """Draw the page again when the door opens or closes while the page stands open."""
+    """Draw the page again when the door opens or closes, or the guardian changes something, while the page is open."""
+    readers = store.household().transcripts
 
     @st.fragment(run_every=LOOK_S)
     def look() -> None:
-        current = store.child(child.id)  # the guardian may have changed the limits meanwhile
-        if current is None or rule(store, current).door != now.door:
+        try:
+            current = store.child(child.id)
+            changed = (
+                current is None
+                or store.consent() is None
+                or store.household().transcripts != readers
+                or rule(store, current).door != now.door
+            )
+        except Unreachable:  # the page as a whole says so, with the next act
+            return
+        if changed:
             st.session_state["by-itself"] = True
             st.rerun()
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from ui.companion.look import LINGBAN
 from ui.locales import Sentences
-from ui.pin import Locked, Opened, check
+from ui.pin import Locked, Opened, check, locked
 from ui.store import Store
 
 OPEN_S = 600
@@ -67,6 +67,8 @@ def show(store: Store, words: Sentences) -> None:
             asked = st.form_submit_button(words.pin.open, type="primary", width="stretch")
         if asked and typed:
             _try(store, typed, words)
+        elif held := locked(store):  # after a reload, too
+            _tell(held, store, words)
         st.caption(words.pin.forgotten)
         st.button(words.back, icon=":material/arrow_back:", type="tertiary", on_click=leave)
 
@@ -84,7 +86,11 @@ def _try(store: Store, typed: str, words: Sentences) -> None:
         unlock()
         st.rerun()
     if isinstance(verdict, Locked):
-        minutes = math.ceil((verdict.until - store.now()).total_seconds() / 60)
-        st.warning(words.pin.locked.format(minutes=minutes))
+        _tell(verdict, store, words)
     else:
         st.warning(words.pin.wrong.format(left=verdict.left))
+
+
+def _tell(held: Locked, store: Store, words: Sentences) -> None:
+    minutes = max(1, math.ceil((held.until - store.now()).total_seconds() / 60))
+    st.warning(words.pin.locked.format(minutes=minutes))

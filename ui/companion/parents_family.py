@@ -4,6 +4,7 @@ import streamlit as st
 
 from data.strict import BadInput
 from ui import outbox, pin
+from ui.companion.calm import gently
 from ui.companion.parents_alerts import moment
 from ui.companion.welcome import facts, pin_trouble, two_pins
 from ui.locales import Sentences
@@ -107,7 +108,7 @@ def _channels(store: Store, words: Sentences) -> None:
                 st.toast(say.tried if arrived else say.not_tried)
             st.button(
                 say.remove, icon=":material/delete:", key=f"remove-{channel_id}",
-                on_click=outbox.remove_channel, args=(store, channel_id),
+                on_click=gently(outbox.remove_channel), args=(store, channel_id),
             )  # fmt: skip
     with st.form("new-channel", border=False, clear_on_submit=True):
         address = st.text_input(say.address, placeholder="json://…", autocomplete="off", key="channel").strip()

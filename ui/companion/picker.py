@@ -9,10 +9,14 @@ from ui.tables import Child
 
 
 def chosen(children: list[Child]) -> Child | None:
-    """The child that the address names, or the only one."""
+    """The child that the address names; where it names nobody, the only one.
+
+    A name of nobody asks who is there: the profile was deleted, and the page must not become a sibling's.
+    """
     named = st.query_params.get("k", "")
-    found = next((child for child in children if str(child.id) == named), None)
-    return children[0] if found is None and len(children) == 1 else found
+    if not named and len(children) == 1:
+        return children[0]
+    return next((child for child in children if str(child.id) == named), None)
 
 
 def show(children: list[Child], words: Sentences) -> None:

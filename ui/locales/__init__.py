@@ -93,6 +93,17 @@ class Door(Strict):
     goodbye_under: Sentence
 
 
+class Calm(Strict):
+    """Nothing can be written down now."""
+
+    title: Sentence
+    under: Sentence
+    unsaid: Sentence
+    urgent: Sentence
+    adults: Sentence
+    not_kept: Sentence
+
+
 class Home(Strict):
     """The parents' area."""
 
@@ -295,6 +306,7 @@ class Sentences(Strict):
     pin: Pin
     picker: Picker
     door: Door
+    calm: Calm
     home: Home
     sending: Sending
     talk: Talk

@@ -1,0 +1,49 @@
+"""A small real HTTP server on a port of this machine. In: what to do with a POST. Out: a port, until it is left.
+
+Run: `with Serving(answer) as served: served.port`, where `answer(request, body)` writes the response.
+"""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # five, the default, are too few when many browsers ask at once
+
+
+class Serving:
+    """Answers every POST, each in a thread of its own. The same port can be left and taken again."""
+
+    def __init__(self, answer: Answer, port: int = 0) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+            def do_POST(self) -> None:
+                answer(self, self.rfile.read(int(self.headers["content-length"])))
+
+        self._http = _Server(("127.0.0.1", port), Handler)
+        self._http.daemon_threads = True
+        self.port: int = self._http.server_address[1]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+def respond(request: BaseHTTPRequestHandler, status: int, body: bytes = b"") -> None:
+    """A response of JSON, or of nothing."""
+    request.send_response(status)
+    request.send_header("content-type", "application/json")
+    request.send_header("content-length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)

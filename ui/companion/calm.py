@@ -1,0 +1,67 @@
+"""What the page does when the records cannot be written, or what it shows has been deleted by somebody else.
+
+In: an act, what the child wanted to say. Out: a calm card; words that could not be kept are said again from here, as
+soon as that is possible.
+"""
+
+from collections.abc import Callable
+from typing import TypeVarTuple
+
+import streamlit as st
+
+from ui.companion.look import LINGBAN
+from ui.locales import Sentences
+from ui.store import Gone, Unreachable
+
+RETRY_S = 5  # how often a page whose records cannot be reached looks again
+
+Asked = TypeVarTuple("Asked")
+
+
+def gently(act: Callable[[*Asked], object]) -> Callable[[*Asked], None]:
+    """For a button: do it; when the records cannot be written, let the page say so instead of breaking."""
+
+    def done(*asked: *Asked) -> None:
+        try:
+            act(*asked)
+        except Unreachable:
+            st.session_state["not-kept"] = True
+        except Gone:  # deleted in another browser: the page that is drawn next shows what there is now
+            return
+
+    return done
+
+
+def was_not_kept() -> bool:
+    """Whether the last button's act could not be written; asking forgets it."""
+    return bool(st.session_state.pop("not-kept", False))
+
+
+def card(words: Sentences, unsaid: str | None = None) -> None:
+    """Say that nothing can be written down now, show the words that wait for it, and look again by itself."""
+    with st.container(key="calm"):
+        st.image(LINGBAN, width=84, alt=words.name)
+        st.markdown(f"**{words.calm.title}**")
+        st.markdown(words.calm.under)
+        if unsaid:
+            st.markdown(words.calm.unsaid)
+            with st.container(key="calm-words"):
+                st.text(unsaid)
+        st.markdown(words.calm.urgent)
+        st.caption(words.calm.adults)
+    again(RETRY_S)
+
+
+def again(seconds: int) -> None:
+    """Draw the page again after a while, which is no act of the child."""
+    first = [True]
+
+    @st.fragment(run_every=seconds)
+    def look() -> None:
+        if first:
+            first.clear()
+        else:
+            st.session_state["by-itself"] = True
+            st.rerun()
+
+    look()
