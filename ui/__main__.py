@@ -9,14 +9,12 @@ import argparse
 import getpass
 import logging
 import os
-import socket
 import sys
 import threading
-from pathlib import Path
 
 from data.strict import BadInput
+from ui.serving import ROOT, address, check_port, serve
 
-ROOT = Path(__file__).parent.parent
 APP = ROOT / "ui" / "companion" / "app.py"
 
 
@@ -31,25 +29,11 @@ def main() -> None:
         if asked.new_pin:
             _new_pin()
             return
-        trouble = port_trouble(asked.host, asked.port)
-        if trouble:
-            raise BadInput(trouble)
+        check_port(asked.host, asked.port)
         _serve(asked.host, asked.port)
     except BadInput as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def port_trouble(host: str, port: int) -> str | None:
-    """One sentence when nobody can listen there, or None."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
-    except (OSError, OverflowError) as error:
-        return f"{host}:{port} cannot be listened on ({error}); choose another port with --port."
-    return None
 
 
 def _serve(host: str, port: int) -> None:
@@ -62,22 +46,10 @@ def _serve(host: str, port: int) -> None:
     store = Store(url_for(settings.family, settings.database_url), settings.key_file)
     _log_to_stderr()
     # In this process, so that the two live and die together; a daemon, so that Ctrl-C waits for no webhook.
-    threading.Thread(target=chores.run, args=(store,), name="chores", daemon=True).start()
+    threading.Thread(target=chores.run, args=(store, settings), name="chores", daemon=True).start()
 
-    from streamlit.web import cli
-
-    _stay_at_home()
-    print(f"灵伴: http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}", file=sys.stderr, flush=True)
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    cli.main(["run", str(APP), f"--server.address={host}", f"--server.port={port}"], prog_name="streamlit")
-
-
-def _stay_at_home() -> None:
-    """Streamlit asks the internet for this machine's address when it checks where a request comes from. Ours does not."""
-    from streamlit import net_util
-
-    net_util.get_external_ip = lambda: None
+    print(f"灵伴: {address(host, port)}", file=sys.stderr, flush=True)
+    serve(APP, host, port)
 
 
 def _log_to_stderr() -> None:

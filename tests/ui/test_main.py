@@ -46,8 +46,8 @@ def test_records_without_their_key_stop_the_start_with_a_sentence(tmp_path: Path
 
 def test_nothing_asks_the_internet_for_this_machines_address(tmp_path: Path) -> None:
     code = """
-from ui.__main__ import _stay_at_home
-_stay_at_home()
+from ui.serving import stay_at_home
+stay_at_home()
 import socket
 def outside(*_: object) -> None:
     raise AssertionError("something outside was asked")

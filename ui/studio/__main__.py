@@ -15,13 +15,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from data.strict import BadInput
-from ui.__main__ import port_trouble
+from ui.serving import ROOT, address, check_port, serve
 
-ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "ui" / "studio" / "app.py"
 # The worker lets its job save a checkpoint before it ends.
 PARTING_S = 120
@@ -42,9 +40,7 @@ def main() -> None:
         if asked.new_password:
             _new_password()
             return
-        trouble = port_trouble(asked.host, asked.port)
-        if trouble:
-            raise BadInput(trouble)
+        check_port(asked.host, asked.port)
         with _worker() if asked.worker else _nobody():
             _serve(asked.host, asked.port)
     except BadInput as error:
@@ -53,28 +49,17 @@ def main() -> None:
 
 
 def _serve(host: str, port: int) -> None:
-    from streamlit import net_util
-    from streamlit.web import cli
-
     from ui.studio.gate import CODE
     from ui.studio.password import Door
     from ui.studio.settings import settings_from
 
-    # Streamlit would ask the internet for this machine's address.
-    net_util.get_external_ip = lambda: None
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+    url = address(host, port)
     if not Door(settings_from(os.environ).secret).is_set():
         # Whoever sees this line may set the first password, and nobody else who reaches the port.
         os.environ[CODE] = secrets.token_urlsafe(16)
         url += f"/?code={os.environ[CODE]}"
     print(f"灵伴工坊: {url}", file=sys.stderr, flush=True)
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    cli.main(
-        ["run", str(APP), f"--server.address={host}", f"--server.port={port}"],
-        prog_name="streamlit",
-        standalone_mode=False,
-    )
+    serve(APP, host, port)
 
 
 @contextmanager
