@@ -160,9 +160,10 @@ def _push(studio: Studio, folder: Path) -> None:
     )
     token = right.text_input(say.token, key="push-token", placeholder="secrets/hub/token", persist_state="session")
     private = st.toggle(say.private, value=True, key="push-private", persist_state="session")
-    if not repository or not token:
-        return
-    words = (str(folder), repository, "--token-file", token, *(("--private",) if private else ()))
+    words = (
+        str(folder), repository or "ORG/NAME", "--token-file", token or "FILE", *(("--private",) if private else ())
+    )  # fmt: skip
     job_card.offer(
-        studio, Asked("push", words, f"push-{folder.name}"), say.push, key="push", icon=":material/cloud_upload:"
-    )
+        studio, Asked("push", words, f"push-{folder.name}"), say.push, key="push", icon=":material/cloud_upload:",
+        disabled=not (repository and token),
+    )  # fmt: skip

@@ -46,7 +46,11 @@ def show(studio: Studio) -> None:
         }
         for job in found[:A_PAGE]
     ]
-    st.dataframe(rows, hide_index=True, width="stretch", height=min(420, 38 * (len(rows) + 1)))
+    short = {name: st.column_config.TextColumn(width="small") for name in (say.state, say.verb, say.disk)}
+    long = {say.note: st.column_config.TextColumn(width="medium")}
+    st.dataframe(
+        rows, hide_index=True, width="stretch", height=min(420, 35 * (len(rows) + 1) + 2), column_config=short | long
+    )
     if not found:
         return
     name = st.selectbox(say.open, [job.run.name for job in found], key="opened", persist_state="session")

@@ -81,14 +81,25 @@ def _knobs(studio: Studio, path: Path) -> dict[str, Any]:
     for group in GROUPS:
         with panel(f"knobs-{group}"):
             st.subheader(say.groups[group], anchor=False)
-            columns = st.columns(2)
-            inside = [knob for knob in studio.knobs if knob.group == group]
-            for number, knob in enumerate(inside):
-                with st.container() if knob.kind == "list" else columns[number % 2]:
-                    draft[knob.name] = _knob(studio, knob, draft[knob.name], preset[knob.name], why, sets)
-                    if wrong := wrong_with(knob, draft[knob.name]):
-                        st.error(wrong)
+            for row in _rows([knob for knob in studio.knobs if knob.group == group]):
+                wide = row[0].kind == "list"
+                for knob, place in zip(row, st.columns(1 if wide else 2, vertical_alignment="bottom"), strict=False):
+                    with place:
+                        draft[knob.name] = _knob(studio, knob, draft[knob.name], preset[knob.name], why, sets)
+                        if wrong := wrong_with(knob, draft[knob.name]):
+                            st.error(wrong)
     return dict(draft)
+
+
+def _rows(knobs: Sequence[Knob]) -> list[list[Knob]]:
+    """Two knobs beside each other, in the recipe's order; a list needs the whole width."""
+    rows: list[list[Knob]] = []
+    for knob in knobs:
+        if rows and len(rows[-1]) == 1 and "list" not in (rows[-1][0].kind, knob.kind):
+            rows[-1].append(knob)
+        else:
+            rows.append([knob])
+    return rows
 
 
 def _knob(

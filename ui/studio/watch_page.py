@@ -178,7 +178,12 @@ def _loss(
     drawn = chart(rows)
     dash = alt.StrokeDash(
         field="kind", type="nominal", sort=[smooth, held_out],
-        scale=alt.Scale(domain=[smooth, held_out], range=[[1, 0], [6, 4]]), legend=alt.Legend(orient="top", title=None),
+        scale=alt.Scale(domain=[smooth, held_out], range=[[1, 0], [6, 4]]),
+        # A piece of the line itself: the points on it would tell the two apart no more.
+        legend=alt.Legend(
+            orient="top", title=None, symbolType="stroke", symbolSize=400, symbolStrokeWidth=2.5, symbolStrokeColor=QUIET,
+            symbolFillColor="transparent",
+        ),
     )  # fmt: skip
     faint = (
         drawn.transform_filter(alt.FieldEqualPredicate(field="kind", equal=raw))
