@@ -72,13 +72,18 @@ class RunRecord(Strict):
     started: str
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room: on the disk, in a quota, or below a limit for one file."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def write_status(run: Path, status: Status) -> None:
     """Replace `status.json` whole: a reader sees the old one or the new one, never a half."""
     text = dump(status.model_copy(update={"updated": now()}).model_dump())
     try:
         write_whole(run / STATUS_FILE, text)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (run / STATUS_FILE).is_file():
+        if not is_disk_full(error) or not (run / STATUS_FILE).is_file():
             raise
         # A full disk has no room for a second file, but the block of the first one is ours.
         with (run / STATUS_FILE).open("r+b", buffering=0) as file:

@@ -7,13 +7,13 @@ In: a sealed model folder. Out: a `.tar` with the folder in it, and `SHA256SUMS`
 """
 
 import argparse
-import errno
 import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from data.contract import sha256
+from data.runs import is_disk_full
 from data.strict import BadInput
 from finetune.merge import check_sealed
 from finetune.progress import progress
@@ -56,7 +56,7 @@ def archive(folder: Path, out: Path) -> None:
         partial.replace(out)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             raise BadInput(f"{out}: the disk is full; make room and archive again.") from None
         raise BadInput(f"{out}: cannot be written: {error.strerror}; name another with --out.") from None
     except BaseException:

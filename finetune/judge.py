@@ -24,6 +24,7 @@ from pydantic import Field
 
 from data.strict import BadInput, Strict
 from data.template import split_thought
+from finetune.endpoint import asking
 from finetune.progress import progress
 
 if TYPE_CHECKING:
@@ -210,18 +211,17 @@ async def _judge(judge: Judge, pairs: Sequence[Pair], seed: int) -> Judged:
 
 
 async def _ask(client: "AsyncOpenAI", judge: Judge, words: str) -> str:
-    from openai import APIConnectionError, APIStatusError
     from openai.types.chat import ChatCompletion
 
-    try:
+    with asking(
+        f"{judge.url}: the judge",
+        _TIMEOUT_S,
+        unknown="check JUDGE_API_KEY_FILE",
+        otherwise="check JUDGE_URL and JUDGE_MODEL",
+    ):
         done = await client.chat.completions.create(
             model=judge.model, messages=[{"role": "user", "content": words}], temperature=0
         )
-    except APIConnectionError:
-        raise BadInput(f"{judge.url}: the judge cannot be reached, or does not answer within {_TIMEOUT_S} s.") from None
-    except APIStatusError as error:
-        hint = "JUDGE_API_KEY_FILE" if error.status_code in (401, 403) else "JUDGE_URL and JUDGE_MODEL"
-        raise BadInput(f"{judge.url}: the judge answered {error.status_code}; check {hint}.") from None
     if not isinstance(done, ChatCompletion) or not done.choices:
         raise BadInput(f"{judge.url}: answered something else than a chat completion; such addresses end in /v1.")
     return done.choices[0].message.content or ""

@@ -12,7 +12,6 @@ the model: W + (alpha / r) B A is computed in fp32 and rounded once into the bas
 """
 
 import argparse
-import errno
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data.contract import CONTRACT_FILE, SEAL_FILE, Contract, open_sealed, read_contract, seal, sha256
-from data.runs import ADAPTER, MODEL, RECIPE_FILE, RunRecord, newest_finished, now, read_record
+from data.runs import ADAPTER, MODEL, RECIPE_FILE, RunRecord, is_disk_full, newest_finished, now, read_record
 from data.strict import BadInput, read_json
 from finetune.base import PAD, Base, find_base, load_tokenizer, stored_tensors
 from finetune.checkpoints import FILES_FILE, damage
@@ -103,7 +102,7 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
         _write(run, trained, changes, base, contract, record, partial)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             raise BadInput(f"{out}: the disk is full; make room and merge again.") from None
         raise
     except BaseException:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from data.safety import LABELS, Message
 from data.strict import BadInput, Strict
+from finetune.endpoint import asking
 from finetune.progress import progress
 
 if TYPE_CHECKING:
@@ -191,21 +192,18 @@ async def _ask_all(
 
 
 async def _ask(client: "AsyncOpenAI", server: Server, question: str, seed: int, max_tokens: int | None) -> Replied:
-    from openai import APIConnectionError, APIStatusError, omit
+    from openai import omit
     from openai.types.chat import ChatCompletion
 
-    try:
+    with asking(
+        f"{server.url}:", _TIMEOUT_S, unknown="name its key with --key-file", otherwise="its own log says more"
+    ):
         raw = await client.chat.completions.with_raw_response.create(
             model=MODEL,
             messages=[{"role": "user", "content": question}],
             seed=seed,
             max_tokens=omit if max_tokens is None else max_tokens,
         )
-    except APIConnectionError:
-        raise BadInput(f"{server.url}: cannot be reached, or does not answer within {_TIMEOUT_S} s.") from None
-    except APIStatusError as error:
-        hint = "name its key with --key-file" if error.status_code in (401, 403) else "its own log says more"
-        raise BadInput(f"{server.url}: answered {error.status_code}; {hint}.") from None
     done, contract = raw.parse(), raw.headers.get(CONTRACT_HEADER)
     if not contract or not isinstance(done, ChatCompletion) or not done.choices:
         raise BadInput(f"{server.url}: is no MindPal server: its answer names no contract, or is none.")

@@ -13,7 +13,6 @@ checkpoint; on one CPU the result is the same bit for bit.
 """
 
 import argparse
-import errno
 import fcntl
 import importlib.util
 import json
@@ -44,6 +43,7 @@ from data.runs import (
     RunRecord,
     Status,
     cut_metrics,
+    is_disk_full,
     now,
     read_record,
     read_status,
@@ -618,9 +618,8 @@ def _end(run: Path, state: Literal["stopped", "failed"], message: str) -> None:
 def _mendable(run: Path, error: BaseException) -> str | None:
     """The sentence for a full disk or too little memory; None for what is a fault of the program's."""
     told = f"{type(error).__name__} {error}"
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     # safetensors and torch tell the system's error in words of their own.
-    if full or any(
+    if is_disk_full(error) or any(
         sign in told
         for sign in ("No space left", "File too large", "os error 28", "PytorchStreamWriter", "unexpected pos")
     ):

@@ -10,7 +10,6 @@ A data folder of one's own that is not there yet begins with the project's sets:
 """
 
 import argparse
-import errno
 import json
 import re
 import shutil
@@ -20,7 +19,7 @@ from typing import Any, Literal, get_args
 
 from data.contract import read_contract
 from data.conversations import DATA_DIR, INDEX_FILE
-from data.runs import dump, write_whole
+from data.runs import dump, is_disk_full, write_whole
 from data.strict import BadInput
 from finetune.dataset.check import Checker, Finding, check
 from finetune.dataset.folder import locked, make_data_folder, read_index
@@ -80,7 +79,7 @@ def add(file: Path, name: str, data_dir: Path, formatting: Formatting | None, en
             write_whole(data_dir / INDEX_FILE, dump({**index, name: entry}))
         except OSError as error:
             target.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if is_disk_full(error):
                 raise BadInput(f"{data_dir}: the disk is full; make room and add {file} again.") from None
             raise BadInput(f"{data_dir}: cannot be written: {error.strerror}; name another with --data-dir.") from None
         finally:

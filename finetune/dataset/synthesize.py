@@ -40,6 +40,7 @@ from data.template import split_thought
 from finetune.dataset.check import Checker
 from finetune.dataset.house import House, Language, read_house
 from finetune.dataset.lengths import find_ruler
+from finetune.endpoint import asking
 from finetune.progress import progress
 from finetune.recipe import read_recipe
 
@@ -250,21 +251,21 @@ async def grow(grower: Grower, teacher: str, key: str, concurrency: int) -> None
 
 
 async def _ask(client: "AsyncOpenAI", model: str, words: str, teacher: str) -> str:
-    from openai import APIConnectionError, APIStatusError
     from openai.types.chat import ChatCompletion
 
-    again = "The same command goes on where this one ended."
-    try:
+    again = " The same command goes on where this one ended."
+    with asking(
+        f"{teacher}:",
+        _TIMEOUT_S,
+        unknown="check OPENAI_API_KEY",
+        otherwise="check --teacher and --model",
+        then=again,
+    ):
         done = await client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": words}], temperature=_TEMPERATURE
         )
-    except APIConnectionError:
-        raise BadInput(f"{teacher}: cannot be reached, or does not answer within {_TIMEOUT_S} s. {again}") from None
-    except APIStatusError as error:
-        hint = "check OPENAI_API_KEY" if error.status_code in (401, 403) else "check --teacher and --model"
-        raise BadInput(f"{teacher}: answered {error.status_code}; {hint}. {again}") from None
     if not isinstance(done, ChatCompletion) or not done.choices:
-        raise BadInput(f"{teacher}: answered something else than a chat completion; such addresses end in /v1. {again}")
+        raise BadInput(f"{teacher}: answered something else than a chat completion; such addresses end in /v1.{again}")
     return done.choices[0].message.content or ""
 
 
