@@ -1,6 +1,6 @@
 """What the policy and the guard cost: the same vLLM on the same model folder, bare and behind them.
 
-In: a sealed model folder. Out: throughput at 1, 8 and 32 streams by vLLM's own `vllm bench serve`, the layer's own work
+In: a sealed model folder. Out: seconds until the server answers, throughput at 1, 8 and 32 streams by vLLM's own `vllm bench serve`, the layer's own work
 with an engine that takes no time, the prefix cache's hits over conversations of six turns, and as the last line
 
     bench-serve: ratio@1 N.NN ratio@8 N.NN ratio@32 N.NN layer_p50_ms N.N prefix_hit N.NN
@@ -69,11 +69,14 @@ def main() -> int:
         speeds, hit = {}, float("nan")
         for bare in (True, False):
             launch = prepare(given.folder, "127.0.0.1", _free_port(), environment)
+            side = "bare" if bare else "policy"
+            begun = time.monotonic()
             with tempfile.TemporaryDirectory() as work, _running(launch, Path(work) / "log", bare=bare) as address:
+                print(f"{side:7} answers {time.monotonic() - begun:5.1f} s after its start", flush=True)
                 for streams in given.streams:
                     speed = _throughput(address, given.folder, Path(work), streams, given.requests, given.tokens)
                     speeds[bare, streams] = speed
-                    print(f"{'bare' if bare else 'policy':7} {streams:3} streams {speed:8.1f} tokens/s", flush=True)
+                    print(f"{side:7} {streams:3} streams {speed:8.1f} tokens/s", flush=True)
                 if not bare:
                     hit = _prefix_hit(address)
         request_ms, chunk_ms = _layer(given.folder)
