@@ -13,8 +13,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from data.contract import read_contract
+from data.contract import read_contract, sha256
 from data.strict import BadInput
 from finetune.base import HUB_ID, find_base
 
@@ -23,8 +24,9 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 PATIENCE_S = 10
 # How often it is told how much has come.
 _TOLD_EVERY_S = 1.0
-# The client's bar that counts the bytes of all files on disk.
-_BYTES = "huggingface_hub.snapshot_download"
+# The client's bars that count bytes: of all files together, and of one.
+_BYTES = ("huggingface_hub.snapshot_download", "huggingface_hub.http_get")
+_SHA256_DIGITS = 64
 # What a Qwen3 base consists of; pickles are never fetched.
 _WANTED = ["*.safetensors", "*.json", "*.txt", "LICENSE*"]
 
@@ -57,6 +59,7 @@ def download(name: str, environment: Mapping[str, str], endpoint: str | None = N
 
     print(f"{name} from {endpoint}", file=sys.stderr)
     try:
+        _fetch_weights(name, endpoint, home, token)
         snapshot_download(
             name, endpoint=endpoint, cache_dir=home, allow_patterns=_WANTED, token=token, tqdm_class=fetching()
         )
@@ -71,6 +74,51 @@ def download(name: str, environment: Mapping[str, str], endpoint: str | None = N
     return find_base(name, home=home).folder
 
 
+def _fetch_weights(name: str, endpoint: str, home: str | None, token: bool | None) -> None:
+    """The large files first, one after the other, each going on with what an earlier download left of it.
+
+    They come to lie where the client's cache has them, and it finds them there. Left to itself it begins a file anew in
+    each process, and ends no file before its end when it is told to stop.
+    """
+    from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
+
+    model = HfApi(endpoint=endpoint, token=token).model_info(name)
+    cache = Path(home or constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    locks = cache.parent / ".locks" / cache.name
+    for file in model.siblings or ():
+        if not file.rfilename.endswith(".safetensors"):
+            continue
+        url = hf_hub_url(name, file.rfilename, revision=model.sha, endpoint=endpoint)
+        about = get_hf_file_metadata(url, token=token, endpoint=endpoint)
+        if about.etag is None or about.size is None:
+            continue
+        # Where the file lies elsewhere, the address itself is the permission.
+        headers = build_hf_headers(token=token if urlsplit(about.location).netloc == urlsplit(url).netloc else False)
+        blob = cache / "blobs" / about.etag
+        partial = blob.with_name(f"{about.etag}.incomplete")
+        for folder in (blob.parent, locks):
+            folder.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(locks / f"{about.etag}.lock"):
+            if blob.is_file():
+                continue
+            if partial.is_file() and partial.stat().st_size > about.size:
+                partial.unlink()
+            with partial.open("ab") as came:
+                http_get(
+                    about.location, came, resume_size=came.tell(), headers=headers, expected_size=about.size,
+                    tqdm_class=fetching(),
+                )  # fmt: skip
+            # The hub names a large file by its SHA-256.
+            if len(about.etag) == _SHA256_DIGITS and sha256(partial) != about.etag:
+                partial.unlink()
+                raise BadInput(
+                    f"{name}: {file.rfilename} came damaged and was removed; the same command fetches it anew."
+                )
+            partial.replace(blob)
+
+
 def fetching() -> type[Any]:
     """The bar that the hub's client draws, as lines of progress in MB where there is no terminal."""
     from huggingface_hub.utils.tqdm import tqdm
@@ -80,13 +128,13 @@ def fetching() -> type[Any]:
 
         def __init__(self, *words: Any, **given: Any):
             drawn = sys.stderr.isatty()
-            self._tells = given.get("name") == _BYTES and not drawn
-            self._came, self._told_at = 0.0, 0.0
+            self._tells = given.get("name") in _BYTES and not drawn
+            self._came, self._told_at = float(given.get("initial") or 0), 0.0
             super().__init__(*words, **given if drawn else {**given, "disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> bool | None:
             self._came += n or 0
-            if self._tells and self.total and time.monotonic() - self._told_at > _TOLD_EVERY_S:
+            if self._tells and round((self.total or 0) / 1e6, 1) and time.monotonic() - self._told_at > _TOLD_EVERY_S:
                 self._told_at = time.monotonic()
                 print(f"fetching: {self._came / 1e6:.1f} of {self.total / 1e6:.1f} MB", file=sys.stderr, flush=True)
             done: bool | None = super().update(n)

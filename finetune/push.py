@@ -7,6 +7,7 @@ Face's). Out: the repository, made where it is not there; what was uploaded befo
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--token-file", type=Path, required=True, help="a file that holds nothing but the token")
     parser.add_argument("--private", action="store_true", help="a repository that is made now is not for everybody")
     given = parser.parse_args(words)
+    # The client would send each file that it has begun to its end first; nothing shows on the hub before all is there.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     endpoint = environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
     print(push(given.model, given.repository, _token(given.token_file), endpoint, private=given.private))
     return 0

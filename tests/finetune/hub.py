@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,8 @@ from tests.demo import ROOT
 
 TOKEN = "hf_right"
 COMMIT = "c" * 40
+# So many pieces does a file come in.
+_PIECES = 40
 
 
 def online(*words: str, **environment: str) -> Done:
@@ -29,12 +32,17 @@ def online(*words: str, **environment: str) -> Done:
 
 
 class Hub(ThreadingHTTPServer):
-    """`uploaded` are the files that came in, `served` those of the one model that can be fetched."""
+    """`uploaded` are the files that came in, `served` those of the one model that can be fetched.
 
-    def __init__(self, served: Path | None = None):
+    A file of weights takes `slowly_s` seconds to be handed out.
+    """
+
+    def __init__(self, served: Path | None = None, *, slowly_s: float = 0):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.served, self.uploaded = served, dict[str, bytes]()
+        self.served, self.uploaded, self.slowly_s = served, dict[str, bytes](), slowly_s
         self.asked: list[tuple[str, str]] = []
+        # From which byte on weights were handed out.
+        self.begun: list[int] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -89,7 +97,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(tree if "/tree/" in self.path else {"id": "o/m", "sha": COMMIT, "siblings": siblings})
         else:
             content = (served / self.path.rpartition("/")[2]).read_bytes()
-            self._send(content, 200, {"ETag": f'"{len(content):040x}"', "X-Repo-Commit": COMMIT})
+            headers = {"ETag": f'"{len(content):040x}"', "X-Repo-Commit": COMMIT}
+            # A file that came in part before.
+            begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+            if self.command == "GET" and self.path.endswith(".safetensors"):
+                self.server.begun.append(begin)
+            if begin:
+                headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+            self._send(content[begin:], 206 if begin else 200, headers)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 
@@ -108,5 +123,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        if self.command == "HEAD":
+            return
+        piece = max(1, len(content) // _PIECES)
+        for start in range(0, len(content), piece):
+            if self.path.endswith(".safetensors"):
+                time.sleep(self.server.slowly_s / _PIECES)
+            try:
+                self.wfile.write(content[start : start + piece])
+            except OSError:
+                # Whoever asked is gone.
+                return

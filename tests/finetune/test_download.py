@@ -78,6 +78,21 @@ def test_a_mirror_is_asked_without_the_token_and_tells_how_much_has_come(tmp_pat
     assert re.search(r"^fetching: [\d.]+ of [\d.]+ MB$", done.err, re.MULTILINE), done.err
 
 
+def test_what_came_before_is_not_fetched_again(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    weights = (base / "model.safetensors").read_bytes()
+    blobs = tmp_path / "cache" / "models--o--m" / "blobs"
+    blobs.mkdir(parents=True)
+    # As a download leaves it that was stopped or killed; the hub names a file by its length.
+    (blobs / f"{len(weights):040x}.incomplete").write_bytes(weights[:1000])
+    with running(Hub(base)) as hub:
+        done = online("download", "o/m", "--endpoint", hub.url, HF_HUB_CACHE=str(tmp_path / "cache"))
+        assert done.code == 0, done.err
+        assert hub.begun == [1000]
+    assert (Path(done.out.strip()) / "model.safetensors").read_bytes() == weights
+    assert not list(blobs.glob("*.incomplete"))
+
+
 def test_a_word_that_is_no_model(tmp_path: Path) -> None:
     done = finetune(tmp_path / "told", "download", "qwen three")
     assert (done.code, done.err.count("\n"), done.out) == (2, 1, "")
