@@ -40,9 +40,11 @@ def show(studio: Studio) -> None:
 def _subjects(studio: Studio) -> dict[str, str]:
     """What can be asked, by the word that the trainer takes: runs, model folders, the base."""
     say = studio.words.compare
-    runs = {str(job.run): f"{say.adapter} · {job.run.name}" for job in reversed(studio.jobs) if has_result(job)}
+    made = [job for job in reversed(studio.jobs) if has_result(job)]
+    runs = {str(job.run): f"{say.adapter} · {job.run.name}" for job in made}
     merged = {str(studio.settings.models / name): f"{say.merged} · {name}" for name in models(studio.settings.models)}
-    return {**runs, **merged, chosen_base(): f"{say.base} · {chosen_base()}"}
+    begun_from = [record.base for job in made if (record := record_of(job))]
+    return {**runs, **merged, **{name: f"{say.base} · {name}" for name in [chosen_base(), *begun_from]}}
 
 
 def _report(studio: Studio, subjects: dict[str, str]) -> None:
