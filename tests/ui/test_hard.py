@@ -1,13 +1,15 @@
-"""The page in hard times: killed in the middle of a reply, and with ten thousand conversations.
+"""The page in hard times: killed in the middle of a reply, thirty browsers at once, ten thousand conversations.
 
 Run: `pytest -s tests/ui/test_hard.py`; `-s` shows the figures.
 """
 
+import re
+import threading
 import time
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import insert
 
 from tests.ui.conftest import Site
@@ -19,7 +21,10 @@ from ui.tables import ConversationRow, MessageRow
 
 WORDS = sentences("zh")
 KILLS = 20
+BROWSERS = 30
+LONG_MS = 400_000  # thirty pages of one Chromium on two cores that others use, too
 PIECE_S = 0.03  # between two characters of a reply: about two seconds for all of it
+OWN_LINE = re.compile(r"灵伴: http://\S+|\d{4}-\d\d-\d\d [\d:,]+ mindpal reply chars=\d+ ms=\d+ state=\w+ contract=\w+")
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.end_to_end]
 
@@ -60,6 +65,57 @@ def test_twenty_kills_of_the_page_lose_nothing_and_double_nothing(site: Site, pa
     assert all(SKY.startswith(message.text) for message in told if message.role == "assistant")
     assert cut >= KILLS // 2
     store.close()
+
+
+@pytest.mark.timeout(1200)
+def test_thirty_browsers_at_once(site: Site, browser: Browser) -> None:
+    """Thirty browsers (contexts of one Chromium, each with its own session), ten children, three browsers for each.
+
+    All thirty have asked before one reply goes on beyond its first word, however long a busy machine needs for that.
+    """
+    children = site.family(*(f"孩子{number}号" for number in range(10)))
+    contexts = [browser.new_context(locale="zh-CN") for _ in range(BROWSERS)]
+    pages = [context.new_page() for context in contexts]
+    wrong: list[str] = []
+    all_asked = threading.Event()
+    began = time.monotonic()
+    with ModelServer(site.model_port, pause_s=0.1, together=all_asked) as server:
+        for page in pages:
+            page.set_default_timeout(LONG_MS)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.goto(site.url, wait_until="commit")
+        for number, page in enumerate(pages):
+            page.get_by_role("button", name=children[number % 10].nickname, exact=True).click()
+        for number, page in enumerate(pages):
+            say(page, f"第{number}个浏览器")
+        for page in pages:
+            expect(page.locator(".st-key-answer").get_by_text(SKY[0])).to_be_visible(timeout=LONG_MS)
+        assert server.busiest == BROWSERS
+        asked = time.monotonic()
+        all_asked.set()
+        for number, page in enumerate(pages):
+            expect(replies(page)).to_have_count(1, timeout=LONG_MS)
+            expect(replies(page)).to_contain_text("阳光", timeout=LONG_MS)
+            expect(page.locator("[class*='st-key-said-user']")).to_have_text(f"第{number}个浏览器", timeout=LONG_MS)
+            expect(page.get_by_test_id("stException")).to_have_count(0)
+            expect(page.locator(".st-key-calm")).to_have_count(0)
+        print(
+            f"{BROWSERS} browsers: all were being answered after {asked - began:.1f} s,"
+            f" and had been answered {time.monotonic() - asked:.1f} s later"
+        )
+        assert len(server.requests) == BROWSERS
+    for context in contexts:
+        context.close()
+    store = site.store()
+    for place, child in enumerate(children):
+        said = _said(store, child.id)
+        assert sorted(message.text for message in said if message.role == "user") == sorted(
+            f"第{number}个浏览器" for number in range(place, BROWSERS, 10)
+        )
+        assert [(message.text, message.state) for message in said if message.role == "assistant"] == [(SKY, "done")] * 3
+    store.close()
+    assert wrong == []
+    assert [line for line in site.log.read_text().splitlines() if line and not OWN_LINE.fullmatch(line)] == []
 
 
 def test_ten_thousand_conversations_open_in_the_browser_in_a_second(site: Site, page: Page) -> None:
