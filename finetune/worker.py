@@ -45,7 +45,10 @@ _PR_SET_PDEATHSIG = 1
 # What finetune/progress.py prints where there is no terminal.
 _PROGRESS = re.compile(r"(?P<title>[^:]+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)(?P<note>.*)")
 _NO_MEMORY = ("OutOfMemoryError", "can't allocate memory", "MemoryError", "bad_alloc")
-_NO_DISK = ("No space left", "File too large", "os error 28", "Disk quota")
+# The last two are how torch tells of a file that it could not write to its end.
+_NO_DISK = (
+    "No space left", "File too large", "os error 28", "Disk quota", "iostream error", "PytorchStreamWriter failed",
+)  # fmt: skip
 _LOWER = "lower max_length or per_device_train_batch_size, or set gradient_checkpointing=true, and start a new run."
 
 # What a job can be asked while it runs; "wait" is the worker's own, which ends.

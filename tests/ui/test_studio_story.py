@@ -1,5 +1,6 @@
 """The studio in a real browser, with a real worker and a real base: from an uploaded data set to a promoted model
-without a terminal; browser and worker are killed in the middle of a run; a job that cannot work says why.
+without a terminal; browser and worker are killed in the middle of a run; a base is fetched from a hub, stopped and fetched
+on; a job that cannot work says why.
 Run: `pytest tests/ui/test_studio_story.py`.
 """
 
@@ -17,13 +18,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from playwright.sync_api import Browser, Locator, Page, expect
+from safetensors.torch import load_file, save_file
 
-from data.contract import open_sealed
+from data.contract import open_sealed, sha256
 from data.conversations import datasets_in
-from data.queue import JOB_LOG, jobs, read_job
+from data.queue import JOB_LOG, jobs
 from data.runs import State, read_metrics, read_status
 from tests.demo import free_port
+from tests.finetune.hub import Hub, running
 from tests.finetune.small_runs import make_data, make_recipe
 from tests.small_models import make_base
 from tests.ui.conftest import PATIENCE_MS, ROOT, wait_for
@@ -55,7 +59,17 @@ class Studio:
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub that has one model, and takes its time to hand out its weights: 60 MB, which come in 10 at a time."""
+    served = make_base(tmp_path / "served")
+    weights = load_file(served / "model.safetensors")
+    save_file({**weights, "filler": torch.zeros(15_000_000)}, served / "model.safetensors")
+    with running(Hub(served, slowly_s=30)) as found:
+        yield found
+
+
+@pytest.fixture
+def studio(tmp_path: Path, hub: Hub) -> Iterator[Studio]:
     make_base(tmp_path / "models" / "small-base")
     port = free_port()
     environment = {
@@ -65,6 +79,9 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
         "MINDPAL_DATA": str(tmp_path / "sets"),
         "MINDPAL_STUDIO_PASSWORD_FILE": str(tmp_path / "secret" / "password.json"),
         "HF_HOME": str(tmp_path / "hub"),
+        # The tests' own process is told that it is offline.
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": hub.url,
         # Two threads would wait for one another longer than so small a model computes.
         "OMP_NUM_THREADS": "1",
     }
@@ -108,9 +125,10 @@ def button(page: Page | Locator, name: str) -> Locator:
     return page.get_by_role("button", name=name, exact=True)
 
 
-def badge(page: Page, state: State) -> Locator:
+def badge(page: Page | Locator, state: State) -> Locator:
     """The coloured word for a job's state."""
-    return page.locator(".stMarkdownBadge").filter(has_text=SAY.states[state]).first
+    # What is not in the tab that is open has its badges, too.
+    return page.locator(".stMarkdownBadge").filter(has_text=SAY.states[state], visible=True).first
 
 
 def choose(page: Page, label: str, option: str) -> None:
@@ -146,6 +164,34 @@ def upload(page: Page, file: Path) -> None:
     button(page, SAY.data.add).click()
 
 
+def upload_recipe(page: Page, file: Path) -> None:
+    """Load a recipe on the page Train, and see that it is the one shown."""
+    page.locator(".st-key-load input[type=file]").set_input_files(file)
+    expect(page.get_by_text(f"recipes/{file.stem}.yaml --base").first).to_be_visible()
+
+
+def start(page: Page, studio: Studio, note: str) -> Path:
+    """Start the run that the page Train shows; its folder."""
+    page.get_by_label(SAY.train.note).fill(note)
+    page.get_by_label(SAY.train.note).press("Enter")
+    button(page, SAY.train.start).click()
+    # Streamlit forgets a click that another page follows before it was heard.
+    wait_until(lambda: _noted(studio, note) is not None)
+    run = _noted(studio, note)
+    assert run
+    expect(page.get_by_text(SAY.train.started.format(run=run))).to_be_visible()
+    return run
+
+
+def _noted(studio: Studio, note: str) -> Path | None:
+    return next((job.run for job in jobs(studio.runs) if job.request and job.request.note == note), None)
+
+
+def worker_of(studio: Studio) -> psutil.Process:
+    (worker,) = psutil.Process(studio.process).children()
+    return worker
+
+
 def wait_until(what: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not what():
@@ -176,19 +222,14 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     recipe = make_recipe(
         tmp_path / "small.yaml", max_steps=200, num_train_epochs=300, logging_steps=10, save_steps=50, eval_steps=50
     )
-    page.locator(".st-key-load input[type=file]").set_input_files(recipe)
+    upload_recipe(page, recipe)
     expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}").first).to_be_visible()
-    page.get_by_label(SAY.train.note).fill("第一次")
-    page.get_by_label(SAY.train.note).press("Enter")
-    button(page, SAY.train.start).click()
-    expect(page.get_by_text(SAY.train.started.partition("{")[0])).to_be_visible()
+    run = start(page, studio, "第一次")
 
     # the browser is killed in the middle of it, and the worker with -9: the run goes on from its checkpoint
     page.context.close()
-    run = next(job.run for job in jobs(studio.runs) if job.request and job.request.note == "第一次")
-    wait_until(lambda: read_job(run).status is not None and read_status(run).step > 60)
-    (worker,) = psutil.Process(studio.process).children()
-    worker.kill()
+    wait_until(lambda: read_status(run).step > 60)
+    worker_of(studio).kill()
     page = open_studio(browser, studio)
     go(page, SAY.pages.watch)
     expect(page.get_by_test_id("stMetric").filter(has_text=SAY.watch.loss).first).to_be_visible()
@@ -244,19 +285,13 @@ def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     expect(page.get_by_test_id("stChatMessage").nth(1)).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-base")
     go(page, SAY.pages.train)
-    recipe = make_recipe(tmp_path / "good.yaml")
-    page.locator(".st-key-load input[type=file]").set_input_files(recipe)
-    expect(page.get_by_text("recipes/good.yaml --base").first).to_be_visible()
+    upload_recipe(page, make_recipe(tmp_path / "good.yaml"))
     button(page, SAY.train.plan).click()
     expect(page.get_by_test_id("stMetric").filter(has_text=SAY.train.time)).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-train")
     page.locator(".st-key-load").get_by_role("button", name="Remove good.yaml").click()
-    recipe = make_recipe(tmp_path / "quantised.yaml", method="qlora")
-    page.locator(".st-key-load input[type=file]").set_input_files(recipe)
-    expect(page.get_by_text("recipes/quantised.yaml --base").first).to_be_visible()
-    button(page, SAY.train.start).click()
-    # Streamlit forgets a click that another page follows before it was heard.
-    expect(page.get_by_text(SAY.train.started.partition("{")[0])).to_be_visible()
+    upload_recipe(page, make_recipe(tmp_path / "quantised.yaml", method="qlora"))
+    start(page, studio, "四比特")
     go(page, SAY.pages.watch)
     # 4 bits need a GPU of NVIDIA's: told before anything is loaded.
     sentence = "need an NVIDIA GPU" if shutil.which("nvidia-smi") is None else "bitsandbytes is not installed"
@@ -270,6 +305,39 @@ def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     button(page, SAY.runs.delete_yes).click()
     wait_until(lambda: len(jobs(studio.runs)) == number - 1)
     page.context.close()
+
+
+def test_a_base_is_fetched_from_a_mirror_stopped_and_fetched_on(browser: Browser, studio: Studio, hub: Hub) -> None:
+    page = open_studio(browser, studio, first=True)
+    go(page, SAY.pages.base)
+    name_it(page, SAY.base.base, "family/tiny")
+    expect(page.get_by_text(SAY.base.not_here)).to_be_visible()
+    name_it(page, SAY.base.endpoint, hub.url)
+    expect(page.get_by_text(f"finetune download family/tiny --endpoint {hub.url}")).to_be_visible()
+    button(page, SAY.base.fetch).click()
+    # so much of so much, while it comes
+    expect(page.get_by_text(re.compile(r"^[1-9]\d* / \d+$")).first).to_be_visible(timeout=JOB_MS)
+    button(page.locator(".st-key-panel-download"), SAY.stop).click()
+    expect(badge(page, "stopped")).to_be_visible(timeout=JOB_MS)
+    (fetching,) = jobs(studio.runs)
+    assert read_status(fetching.run).step < 60
+    hub.slowly_s = 0
+    button(page, SAY.base.resume).click()
+    expect(page.get_by_text(SAY.base.here)).to_be_visible(timeout=JOB_MS)
+    expect(badge(page, "done")).to_be_visible()
+    assert hub.begun[0] == 0
+    assert hub.begun[-1] > 5_000_000, "what had come was fetched again"
+    weights = next((studio.folder / "hub").rglob("snapshots/*/model.safetensors"))
+    assert sha256(weights) == sha256(studio.folder / "served" / "model.safetensors")
+    page.context.close()
+
+
+def name_it(page: Page, label: str, name: str) -> None:
+    """Write into a box with a list what is not on it."""
+    box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
+    box.click()
+    box.fill(name)
+    box.press("Enter")
 
 
 def test_nobody_gets_in_without_the_password(browser: Browser, studio: Studio) -> None:
