@@ -42,11 +42,11 @@ STRENGTH = 10.0
 NEAR_MISS_WEIGHT = 2.0
 # Of the near misses that stand alone; the rules in front of the classifier take a few tenths of a point of the three that
 # are allowed. A twin was written to be mistaken, and is no measure for what children say.
-NEAR_MISSES_STOPPED = 0.025
+NEAR_MISSES_STOPPED = 0.028
 # Of what children say every day, the turns of the conversations among them.
 PLAIN_STOPPED = 0.025
 # Tried as the danger to act from.
-LEVELS = np.linspace(0.4, 0.99, 60)
+LEVELS = np.linspace(0.4, 0.995, 120)
 # Topics of the conversations in which a child may be in danger, or asks for what it should not get. The questions about why
 # are left out as well: `make bench-guard` asks them.
 NOT_EVERYDAY = (
@@ -176,8 +176,9 @@ def read_parts() -> Parts:
 def thresholds(messages: Sequence[Message], logits: Floats) -> tuple[dict[str, float], float]:
     """The dangers from which on the guard acts on a crisis and on what is disallowed, and what they are worth.
 
-    The pair that catches most, a crisis counted twice, of those that stop no more than `NEAR_MISSES_STOPPED` of the near
-    misses that stand alone and `PLAIN_STOPPED` of the plain messages; 1 and 1, nothing, where there is none.
+    The pair that catches most of what it catches less of, so that neither is sold for the other, among those that stop
+    no more than `NEAR_MISSES_STOPPED` of the near misses that stand alone and `PLAIN_STOPPED` of the plain messages; 1
+    and 1, nothing, where there is none.
     """
     danger, crisis = _danger(logits)
     near = np.array([message.category == "near_miss" and not message.twin for message in messages])
@@ -191,7 +192,7 @@ def thresholds(messages: Sequence[Message], logits: Floats) -> tuple[dict[str, f
             acted = _acted(danger, crisis, tried)
             if acted[near].sum() > NEAR_MISSES_STOPPED * near.sum() or acted[plain].sum() > PLAIN_STOPPED * plain.sum():
                 continue
-            value = 2 * acted[is_crisis].mean() + acted[is_disallowed].mean()
+            value = min(acted[is_crisis].mean(), acted[is_disallowed].mean())
             if value > best_value:
                 best, best_value = tried, float(value)
     return best, best_value

@@ -59,9 +59,10 @@ class Guard:
         before = messages[-MESSAGES_JUDGED:-1]
         if not before or len(last) > CONTINUATION:
             return None
-        verdict = self._read("\n".join([*before, last]), last)
+        together = "\n".join([*before, last])
+        verdict = declined(together) or self._read(together, last)
         # What was dangerous before was answered then. Asked last: it is read only where something is found.
-        if verdict and any(self._read(message, message) for message in before):
+        if verdict and any(declined(message) or self._read(message, message) for message in before):
             return None
         return verdict
 

@@ -1,5 +1,5 @@
-"""What is declined every time, and no model decides: a child asks 灵伴 to be its mother, its brother, its girlfriend; or
-it asks for the address, number or password of somebody else.
+"""What is declined every time, and no model decides: a child asks 灵伴 to be its mother, its brother, its girlfriend; it
+asks for the address, number or password of somebody else; or it asks outright how to make a bomb, to kill, to steal.
 
 In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `roles.yaml`, the answers in `answers.yaml`.
 """
@@ -14,7 +14,7 @@ RULES_FILE = Path(__file__).parent / "roles.yaml"
 
 
 def declined(text: str) -> Verdict | None:
-    """The verdict on one message: a role, or data of somebody else."""
+    """The verdict on one message: a role, data of somebody else, or how harm is done."""
     seen = forms(text)
     for pattern in read_rules(RULES_FILE):
         if pattern.found_after(seen, NOTHING):

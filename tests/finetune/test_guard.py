@@ -217,7 +217,8 @@ def test_thresholds_keep_near_misses(tmp_path: Path) -> None:
     logits = rng.normal(size=(400, len(LABELS_IN_ORDER))).astype(np.float32)
     logits[200:, 0] += 3
     chosen, value = thresholds(messages, logits)
-    assert value > 2
+    # Of 100 and of 100: the lesser.
+    assert 0.5 < value <= 1
     from data.classifier import dangers
 
     danger, category = dangers(logits, LABELS_IN_ORDER)
