@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
@@ -19,7 +19,8 @@ from ui.store import Limits
 from ui.tables import Visit
 
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
-PHONE, TALL = {"width": 390, "height": 844}, {"width": 390, "height": 2400}
+PHONE = ViewportSize(width=390, height=844)
+TALL = ViewportSize(width=390, height=2400)
 Shot = Callable[[Page, str], None]
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.end_to_end]
@@ -35,9 +36,8 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
         if tall:
             page.set_viewport_size(TALL)
         page.wait_for_timeout(500)
-        expect(page.locator("[data-stale=true]")).to_have_count(
-            0
-        )  # what a slow machine has not cleared away yet is dim
+        # What a slow machine has not cleared away yet is dim.
+        expect(page.locator("[data-stale=true]")).to_have_count(0)
         _fits(page, name)
         _accessible(page, name)
         shot(page, f"phone-dark-{name}")
