@@ -1,6 +1,6 @@
 """Be Streamlit for one page of this project. In: the page's script, a host, a port. Out: a page, until it is ended.
 
-Run: `check_port(host, port); serve(app, host, port)`, as `python -m ui` and `python -m ui.studio` do.
+Run: `check_port(host, port); serve(app, host, port)`, as the programs of both pages do.
 """
 
 import socket
