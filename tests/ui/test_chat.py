@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.ui.conftest import Site
 from tests.ui.model_server import HEARD, ModelServer
-from tests.ui.walk import open_parents, replies, say, section
+from tests.ui.walk import accessible, open_parents, replies, say, section
 from ui.locales import sentences
 
 WORDS = sentences("zh")
@@ -177,39 +176,28 @@ def test_axe_finds_nothing_serious(site: Site, browser: Browser, shot: Shot, sch
     with ModelServer(site.model_port):
         page.goto(site.url)
         expect(page.get_by_label(WORDS.guardian_name)).to_be_visible()
-        _accessible(page, "first run")
+        accessible(page, "first run")
         site.family()
         page.goto(site.url)
         expect(page.get_by_role("button", name=WORDS.door.remind_ok)).to_be_visible()
-        _accessible(page, "empty chat")
+        accessible(page, "empty chat")
         shot(page, f"phone-{scheme}-empty")
         say(page, "为什么天空是蓝色的？")
         expect(page.get_by_role("button", name=WORDS.talk.again)).to_be_visible()
-        _accessible(page, "chat")
+        accessible(page, "chat")
         shot(page, f"phone-{scheme}-chat")
         page.get_by_role("button", name=WORDS.talk.manage).click()
         expect(page.get_by_label(WORDS.talk.rename)).to_be_visible()
-        _accessible(page, "an opened menu")
+        accessible(page, "an opened menu")
         shot(page, f"phone-{scheme}-manage")
         page.goto(f"{site.url}/?p=parents&s=family")
         page.get_by_label(WORDS.pin.field).fill("2468")
         page.get_by_role("button", name=WORDS.pin.open, exact=True).click()
         expect(page.get_by_text(WORDS.sending.channels)).to_be_visible()
-        _accessible(page, "parents")
+        accessible(page, "parents")
         shot(page, f"phone-{scheme}-parents")
         section(page, WORDS.data.title)
         expect(page.get_by_text(WORDS.data.log_under)).to_be_visible()
-        _accessible(page, "data")
+        accessible(page, "data")
         shot(page, f"phone-{scheme}-data")
     context.close()
-
-
-def _accessible(page: Page, where: str) -> None:
-    page.wait_for_timeout(500)
-    found = Axe().run(page).response["violations"]
-    serious = [
-        (violation["id"], [node["html"][:160] for node in violation["nodes"][:3]])
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-    ]
-    assert serious == [], where

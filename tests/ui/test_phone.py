@@ -8,12 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
-from tests.ui.walk import say
+from tests.ui.walk import accessible, say
 from ui.locales import sentences
 from ui.store import Limits
 from ui.tables import Visit
@@ -35,11 +34,10 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
     def look(name: str, *, tall: bool = False) -> None:
         if tall:
             page.set_viewport_size(TALL)
-        page.wait_for_timeout(500)
         # What a slow machine has not cleared away yet is dim.
         expect(page.locator("[data-stale=true]")).to_have_count(0)
+        accessible(page, name)
         _fits(page, name)
-        _accessible(page, name)
         shot(page, f"phone-dark-{name}")
         page.set_viewport_size(PHONE)
 
@@ -116,13 +114,3 @@ def _fits(page: Page, where: str) -> None:
     assert widths, where
     assert all(inner <= outer for inner, outer in widths), where
     assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth"), where
-
-
-def _accessible(page: Page, where: str) -> None:
-    found = Axe().run(page).response["violations"]
-    serious = [
-        (violation["id"], [node["html"][:160] for node in violation["nodes"][:3]])
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-    ]
-    assert serious == [], where

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from ui.locales import Language, sentences
@@ -51,3 +52,15 @@ def say(page: Page, text: str) -> None:
 def replies(page: Page) -> Locator:
     """灵伴's finished messages."""
     return page.locator("[class*='st-key-said-assistant']")
+
+
+def accessible(page: Page, where: str) -> None:
+    """axe finds nothing serious, once the page stands still."""
+    page.wait_for_timeout(500)
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (violation["id"], [node["html"][:160] for node in violation["nodes"][:3]])
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == [], where
