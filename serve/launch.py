@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from data.contract import Contract, open_sealed
 from data.strict import BadInput
-from serve.guard import crisis, roles, screen
+from serve.guard import crisis, declined, screen
 from serve.guard.guard import read_guard
 from serve.guard.private import read_kinds
 from serve.guard.remote import Remote
@@ -78,7 +78,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
             "(`python -m serve key add NAME` fills it) or stay on 127.0.0.1."
         )
     # A mistake in the guard's files is told now, not when vLLM loads the policy half a minute later.
-    for rules in (crisis.RULES_FILE, roles.RULES_FILE, screen.RULES_FILE):
+    for rules in (crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE):
         read_rules(rules)
     crisis.read_answers()
     read_kinds()

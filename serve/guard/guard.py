@@ -1,8 +1,8 @@
 """The guard on the way in: layer after layer, the first that acts decides.
 
-In: a child's messages. Out: a `Verdict`, or None where the model may be asked. (1) The rules of crisis and of roles,
-which need no model. (2) The small classifier of `python -m finetune guard`. A guard model, (3), is asked beside the generation: see
-`serve.guard.remote`.
+In: a child's messages. Out: a `Verdict`, or None where the model may be asked. (1) The rules of crisis and of what
+is declined every time, which need no model. (2) The small classifier of `python -m finetune guard`. A guard model, (3),
+is asked beside the generation: see `serve.guard.remote`.
 
     python -m serve guard "text"     # each layer's verdict
 """
@@ -15,8 +15,8 @@ from data.classifier import Reader, read_reader
 from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
+from serve.guard.declined import declined
 from serve.guard.private import mask
-from serve.guard.roles import declined
 from serve.guard.rules import Language
 from serve.guard.screen import language_of
 

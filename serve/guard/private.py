@@ -13,13 +13,11 @@ from pathlib import Path
 from pydantic import Field
 
 from data.strict import BadInput, Strict, read_yaml
-from serve.guard.rules import Language
+from serve.guard.rules import Language, put_in, whole_parts
 from serve.guard.screen import language_of
 from serve.guard.view import View, view
 
 RULES_FILE = Path(__file__).parent / "private.yaml"
-# A part of a pattern, by its name. A count such as {2,6} has no letter.
-_PART = re.compile(r"\{([a-z_]+)\}")
 
 
 class _Rule(Strict):
@@ -82,9 +80,9 @@ def read_kinds(path: Path = RULES_FILE) -> Kinds:
     file = _File.parse(read_yaml(path), str(path))
     if unknown := {rule.kind for rule in file.rules} - set(file.words):
         raise BadInput(f"{path}: {min(unknown)} has no words to stand in its place; add it to `words`.")
-    parts: dict[str, str] = {}
-    for name, source in file.parts.items():
-        parts[name] = _put_in(source if isinstance(source, str) else "|".join(source), parts, path)
+    parts = whole_parts(
+        {name: source if isinstance(source, str) else "|".join(source) for name, source in file.parts.items()}, path
+    )
     rules = tuple(
         _Compiled(
             rule.kind,
@@ -142,12 +140,6 @@ def _apart(finds: Sequence[_Find]) -> list[_Find]:
 
 def _compiled(source: str, parts: Mapping[str, str], path: Path) -> re.Pattern[str]:
     try:
-        return re.compile(_put_in(source, parts, path), re.IGNORECASE | re.ASCII)
+        return re.compile(put_in(source, parts, path), re.IGNORECASE | re.ASCII)
     except re.error as error:
         raise BadInput(f"{path}: the pattern {source!r} does not compile: {error}.") from None
-
-
-def _put_in(source: str, parts: Mapping[str, str], path: Path) -> str:
-    if unknown := [name for name in _PART.findall(source) if name not in parts]:
-        raise BadInput(f"{path}: {{{unknown[0]}}} is no part named above it, in {source!r}.")
-    return _PART.sub(lambda match: f"(?:{parts[match[1]]})", source)

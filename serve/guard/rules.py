@@ -1,22 +1,27 @@
 """Rules that need no model: a list of patterns in a YAML file, and the forms of a text that they are matched against.
 
-In: a rules file (`crisis.yaml`, `output.yaml`) and a text. Out: the first rule that matches, or None.
+In: a rules file (`crisis.yaml`, `declined.yaml`, `output.yaml`) and a text. Out: the first rule that matches, or None.
 
 A pattern is a regular expression. In a Chinese rule it sees the text without any blank or sign between the
 characters; in an English or pinyin rule it sees words, and a blank in the pattern stands for any blank or none (not
-beside `\\w+`), so that `kill my self`, `k.i.l.l m.y s.e.l.f` and `killmyself` are one pattern.
+beside `\\w+`), so that `kill my self`, `k.i.l.l m.y s.e.l.f` and `killmyself` are one pattern. A {part} stands for one of the words that the file's `parts` name.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from data.forms import Forms
 from data.strict import BadInput, Strict, read_yaml
 
 Language = Literal["zh", "en"]
+# A part of a pattern, by its name. A count such as {2,6} has no letter.
+_PART = re.compile(r"\{([a-z_]+)\}")
 
 
 class Rule(Strict):
@@ -31,6 +36,7 @@ class Rule(Strict):
 class RulesFile(Strict):
     """A rules file."""
 
+    parts: dict[str, str] = Field(default_factory=dict)
     rules: list[Rule]
 
 
@@ -62,16 +68,34 @@ def _as_words(source: str) -> str:
 
 @cache
 def read_rules(path: Path) -> tuple[Pattern, ...]:
-    """The compiled patterns of a rules file. Raises `BadInput` on an unknown key or a pattern that is none."""
+    """The compiled patterns of a rules file. Raises `BadInput` on an unknown key or part, or a pattern that is none."""
     patterns = []
-    for rule in RulesFile.parse(read_yaml(path), str(path)).rules:
-        for source in rule.patterns:
+    file = RulesFile.parse(read_yaml(path), str(path))
+    parts = whole_parts(file.parts, path)
+    for rule in file.rules:
+        for written in rule.patterns:
+            source = put_in(written, parts, path)
             squashed = rule.language == "zh"
             try:
                 expression = re.compile(source if squashed else _as_words(source))
             except re.error as error:
                 raise BadInput(
-                    f"{path}: the pattern {source!r} of {rule.category} does not compile: {error}."
+                    f"{path}: the pattern {written!r} of {rule.category} does not compile: {error}."
                 ) from None
             patterns.append(Pattern(rule.category, "en" if rule.language == "en" else "zh", squashed, expression))
     return tuple(patterns)
+
+
+def whole_parts(sources: Mapping[str, str], path: Path) -> dict[str, str]:
+    """A file's parts with those named above them put in. Raises `BadInput` on one that is not there."""
+    parts: dict[str, str] = {}
+    for name, source in sources.items():
+        parts[name] = put_in(source, parts, path)
+    return parts
+
+
+def put_in(source: str, parts: Mapping[str, str], path: Path) -> str:
+    """The pattern with each {part} as a group. Raises `BadInput` on one that is not there."""
+    if unknown := [name for name in _PART.findall(source) if name not in parts]:
+        raise BadInput(f"{path}: {{{unknown[0]}}} is no part named above it, in {source!r}.")
+    return _PART.sub(lambda match: f"(?:{parts[match[1]]})", source)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from data.strict import BadInput
+from serve.guard.declined import declined
 from serve.guard.guard import read_guard
 from serve.guard.private import mask, read_kinds
-from serve.guard.roles import declined
 from serve.guard.view import view
 
 MASKED = {

@@ -1,7 +1,7 @@
 """What is declined every time, and no model decides: a child asks 灵伴 to be its mother, its brother, its girlfriend; it
 asks for the address, number or password of somebody else; or it asks outright how to make a bomb, to kill, to steal.
 
-In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `roles.yaml`, the answers in `answers.yaml`.
+In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `declined.yaml`, the answers in `answers.yaml`.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from data.forms import NOTHING, forms
 from serve.guard.crisis import Verdict
 from serve.guard.rules import read_rules
 
-RULES_FILE = Path(__file__).parent / "roles.yaml"
+RULES_FILE = Path(__file__).parent / "declined.yaml"
 
 
 def declined(text: str) -> Verdict | None:

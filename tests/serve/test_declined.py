@@ -2,8 +2,8 @@
 
 import pytest
 
+from serve.guard.declined import declined
 from serve.guard.guard import read_guard
-from serve.guard.roles import declined
 
 ASKED = [
     *(("zh", words) for words in (
