@@ -27,6 +27,10 @@ LOSS_FILE = "loss.png"
 ADAPTER = "adapter"
 MODEL = "model"
 CHECKPOINTS = "checkpoints"
+# How the system, safetensors and torch say that there is no room; the last three are of a file not written to its end.
+_FULL_DISK = (
+    "No space left", "File too large", "os error 28", "Disk quota", "PytorchStreamWriter", "iostream error", "unexpected pos",
+)  # fmt: skip
 
 # Paused: a person wants to go on later; stopped: a person wants no more of it. Either can go on from its checkpoint.
 State = Literal["queued", "running", "paused", "stopped", "failed", "done"]
@@ -75,6 +79,11 @@ class RunRecord(Strict):
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that there is no room: on the disk, in a quota, or below a limit for one file."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def tells_of_full_disk(text: str) -> bool:
+    """Whether what a program printed, or the words of an error, say that there was no room."""
+    return any(sign in text for sign in _FULL_DISK)
 
 
 def write_status(run: Path, status: Status) -> None:

@@ -47,6 +47,7 @@ from data.runs import (
     now,
     read_record,
     read_status,
+    tells_of_full_disk,
     write_record,
     write_status,
     write_whole,
@@ -618,11 +619,7 @@ def _end(run: Path, state: Literal["stopped", "failed"], message: str) -> None:
 def _mendable(run: Path, error: BaseException) -> str | None:
     """The sentence for a full disk or too little memory; None for what is a fault of the program's."""
     told = f"{type(error).__name__} {error}"
-    # safetensors and torch tell the system's error in words of their own.
-    if is_disk_full(error) or any(
-        sign in told
-        for sign in ("No space left", "File too large", "os error 28", "PytorchStreamWriter", "unexpected pos")
-    ):
+    if is_disk_full(error) or tells_of_full_disk(told):
         checkpoint, _ = newest_good(run / CHECKPOINTS)
         good = f"{checkpoint.name} is whole" if checkpoint else "no checkpoint was written yet"
         return f"{run}: the disk is full ({_free(run)} free); make room and go on with --resume: {good}."

@@ -31,7 +31,16 @@ from typing import IO, Literal
 
 from data.conversations import DATA_DIR, INDEX_FILE
 from data.queue import JOB_LOG, WORKER_FILE, Request, jobs, read_job, take_want
-from data.runs import ADAPTER, MODEL, RUN_FILE, State, Status, read_status, write_status
+from data.runs import (
+    ADAPTER,
+    MODEL,
+    RUN_FILE,
+    State,
+    Status,
+    read_status,
+    tells_of_full_disk,
+    write_status,
+)  # fmt: skip
 from data.strict import BadInput
 from finetune.allowed import Places, check_request
 from finetune.dataset.folder import make_data_folder
@@ -45,10 +54,6 @@ _PR_SET_PDEATHSIG = 1
 # What finetune/progress.py prints where there is no terminal.
 _PROGRESS = re.compile(r"(?P<title>[^:]+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)(?P<note>.*)")
 _NO_MEMORY = ("OutOfMemoryError", "can't allocate memory", "MemoryError", "bad_alloc")
-# The last two are how torch tells of a file that it could not write to its end.
-_NO_DISK = (
-    "No space left", "File too large", "os error 28", "Disk quota", "iostream error", "PytorchStreamWriter failed",
-)  # fmt: skip
 _LOWER = "lower max_length or per_device_train_batch_size, or set gradient_checkpointing=true, and start a new run."
 
 # What a job can be asked while it runs; "wait" is the worker's own, which ends.
@@ -357,9 +362,9 @@ def _sentence(run: Path, verb: str, code: int, told: Told, *, trains: bool) -> s
     """Why a job failed that said nothing for a person itself."""
     last = told.last()
     lower = f" {_LOWER}" if trains else " close what else runs on this machine, and try again."
-    if any(sign in told.tail for sign in _NO_DISK):
+    if tells_of_full_disk(told.tail):
         free = shutil.disk_usage(run).free / 1e6
-        return f"{run}: the disk is full ({free:,.0f} MB free); make room, and go on."
+        return f"{run}: the disk is full ({free:,.0f} MB free); make room and go on."
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return f"{run}: out of memory: the system killed it;{lower}"
     if any(sign in told.tail for sign in _NO_MEMORY):
