@@ -26,6 +26,9 @@ REQUEST_FILE = "request.json"
 WANT_FILE = "want.json"
 JOB_LOG = "job.log"
 WORKER_FILE = ".worker"
+# In the environment of the worker's jobs: a run leaves it to the worker to tell how it ended, which also knows what was
+# asked of it. Two words, one after another, would be taken for two ends.
+BY_WORKER = "MINDPAL_BY_WORKER"
 # The worker touches its file each second; so long after the last touch it is taken for dead.
 WORKER_PATIENCE_S = 10.0
 

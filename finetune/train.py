@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 from data.contract import Contract, read_contract, sha256
 from data.conversations import DATA_DIR, Conversation, conversations, find_dataset, split
+from data.queue import BY_WORKER
 from data.runs import (
     ADAPTER,
     CHECKPOINTS,
@@ -190,7 +191,7 @@ def train(
     if resume:
         _check_same(run, prepared.record)
     run.mkdir(parents=True, exist_ok=True)
-    with locked(run), _logging(run), _failures(run):
+    with locked(run), _logging(run), _failures(run, is_told=BY_WORKER in (environment or {})):
         for line in _told(recipe, base, prepared, plan, machine):
             log.info("%s", line)
         checkpoint = _find_checkpoint(run) if resume else None
@@ -587,31 +588,35 @@ def _logging(run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _failures(run: Path) -> Iterator[None]:
-    """However a run ends, its status says so, and what a person can mend is one sentence."""
+def _failures(run: Path, *, is_told: bool) -> Iterator[None]:
+    """However a run ends, its status says so, and what a person can mend is one sentence.
+
+    `is_told`: the worker will write the status.
+    """
     try:
         yield
     except (KeyboardInterrupt, Stopped):
-        _end(run, "stopped", "stopped by a person; --resume goes on")
+        _end(run, "stopped", "stopped by a person; --resume goes on", is_told=is_told)
         raise
     except BadInput as error:
-        _end(run, "failed", str(error))
+        _end(run, "failed", str(error), is_told=is_told)
         raise
     except BaseException as error:
         sentence = _mendable(run, error)
-        _end(run, "failed", sentence or str(error) or type(error).__name__)
+        _end(run, "failed", sentence or str(error) or type(error).__name__, is_told=is_told)
         if sentence:
             raise BadInput(sentence) from None
         log.exception("the program failed")
         raise
 
 
-def _end(run: Path, state: Literal["stopped", "failed"], message: str) -> None:
+def _end(run: Path, state: Literal["stopped", "failed"], message: str, *, is_told: bool) -> None:
     # An unfinished checkpoint is of no use, and on a full disk the status needs its room.
     remove_unfinished(run / CHECKPOINTS)
     with suppress(OSError):
-        before = read_status(run)
-        write_status(run, before.model_copy(update={"state": state, "message": message, "pid": None}))
+        if not is_told:
+            before = read_status(run)
+            write_status(run, before.model_copy(update={"state": state, "message": message, "pid": None}))
         draw_loss(run)
     log.error("%s", message)
 

@@ -30,7 +30,7 @@ from types import FrameType
 from typing import IO, Literal
 
 from data.conversations import DATA_DIR, INDEX_FILE
-from data.queue import JOB_LOG, WORKER_FILE, Request, jobs, read_job, take_want
+from data.queue import BY_WORKER, JOB_LOG, WORKER_FILE, Request, jobs, read_job, take_want
 from data.runs import (
     ADAPTER,
     MODEL,
@@ -197,7 +197,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             # Each line as it comes.
-            env={**self.environment, "PYTHONUNBUFFERED": "1"},
+            env={**self.environment, "PYTHONUNBUFFERED": "1", BY_WORKER: "1"},
             # Ctrl-C in the worker's terminal is the worker's.
             start_new_session=True,
             pass_fds=(self.lock.fileno(),),
