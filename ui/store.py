@@ -35,6 +35,7 @@ from ui.tables import (
     Child,
     Consent,
     ConversationRow,
+    Deed,
     Delivery,
     Feedback,
     Household,
@@ -208,8 +209,11 @@ class Store:
                 select(MessageRow.contract).where(MessageRow.contract.is_not(None)).order_by(MessageRow.id.desc())
             ).first()
 
-    def audit(self, what: str, child_id: int | None = None, conversation_id: int | None = None) -> None:
-        """Add a line to the log of what was looked at, exported or deleted."""
+    def audit(
+        self, deed: Deed, child_id: int | None = None, conversation_id: int | None = None, detail: str = ""
+    ) -> None:
+        """Add a line to the log of what was looked at, exported or deleted: `deed`, or `deed: detail`."""
+        what = f"{deed}: {detail}" if detail else deed
         with self.writing() as session:
             session.add(Audit(at=self.now(), what=what, child_id=child_id, conversation_id=conversation_id))
 
@@ -533,7 +537,7 @@ class Store:
             session.execute(delete(Visit).where(Visit.seen < start))
             session.execute(delete(MoodRow).where(MoodRow.created < start))
         if gone:
-            self.audit(f"retention: {gone} deleted")
+            self.audit("retention", detail=str(gone))
             self._scrub()
         return gone
 

@@ -18,6 +18,10 @@ Role = Literal["user", "assistant"]
 State = Literal["done", "stopped", "waiting", "guarded", "replaced"]
 Feedback = Literal["up", "down", "not_nice"]
 Mood = Literal["great", "good", "so_so", "sad", "angry"]
+# What the log of accesses tells of.
+Deed = Literal[
+    "transcript", "passage", "export", "delete conversation", "delete child", "delete all", "retention", "transcripts",
+]  # fmt: skip
 Access = Literal["full", "alerts"]
 
 

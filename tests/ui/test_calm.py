@@ -60,7 +60,7 @@ def test_a_disk_that_fills_in_the_middle_of_a_crisis_loses_no_alert(site: Site, 
         expect(page.get_by_text(CRISIS)).to_be_visible()
         _fill_disk(site)
         expect(page.locator(".st-key-calm")).to_be_visible()
-        expect(page.get_by_text(WORDS.calm.urgent)).to_be_visible()
+        expect(page.get_by_text(WORDS.urgent)).to_be_visible()
         assert store.alerts() == []
         page.goto("about:blank")
         _make_room(site)

@@ -2,12 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import ui.locales
 from data.strict import BadInput, read_yaml
+from ui.companion.parents_data import told
 from ui.locales import LANGUAGES, Sentences, sentences
+from ui.tables import Deed
 
 
 def test_both_languages_have_every_sentence_with_the_same_blanks() -> None:
@@ -17,6 +20,18 @@ def test_both_languages_have_every_sentence_with_the_same_blanks() -> None:
         assert re.findall(r"\{\w+\}", str(zh[key])) == re.findall(r"\{\w+\}", str(en[key])), key
     assert zh["categories"].keys() == en["categories"].keys()
     assert [line["number"] for line in zh["crisis_lines"]] == [line["number"] for line in en["crisis_lines"]]
+
+
+def test_the_log_of_accesses_is_told_in_the_guardians_language() -> None:
+    for language in LANGUAGES:
+        words = sentences(language)
+        assert set(words.data.acts) == set(get_args(Deed))
+        assert told("export", words) == words.data.acts["export"]
+        assert told("retention: 3", words) == words.data.acts["retention"].format(detail="3")
+        assert words.home.transcripts_alerts in told("transcripts: alerts", words)
+    # What an older version wrote, and what nobody knows.
+    assert "3 段" in told("retention: 3 deleted", sentences("zh"))
+    assert told("something else", sentences("zh")) == "something else"
 
 
 def test_what_must_be_said_is_said() -> None:

@@ -54,10 +54,10 @@ def _page(store: Store, settings: Settings) -> None:
             gate.show(store, words)
     elif store.consent() is None:
         gate.lock()
-        picker.resting(words)
+        picker.resting(words, store.household().transcripts)
     elif (child := picker.chosen(children)) is None:
         gate.lock()
-        picker.show(children, words)
+        picker.show(children, words, store.household().transcripts)
     else:
         gate.lock()
         st.session_state["language"] = child.language  # for a moment in which nobody can look it up

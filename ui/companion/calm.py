@@ -47,7 +47,7 @@ def card(words: Sentences, unsaid: str | None = None) -> None:
             st.markdown(words.calm.unsaid)
             with st.container(key="calm-words"):
                 st.text(unsaid)
-        st.markdown(words.calm.urgent)
+        st.markdown(words.urgent)
         st.caption(words.calm.adults)
     again(RETRY_S)
 

@@ -34,14 +34,13 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     ruling = rule(store, child)
     door.watch(store, child, ruling)
     if ruling.door != "open":
-        door.closed(ruling, child, words)
-        parents_button(words)
+        door.closed(ruling, child, words, store.household().transcripts)
         return
     if calm.was_not_kept():
         st.toast(words.calm.not_kept)
     here = _here(store, child)
     said = None
-    if not door.resting(words):
+    if not door.resting(words, store.household().transcripts):
         said = _input(store, settings, child, here, words)
         st.session_state["ask-read"] = True
         if said:
@@ -409,3 +408,4 @@ def _waking(slot: DeltaGenerator, words: Sentences) -> None:
     with slot.container(key="waking"):
         st.markdown(f"**{words.waking}**")
         st.markdown(words.waking_kept)
+        st.caption(words.urgent)

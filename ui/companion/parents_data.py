@@ -57,9 +57,17 @@ def show(store: Store, words: Sentences) -> None:
         lines = store.audited()
         if lines:  # a table without a row would say so in English
             st.dataframe(
-                [{words.data.when: moment(line.at), words.data.what: line.what, "#": line.conversation_id} for line in lines],
+                [{words.data.when: moment(line.at), words.data.what: told(line.what, words), "#": line.conversation_id} for line in lines],
                 hide_index=True,
             )  # fmt: skip
+
+
+def told(what: str, words: Sentences) -> str:
+    """A line of the log in the guardian's language; one that an older version wrote is told as it was written."""
+    deed, _, detail = what.partition(": ")
+    seen = {"full": words.home.transcripts_full, "alerts": words.home.transcripts_alerts}
+    sentence = {str(name): sentence for name, sentence in words.data.acts.items()}.get(deed, what)
+    return sentence.format(detail=seen.get(detail, detail.removesuffix(" deleted")))
 
 
 def _file(store: Store, child: Child, words: Sentences, writer: Writer) -> Callable[[], bytes]:

@@ -90,7 +90,7 @@ def _settings(store: Store, words: Sentences) -> None:
                 transcripts="full" if transcripts == "full" else "alerts",
                 retention_days=days,
             )
-            store.audit(f"transcripts: {transcripts}")
+            store.audit("transcripts", detail=transcripts)
             st.toast(words.saved)
 
 

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from ui.companion.look import LINGBAN, avatar, parents_button
+from ui.companion.look import LINGBAN, ai_line, avatar, parents_button
 from ui.companion.safe_text import safe
 from ui.locales import Sentences
-from ui.tables import Child
+from ui.tables import Access, Child
 
 
 def chosen(children: list[Child]) -> Child | None:
@@ -19,7 +19,7 @@ def chosen(children: list[Child]) -> Child | None:
     return next((child for child in children if str(child.id) == named), None)
 
 
-def show(children: list[Child], words: Sentences) -> None:
+def show(children: list[Child], words: Sentences, transcripts: Access) -> None:
     """Let a child pick themselves."""
     with st.container(key="hello"):
         st.image(LINGBAN, width=120, alt=words.name)
@@ -32,15 +32,18 @@ def show(children: list[Child], words: Sentences) -> None:
                     safe(child.nickname), key=f"child-{child.id}", width="stretch", on_click=_pick, args=(child.id,)
                 )
     parents_button(words)
+    ai_line(words, transcripts)
 
 
-def resting(words: Sentences) -> None:
+def resting(words: Sentences, transcripts: Access) -> None:
     """Say that nobody may chat: there is no consent."""
     with st.container(key="hello"):
         st.image(LINGBAN, width=120, alt=words.name)
         with st.container(key="note"):
             st.markdown(words.withdrawn)
+            st.markdown(words.urgent)
     parents_button(words)
+    ai_line(words, transcripts)
 
 
 def _pick(child_id: int) -> None:

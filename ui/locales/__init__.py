@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from data.strict import Strict, read_yaml
+from ui.tables import Deed
 
 Language = Literal["zh", "en"]
 Mood = Literal["great", "good", "so_so", "sad", "angry"]
@@ -99,7 +100,6 @@ class Calm(Strict):
     title: Sentence
     under: Sentence
     unsaid: Sentence
-    urgent: Sentence
     adults: Sentence
     not_kept: Sentence
 
@@ -246,6 +246,7 @@ class Data(Strict):
     log_under: Sentence
     when: Sentence
     what: Sentence
+    acts: dict[Deed, Sentence]
 
 
 class Sentences(Strict):
@@ -264,6 +265,7 @@ class Sentences(Strict):
     no_history: Sentence
     waking: Sentence
     waking_kept: Sentence
+    urgent: Sentence
     refused: Sentence
     thinking: Sentence
     crisis_title: Sentence
