@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 # The server runs no operation of torch: threads of its own would not live on in a child.
 PRELOAD = [
@@ -53,7 +54,9 @@ class Command:
         self.process = context.Process(
             target=_run, args=(words, str(self._in), str(self._out), str(self._err), dict(environment or {}), limit)
         )
-        self.process.start()
+        # Streamlit's test of a page leaves its script behind as the main module, which a child would run anew.
+        with patch.dict(sys.modules, __main__=sys.modules[__name__]):
+            self.process.start()
 
     def wait(self, seconds: float = 240) -> Done:
         """Until the command ends by itself."""
