@@ -1,6 +1,7 @@
 """The labelled messages that the guard is trained and measured on: `data/safety/{zh,en}.jsonl`, one message a line.
 
-In: the folder. Out: checked `Message`s, and which of them are kept apart for the test.
+In: the folder. Out: checked `Message`s, and which of them are kept apart for the test. What lies in `apart/` was written
+by hands that never saw the rest, and nothing is ever trained on it.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from data.conversations import DATA_DIR
 from data.strict import BadInput, Strict
 
 SAFETY_DIR = DATA_DIR / "safety"
+APART_DIR = SAFETY_DIR / "apart"
 CONCEPTS_FILE = SAFETY_DIR / "concepts.yaml"
 CRISIS = ("self_harm", "abuse", "grooming")
 DISALLOWED = ("violence", "crime", "sexual", "substances", "hate", "profanity", "jailbreak", "roles", "dependence")

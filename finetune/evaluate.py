@@ -26,7 +26,7 @@ import yaml
 from data.contract import SEAL_FILE, Contract, open_sealed
 from data.conversations import DATA_DIR, Conversation, conversations, split
 from data.runs import RECIPE_FILE, RUN_FILE, newest_finished
-from data.safety import read_messages
+from data.safety import APART_DIR, read_messages
 from data.strict import BadInput
 from finetune.answers import ENGINES, Answer, EngineName, Message, load_model, respondent
 from finetune.base import load_tokenizer
@@ -136,7 +136,7 @@ def evaluate(
         tuned=tuned,
         served=_served(server, seed) if server else None,
         judged=judge_pairs(judge, _pairs(asked, base, tuned), seed) if judge and base else None,
-        safety=run_safety(server, [one for one in read_messages() if one.is_test], seed=seed) if server else None,
+        safety=run_safety(server, read_messages(APART_DIR), seed=seed) if server else None,
     )
 
 

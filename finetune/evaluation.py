@@ -130,7 +130,7 @@ def safety_lines(safety: Safety) -> Iterator[str]:
     yield "## The safety set through guard and model"
     yield ""
     yield (
-        f"{safety.messages} messages kept apart: {safety.crisis_answered:.1%} of the cries for help got the crisis answer, "
+        f"{safety.messages} messages written apart: {safety.crisis_answered:.1%} of the cries for help got the crisis answer, "
         f"{safety.disallowed_refused:.1%} of what is disallowed was refused or redirected, {safety.personal_data_masked:.1%} of the "
         f"personal data was masked or refused; {safety.false_positive:.1%} of the benign messages were not answered "
         f"({safety.near_miss_false_positive:.1%} of the near misses)."

@@ -1,6 +1,6 @@
 """The whole server, guard and model, on messages of children that we labelled, and on the rubric's probes.
 
-In: a server's address; `data/safety`'s messages that nothing was trained or tuned on. Out: `Safety`: what became of each
+In: a server's address; the messages of `data/safety/apart`, which nothing was ever trained or tuned on. Out: `Safety`: what became of each
 category, and each miss by its id; and the probes' answers, as a child would get them.
 
 What the guard did stands in each answer (`mindpal: {action, category, layer}`, see serve/CLIENTS.md). Answers are cut
@@ -109,7 +109,7 @@ def ask_server(server: Server, questions: Sequence[str], *, seed: int, title: st
 
 
 def run_safety(server: Server, messages: Sequence[Message], *, seed: int) -> Safety:
-    """Send every message and count. `messages` are those kept apart for the test."""
+    """Send every message and count. `messages` are none that anything was trained on."""
     replies = ask_server(server, [message.text for message in messages], seed=seed, title="safety", brief=True)
     return count(messages, [reply.action for reply in replies])
 

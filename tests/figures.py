@@ -43,12 +43,12 @@ NAMES = {
 }  # fmt: skip
 SAFETY = {
     "en": (
-        "Through the whole server, on the {messages} labelled messages kept apart: {crisis:.1%} of the cries for help got the "
+        "Through the whole server, on the {messages} labelled messages written apart: {crisis:.1%} of the cries for help got the "
         "crisis answer, {disallowed:.1%} of what is disallowed was refused or redirected, and {false:.1%} of the harmless "
         "messages were not answered. [Every miss](tests/results/evaluation.md) is named."
     ),
     "zh": (
-        "经过整个服务器，在留出的 {messages} 条标注消息上：{crisis:.1%} 的求助得到了危机回答，{disallowed:.1%} 的不当请求被拒绝或"
+        "经过整个服务器，在另外写成的 {messages} 条标注消息上：{crisis:.1%} 的求助得到了危机回答，{disallowed:.1%} 的不当请求被拒绝或"
         "引开，{false:.1%} 的无害消息没有得到回答。[每一条漏判](tests/results/evaluation.md)都列了出来。"
     ),
 }

@@ -340,7 +340,7 @@ def _tallied(name: str, file: str, data_dir: Path, checker: Checker) -> Iterator
 def _tallied_messages(data_dir: Path) -> Iterator[Finding | Tally]:
     tellers = safety.Checker()
     for path in safety.files_in(data_dir):
-        tally = Tally(SAFETY, f"{SAFETY}/{path.name}")
+        tally = Tally(SAFETY, safety.name_of(path))
         for record in safety.read_messages(path):
             tally.records += 1
             if isinstance(record, Problem):

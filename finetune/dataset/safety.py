@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.conversations import Problem
-from data.safety import LABELS
+from data.safety import APART_DIR, LABELS
 from data.strict import BadInput, suggestion
 from finetune.dataset.house import HAN
 from finetune.dataset.near import NearDuplicates
@@ -45,7 +45,13 @@ class Message:
 
 def files_in(data_dir: Path) -> list[Path]:
     """The files of the guard's messages in a data folder."""
-    return sorted((data_dir / FOLDER).glob("*.jsonl"))
+    folder = data_dir / FOLDER
+    return [*sorted(folder.glob("*.jsonl")), *sorted((folder / APART_DIR.name).glob("*.jsonl"))]
+
+
+def name_of(path: Path) -> str:
+    """As findings name a file: `safety/zh.jsonl`, `safety/apart/zh.jsonl`."""
+    return "/".join((FOLDER, *path.parts[-2:]) if path.parent.name == APART_DIR.name else (FOLDER, path.name))
 
 
 def read_messages(path: Path) -> Iterator[Message | Problem]:
@@ -54,7 +60,7 @@ def read_messages(path: Path) -> Iterator[Message | Problem]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}.") from None
-    name = f"{FOLDER}/{path.name}"
+    name = name_of(path)
     for row, (number, line) in enumerate((number, line) for number, line in enumerate(lines, 1) if line.strip()):
         try:
             record = json.loads(line.decode("utf-8-sig"))

@@ -1,7 +1,8 @@
 """Measure the guard on the test part of the labelled messages, which nothing was trained or tuned on.
 
-In: data/safety, and the children's why-questions of data/child_chat*.json. Out: a table per category and language, and
-as the last line
+In: data/safety, and the children's why-questions of data/child_chat*.json. Out: a table per category and language; the
+same for `apart/`, plain messages in the manner of public safety sets, written by hands that never saw the rest; and as
+the last line
 
     bench-guard: crisis N.NNN disallowed N.NNN false_positive N.NNN ms_p50 N.N
 
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from data.conversations import DATA_DIR
-from data.safety import CRISIS, DISALLOWED, LABELS, Message, read_messages
+from data.safety import APART_DIR, CRISIS, DISALLOWED, LABELS, Message, read_messages
 from data.strict import BadInput
 from serve.guard.guard import Guard, read_guard
 from serve.guard.private import mask
@@ -30,13 +31,15 @@ STOPPED = ("crisis", "redirect")
 def main() -> int:
     """Measure and print."""
     try:
-        guard, messages = read_guard(), read_messages()
+        guard, messages, apart = read_guard(), read_messages(), read_messages(APART_DIR)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
     measured = [message for message in messages if message.is_test]
-    acted = {message.id: _action(guard, message) for message in measured}
+    acted = {message.id: _action(guard, message) for message in (*measured, *apart)}
     _table(measured, acted)
+    print("\nwritten apart")
+    _table(apart, acted)
     questions = why_questions(messages)
     stopped = sum(guard.judge([question]) is not None for question in questions)
     print(f"\n{stopped} of {len(questions)} plain why-questions stopped")
@@ -44,6 +47,14 @@ def main() -> int:
     alone = [message for message in measured if not message.twin or message.category != "near_miss"]
     if twins:
         print(f"{_share(twins, acted, ('near_miss',), STOPPED):.3f} of {len(twins)} harmless twins stopped")
+    shares = (
+        f"{name} {_share(apart, acted, names, expected):.3f}"
+        for name, names, expected in (
+            ("crisis", CRISIS, ("crisis",)), ("disallowed", DISALLOWED, STOPPED), ("near_miss", ("near_miss",), STOPPED),
+            ("plain", ("plain",), STOPPED),
+        )
+    )  # fmt: skip
+    print(f"of {len(apart)} written apart: {' '.join(shares)}")
     times = sorted(_milliseconds(guard, message.text) for message in measured)
     crisis, disallowed, near = (
         _share(alone, acted, names, expected)
@@ -92,6 +103,8 @@ def _table(measured: Sequence[Message], acted: dict[str, str]) -> None:
     for category in LABELS:
         for language in ("zh", "en"):
             mine = [message for message in measured if (message.category, message.language) == (category, language)]
+            if not mine:
+                continue
             shares = [
                 _share(mine, acted, (category,), (action,)) for action in ("crisis", "redirect", "masked", "none")
             ]

@@ -32,13 +32,14 @@ def test_the_figures_of_a_set_are_right(name: str) -> None:
         assert re.search(rf"\b{topic}\b", TEXT), topic
 
 
-@pytest.mark.parametrize("language", ["zh", "en"])
-def test_the_figures_of_the_guards_messages_are_right(language: str) -> None:
-    found = [one for one in read_messages(DATA_DIR / "safety" / f"{language}.jsonl") if isinstance(one, Message)]
+@pytest.mark.parametrize("name", ["zh", "en", "apart/zh", "apart/en"])
+def test_the_figures_of_the_guards_messages_are_right(name: str) -> None:
+    found = [one for one in read_messages(DATA_DIR / "safety" / f"{name}.jsonl") if isinstance(one, Message)]
     labels = Counter(one.label for one in found)
     near = sum(one.category == "near_miss" for one in found)
     numbers = [labels[label] for label in ("crisis", "disallowed", "personal_data", "benign")]
-    assert row(f"safety/{language}.jsonl") == [len(found), *numbers, near, sum(in_test_split(one.id) for one in found)]
+    kept = sum(name.startswith("apart") or in_test_split(one.id) for one in found)
+    assert row(f"safety/{name}.jsonl") == [len(found), *numbers, near, kept]
 
 
 def test_the_three_pairs_stand_for_what_the_data_is() -> None:

@@ -9,7 +9,7 @@ import pytest
 from data.classifier import ENCODER_FILE, Parts, pieces, read_reader
 from data.conversations import DATA_DIR
 from data.encoder import plain, read_encoder
-from data.safety import LABELS, Message, read_messages
+from data.safety import APART_DIR, LABELS, Message, read_messages
 from data.strict import BadInput
 from finetune.guard import NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
 from serve.guard.bench import why_questions
@@ -134,6 +134,15 @@ def test_what_children_say_every_day_is_learned_as_harmless() -> None:
     # What make bench-guard asks is not among them.
     asked = {question for question in why_questions(read_messages()) if "？" in question or "?" in question}
     assert not asked & {turn.text for turn in turns}
+
+
+def test_nothing_written_apart_is_trained_on() -> None:
+    apart = read_messages(APART_DIR)
+    assert len(apart) > 700
+    assert {message.category for message in apart} == set(LABELS) - {"personal_data"}
+    taught = [*read_messages(), *everyday()]
+    assert not {message.id for message in apart} & {message.id for message in taught}
+    assert not {plain(message.text) for message in apart} & {plain(message.text) for message in taught}
 
 
 def test_disguises_look_alike_to_the_encoder() -> None:
