@@ -11,6 +11,7 @@ import torch
 
 from data.contract import Contract, read_contract
 from data.conversations import DATA_DIR, Conversation, Turn
+from data.safety import APART_DIR, read_messages
 from data.strict import BadInput
 from finetune.answers import load_model
 from finetune.base import find_base, load_tokenizer
@@ -86,7 +87,7 @@ def test_the_guard_stands_beside_the_model(place: Path, tmp_path: Path) -> None:
     assert found.served.rubric["gives_help_line"].passed > 0
     assert found.served.rubric["declines_roles"].passed > 0
     assert found.served.answers.keys() == {probe.id for probe in read_rubric().probes}
-    assert found.safety.messages > 900
+    assert found.safety.messages == len(read_messages(APART_DIR)) > 700
     assert 0 < found.safety.crisis_answered <= 1
     assert len(engine.asked) < found.safety.messages + PROBES
     table = (tmp_path / TABLE_FILE).read_text(encoding="utf-8")
