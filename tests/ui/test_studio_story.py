@@ -7,7 +7,6 @@ Run: `pytest tests/ui/test_studio_story.py`.
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -28,8 +27,7 @@ from safetensors.torch import load_file, save_file
 from data.contract import open_sealed, sha256
 from data.conversations import datasets_in
 from data.queue import JOB_LOG, jobs
-from data.runs import ADAPTER, State, read_metrics, read_status
-from finetune.recipe import read_recipe
+from data.runs import State, read_metrics, read_status
 from tests.demo import free_port
 from tests.finetune.hub import TOKEN, Hub, running
 from tests.finetune.small_runs import make_data, make_recipe, make_run
@@ -331,100 +329,6 @@ def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     page.context.close()
 
 
-def test_a_set_is_looked_at_and_a_foreign_recipe_trains_pauses_goes_on_and_stops(
-    browser: Browser, studio: Studio, tmp_path: Path
-) -> None:
-    shutil.copytree(make_data(tmp_path / "mine"), tmp_path / "sets", dirs_exist_ok=True)
-    page = open_studio(browser, studio, first=True)
-    # a set from its four sides
-    said = page.locator("[class*=st-key-panel-said-]")
-    expect(said).to_have_count(8)
-    page.get_by_label(SAY.data.search).fill("19.")
-    page.get_by_label(SAY.data.search).press("Enter")
-    expect(said).to_have_count(1)
-    page.locator(".st-key-side").get_by_text(SAY.data.validation).click()
-    expect(said.get_by_text(SAY.data.train, exact=True)).to_have_count(0)
-    page.get_by_text(SAY.data.tokens).first.click()
-    button(page, SAY.data.tokens_now).click()
-    expect(page.locator(".tokens .learned").first).to_be_visible(timeout=JOB_MS)
-    page.get_by_role("tab", name=SAY.data.check).click()
-    button(page, SAY.data.check_now).click()
-    expect(page.get_by_test_id("stMetric").filter(has_text=SAY.data.errors)).to_be_visible(timeout=JOB_MS)
-    page.get_by_role("tab", name=SAY.data.stats).click()
-    button(page, SAY.data.stats_now).click()
-    expect(page.locator(".st-key-log-stats")).to_be_visible(timeout=JOB_MS)
-    expect(badge(page, "done")).to_be_visible()
-
-    # LLaMA-Factory's YAML, then a command: each is shown as what it says
-    go(page, SAY.pages.base)
-    choose(page, SAY.base.base, str(studio.models / "small-base"))
-    expect(page.get_by_text(SAY.base.here).first).to_be_visible()
-    go(page, SAY.pages.train)
-    foreign = tmp_path / "train_lora.yaml"
-    foreign.write_text("stage: sft\ndataset: small\nlora_rank: 24\nlearning_rate: 2.0e-4\ncutoff_len: 256\n")
-    page.get_by_text(SAY.train.importing).click()
-    page.locator(".st-key-import-file input[type=file]").set_input_files(foreign)
-    imported(page, "train_lora.yaml", "from-yaml")
-    expect(page.get_by_label(re.compile(r"^r \("))).to_have_value("24")
-    expect(page.get_by_label(re.compile(r"^max_length"))).to_have_value("256")
-    recipe = read_recipe(str(studio.runs / "recipes" / "from-yaml.yaml"))
-    assert (recipe.r, recipe.max_length, recipe.learning_rate) == (24, 256, 2e-4)
-    page.locator(".st-key-import-file").get_by_role("button", name=f"Remove {foreign.name}").click()
-    command = (
-        "llamafactory-cli train --stage sft --dataset small --lora_rank 12 --num_train_epochs 400 --save_steps 20 "
-        "--logging_steps 5 --cutoff_len 128 --val_size 0.2 --eval_steps 50 --per_device_train_batch_size 1"
-    )
-    page.get_by_label(SAY.train.import_command).fill(command)
-    page.get_by_label(SAY.train.import_command).press("Control+Enter")
-    imported(page, "command.sh", "from-command")
-    expect(page.get_by_label(re.compile(r"^r \("))).to_have_value("12")
-
-    # changed, put back, saved under a name, carried away
-    rate = page.get_by_label(re.compile(r"^learning_rate"))
-    rate.fill("0.002")
-    rate.press("Enter")
-    expect(page.get_by_text("learning_rate=0.002").first).to_be_visible()
-    button(page, SAY.train.reset).click()
-    expect(page.get_by_text("learning_rate=0.002")).to_have_count(0)
-    page.get_by_label(SAY.train.name, exact=True).last.fill("mine-now")
-    button(page, SAY.train.save).click()
-    expect(page.get_by_text("recipes/mine-now.yaml --base").first).to_be_visible()
-    kept = carried(page, SAY.train.download)
-    assert read_recipe(str(kept.rename(tmp_path / "kept.yaml"))) == read_recipe(
-        str(studio.runs / "recipes" / "mine-now.yaml")
-    )
-
-    # paused, gone on with, stopped for good: the adapter so far is kept
-    run = start(page, studio, "走走停停")
-    go(page, SAY.pages.watch)
-    wait_until(lambda: read_status(run).step > 25)
-    button(page, SAY.train.pause).click()
-    expect(badge(page, "paused")).to_be_visible(timeout=JOB_MS)
-    step = read_status(run).step
-    button(page, SAY.train.resume).click()
-    wait_until(lambda: read_status(run).state == "running" and read_status(run).step > step)
-    button(page, SAY.train.stop).click()
-    expect(badge(page, "stopped")).to_be_visible(timeout=JOB_MS)
-    assert (run / ADAPTER / "adapter_model.safetensors").is_file()
-    assert "--resume" in (run / JOB_LOG).read_text()
-    page.get_by_text(SAY.watch.tensorboard).click()
-    expect(page.get_by_text("tensorboard --logdir")).to_be_visible()
-    page.context.close()
-
-
-def imported(page: Page, given: str, name: str) -> None:
-    """Translate what was given, once the page has it, and use it under this name."""
-    expect(page.get_by_text(re.compile(f"import-llamafactory .*{re.escape(given)}"))).to_be_visible()
-    button(page, SAY.train.import_now).click()
-    use = button(page, SAY.train.import_use)
-    expect(use).to_be_visible(timeout=JOB_MS)
-    named = page.get_by_label(SAY.train.name, exact=True).first
-    named.fill(name)
-    named.press("Enter")
-    use.click()
-    expect(page.get_by_text(f"recipes/{name}.yaml --base").first).to_be_visible()
-
-
 def test_a_run_is_measured_told_on_one_page_and_carried_to_a_hub(
     browser: Browser, studio: Studio, hub: Hub, token: Path, shot: Callable[[Page, str], None], tmp_path: Path
 ) -> None:
@@ -532,46 +436,6 @@ def name_it(page: Page, label: str, name: str) -> None:
     box.click()
     box.fill(name)
     box.press("Enter")
-
-
-def test_a_full_disk_and_a_lack_of_memory_are_red_and_say_what_helps(
-    browser: Browser, studio: Studio, shot: Callable[[Page, str], None], tmp_path: Path
-) -> None:
-    shutil.copytree(make_data(tmp_path / "mine"), tmp_path / "sets", dirs_exist_ok=True)
-    page = open_studio(browser, studio, first=True)
-    go(page, SAY.pages.base)
-    choose(page, SAY.base.base, str(studio.models / "small-base"))
-    expect(page.get_by_text(SAY.base.here).first).to_be_visible()
-    go(page, SAY.pages.train)
-    recipe = make_recipe(tmp_path / "long.yaml", max_steps=60, num_train_epochs=300, save_steps=20, eval_steps=50)
-    upload_recipe(page, recipe)
-
-    # Files may grow to so much, for the worker and its job: metrics and logs do, the optimizer's state does not.
-    worker = worker_of(studio)
-    worker.rlimit(psutil.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-    full = start(page, studio, "满了")
-    go(page, SAY.pages.watch)
-    expect(page.get_by_test_id("stAlert").filter(has_text="the disk is full")).to_be_visible(timeout=JOB_MS)
-    expect(page.get_by_test_id("stAlert").filter(has_text="make room and go on")).to_be_visible()
-    expect(badge(page, "failed")).to_be_visible()
-    shot(page, "studio-full-disk")
-    # With room again it goes on.
-    worker.rlimit(psutil.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    button(page, SAY.train.resume).click()
-    expect(badge(page, "done")).to_be_visible(timeout=JOB_MS)
-    assert read_status(full).step == 60
-
-    # A system without memory ends the largest process, with a signal that nobody can answer.
-    go(page, SAY.pages.train)
-    hungry = start(page, studio, "太大")
-    wait_until(lambda: read_status(hungry).step > 5)
-    os.kill(read_status(hungry).pid or 0, signal.SIGKILL)
-    go(page, SAY.pages.watch)
-    alert = page.get_by_test_id("stAlert").filter(has_text="out of memory")
-    expect(alert).to_contain_text("lower max_length or per_device_train_batch_size", timeout=JOB_MS)
-    expect(badge(page, "failed")).to_be_visible()
-    shot(page, "studio-no-memory")
-    page.context.close()
 
 
 def test_nobody_gets_in_without_the_password(browser: Browser, studio: Studio) -> None:
