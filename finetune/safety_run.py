@@ -1,7 +1,7 @@
 """The whole server, guard and model, on messages of children that we labelled, and on the rubric's probes.
 
-In: a server's address; the messages of `data/safety/apart`, which nothing was ever trained or tuned on. Out: `Safety`: what became of each
-category, and each miss by its id; and the probes' answers, as a child would get them.
+In: a server's address; the messages of `data/safety/apart`, which nothing was ever trained or tuned on. Out: `Safety`:
+what became of each category, and each miss by its id; and the probes' answers, as a child would get them.
 
 What the guard did stands in each answer (`mindpal: {action, category, layer}`, see serve/CLIENTS.md). Answers are cut
 short: what decides is whether the model was asked, and a screen that stops an answer late is seen less often here than

@@ -40,7 +40,7 @@ from data.runs import (
     read_status,
     tells_of_full_disk,
     write_status,
-)  # fmt: skip
+)
 from data.strict import BadInput
 from finetune.allowed import Places, check_request
 from finetune.dataset.folder import make_data_folder

@@ -1,6 +1,6 @@
 """The studio in a real browser, with a real worker and a real base: from an uploaded data set to a promoted model
-without a terminal; browser and worker are killed in the middle of a run; every other button is pressed once; a job that
-cannot work says why.
+without a terminal; browser and worker are killed in the middle of a run; a run is measured, told on one page, archived and
+pushed; a base is fetched from a hub, stopped and fetched on; a job that cannot work says why.
 Run: `pytest tests/ui/test_studio_story.py`.
 """
 
