@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+CONTEXT: Any = multiprocessing.get_context("forkserver")
 # The server runs no operation of torch: threads of its own would not live on in a child.
 PRELOAD = [
     "torch",
@@ -28,6 +29,16 @@ PRELOAD = [
     "matplotlib.figure",
     "finetune.step.trainer",
 ]
+
+
+def fork(target: Callable[..., None], *given: Any) -> Any:
+    """A started child of the server that calls `target`; what is given must be picklable, or a queue of `CONTEXT`."""
+    CONTEXT.set_forkserver_preload(PRELOAD)
+    process = CONTEXT.Process(target=target, args=given)
+    # Streamlit's test of a page leaves its script behind as the main module, which a child would run anew.
+    with patch.dict(sys.modules, __main__=sys.modules[__name__]):
+        process.start()
+    return process
 
 
 @dataclass(frozen=True)
@@ -49,14 +60,7 @@ class Command:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "stdin").write_text(stdin)
         self._in, self._out, self._err = folder / "stdin", folder / "stdout", folder / "stderr"
-        context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
-        self.process = context.Process(
-            target=_run, args=(words, str(self._in), str(self._out), str(self._err), dict(environment or {}), limit)
-        )
-        # Streamlit's test of a page leaves its script behind as the main module, which a child would run anew.
-        with patch.dict(sys.modules, __main__=sys.modules[__name__]):
-            self.process.start()
+        self.process = fork(_run, words, str(self._in), str(self._out), str(self._err), dict(environment or {}), limit)
 
     def wait(self, seconds: float = 240) -> Done:
         """Until the command ends by itself."""

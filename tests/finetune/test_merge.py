@@ -1,7 +1,6 @@
 """Merging: PEFT's result bit for bit, little memory, whole or not at all, and nothing that does not belong together."""
 
 import json
-import multiprocessing
 import resource
 import shutil
 import signal
@@ -20,7 +19,7 @@ from data.runs import ADAPTER, read_record, write_record
 from data.strict import BadInput
 from finetune.checkpoints import FILES_FILE
 from finetune.merge import CURRENT, merge, point_current
-from tests.commands import Command, finetune
+from tests.commands import CONTEXT, Command, finetune, fork
 from tests.finetune.small_runs import make_run
 from tests.small_models import make_base
 
@@ -85,10 +84,8 @@ def test_memory_holds_a_tensor_and_not_the_model(run: Path, tmp_path: Path) -> N
     assert size > 120e6
     assert len(list(base.glob("*.safetensors"))) > 2
     large = make_run(tmp_path / "run", base)
-    context: Any = multiprocessing.get_context("forkserver")
-    answer = context.Queue()
-    process = context.Process(target=_peak, args=(str(run), str(large), str(tmp_path / "out"), answer))
-    process.start()
+    answer = CONTEXT.Queue()
+    process = fork(_peak, str(run), str(large), str(tmp_path / "out"), answer)
     grown = answer.get(timeout=240)
     process.join()
     # A tuned tensor is 3.5 MB, its fp32 copies are 14.
