@@ -248,7 +248,7 @@ class EncoderTrainer:
             {"params": body, "lr": LEARNING_RATE},
             {"params": list(self.reader.head.parameters()), "lr": HEAD_LEARNING_RATE},
         ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / (WARM_UP * steps)) * max(0.02, 1 - step / steps)
         )

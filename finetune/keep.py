@@ -16,7 +16,8 @@ from data.strict import BadInput
 from finetune.base import Base, find_base
 from finetune.checkpoints import newest_good
 from finetune.recipe import read_recipe
-from finetune.train import locked, write_trained
+from finetune.run_folder import locked
+from finetune.train import write_trained
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:

@@ -13,7 +13,6 @@ checkpoint; on one CPU the result is the same bit for bit.
 """
 
 import argparse
-import fcntl
 import importlib.util
 import json
 import logging
@@ -23,12 +22,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data.contract import Contract, read_contract, sha256
 from data.conversations import DATA_DIR, Conversation, conversations, find_dataset, split
@@ -36,7 +35,6 @@ from data.queue import BY_WORKER
 from data.runs import (
     ADAPTER,
     CHECKPOINTS,
-    LOG_FILE,
     MODEL,
     RECIPE_FILE,
     RUN_FILE,
@@ -44,18 +42,16 @@ from data.runs import (
     RunRecord,
     Status,
     cut_metrics,
-    is_disk_full,
     now,
     read_record,
     read_status,
-    tells_of_full_disk,
     write_record,
     write_status,
     write_whole,
 )
 from data.strict import BadInput, read_json
 from finetune.base import Base, find_base, load_tokenizer, stored_tensors
-from finetune.checkpoints import checkpoints_in, close_folder, newest_good, remove_unfinished
+from finetune.checkpoints import checkpoints_in, close_folder, newest_good
 from finetune.encode import Encoder, Example, count_tokens, encode_all
 from finetune.plan import (
     Machine,
@@ -73,21 +69,13 @@ from finetune.plan import (
 )
 from finetune.progress import Advance, progress
 from finetune.recipe import Recipe, dump_recipe, read_recipe
-from finetune.report_loss import draw_loss
+from finetune.run_folder import Stopped, locked, logged, told_at_the_end
 from finetune.weights import rewrite, taken_from
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors", "tokenizers", "numpy")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 log = logging.getLogger(__name__)
-
-
-class Stopped(Exception):
-    """The run ended because somebody wanted it to. `signal` is the signal's number."""
-
-    def __init__(self, signal: int):
-        super().__init__("stopped")
-        self.signal = signal
 
 
 @dataclass(frozen=True)
@@ -191,7 +179,7 @@ def train(
     if resume:
         _check_same(run, prepared.record)
     run.mkdir(parents=True, exist_ok=True)
-    with locked(run), _logging(run), _failures(run, is_told=BY_WORKER in (environment or {})):
+    with locked(run), logged(run), told_at_the_end(run, is_told=BY_WORKER in (environment or {})):
         for line in _told(recipe, base, prepared, plan, machine):
             log.info("%s", line)
         checkpoint = _find_checkpoint(run) if resume else None
@@ -540,104 +528,6 @@ def _plan_told(recipe: Recipe, base: Base, prepared: Prepared, plan: Plan, machi
         "remarks": [*unusual(recipe, plan, machine), *prepared.remarks],
         "lines": [line.removeprefix("plan: ") for line in _told(recipe, base, prepared, plan, machine)],
     }
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Two processes must not write into one run. The system lets go of the lock however a process ends."""
-    with (run / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(f"{run}: another process is training in it; wait for it, or stop it.") from None
-        yield
-
-
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A full disk: the line stands on standard error, and the run ends with a sentence of its own."""
-
-
-class _Screen(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        """Above the bar, which takes the place of `sys.stderr` while it is drawn."""
-        print(self.format(record), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _logging(run: Path) -> Iterator[None]:
-    """Our lines to standard error and train.log; other packages' warnings to train.log alone."""
-    ours, root = logging.getLogger("finetune"), logging.getLogger()
-    file, screen = _LogFile(run / LOG_FILE, encoding="utf-8"), _Screen()
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = ours.level
-    ours.setLevel(logging.INFO)
-    # What ends the run is said by whoever called it.
-    screen.addFilter(lambda record: record.levelno < logging.ERROR)
-    ours.addHandler(screen)
-    root.addHandler(file)
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.removeHandler(file)
-        ours.removeHandler(screen)
-        ours.setLevel(level)
-        file.close()
-
-
-@contextmanager
-def _failures(run: Path, *, is_told: bool) -> Iterator[None]:
-    """However a run ends, its status says so, and what a person can mend is one sentence.
-
-    `is_told`: the worker will write the status.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, Stopped):
-        _end(run, "stopped", "stopped by a person; --resume goes on", is_told=is_told)
-        raise
-    except BadInput as error:
-        _end(run, "failed", str(error), is_told=is_told)
-        raise
-    except BaseException as error:
-        sentence = _mendable(run, error)
-        _end(run, "failed", sentence or str(error) or type(error).__name__, is_told=is_told)
-        if sentence:
-            raise BadInput(sentence) from None
-        log.exception("the program failed")
-        raise
-
-
-def _end(run: Path, state: Literal["stopped", "failed"], message: str, *, is_told: bool) -> None:
-    # An unfinished checkpoint is of no use, and on a full disk the status needs its room.
-    remove_unfinished(run / CHECKPOINTS)
-    with suppress(OSError):
-        if not is_told:
-            before = read_status(run)
-            write_status(run, before.model_copy(update={"state": state, "message": message, "pid": None}))
-        draw_loss(run)
-    log.error("%s", message)
-
-
-def _mendable(run: Path, error: BaseException) -> str | None:
-    """The sentence for a full disk or too little memory; None for what is a fault of the program's."""
-    told = f"{type(error).__name__} {error}"
-    if is_disk_full(error) or tells_of_full_disk(told):
-        checkpoint, _ = newest_good(run / CHECKPOINTS)
-        good = f"{checkpoint.name} is whole" if checkpoint else "no checkpoint was written yet"
-        return f"{run}: the disk is full ({_free(run)} free); make room and go on with --resume: {good}."
-    if "OutOfMemoryError" in told or "can't allocate memory" in told or isinstance(error, MemoryError):
-        return (
-            f"{run}: out of memory; lower max_length or per_device_train_batch_size, or set "
-            "gradient_checkpointing=true, and start a new run."
-        )
-    return None
-
-
-def _free(run: Path) -> str:
-    return f"{shutil.disk_usage(run).free / 1e6:,.0f} MB"
 
 
 def _commit() -> str:

@@ -44,6 +44,7 @@ from data.runs import (
 from data.strict import BadInput
 from finetune.allowed import Places, check_request
 from finetune.dataset.folder import make_data_folder
+from finetune.run_folder import LOWER, is_trained_in, tells_of_no_memory
 
 POLL_S = 0.2
 # A worker that was just killed holds its lock until its job is gone, too.
@@ -53,8 +54,6 @@ _TAIL = 8000
 _PR_SET_PDEATHSIG = 1
 # What finetune/progress.py prints where there is no terminal.
 _PROGRESS = re.compile(r"(?P<title>[^:]+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)(?P<note>.*)")
-_NO_MEMORY = ("OutOfMemoryError", "can't allocate memory", "MemoryError", "bad_alloc")
-_LOWER = "lower max_length or per_device_train_batch_size, or set gradient_checkpointing=true, and start a new run."
 
 # What a job can be asked while it runs; "wait" is the worker's own, which ends.
 Asked = Literal["run", "pause", "stop", "wait"]
@@ -133,7 +132,7 @@ class Worker:
     def _adopt(self) -> None:
         """Jobs that the worker before left running wait again."""
         for job in jobs(self.places.runs):
-            if job.request and job.status and job.status.state == "running" and not _is_trained_in(job.run):
+            if job.request and job.status and job.status.state == "running" and not is_trained_in(job.run):
                 log.info("%s: the worker before ended in the middle of it; queued again", job.run.name)
                 self._tell(job.run, "queued", "waits: the worker before ended in the middle of it")
 
@@ -148,7 +147,7 @@ class Worker:
             self._obey(job.run, job.request, job.status.state)
             # A person may train in it in a terminal.
             status = read_job(job.run).status
-            if status and status.state == "queued" and not _is_trained_in(job.run):
+            if status and status.state == "queued" and not is_trained_in(job.run):
                 waiting.append((job.run, job.request))
         return waiting[0] if waiting else None
 
@@ -361,28 +360,16 @@ def _ended(
 def _sentence(run: Path, verb: str, code: int, told: Told, *, trains: bool) -> str:
     """Why a job failed that said nothing for a person itself."""
     last = told.last()
-    lower = f" {_LOWER}" if trains else " close what else runs on this machine, and try again."
+    lower = f" {LOWER}" if trains else " close what else runs on this machine, and try again."
     if tells_of_full_disk(told.tail):
         free = shutil.disk_usage(run).free / 1e6
         return f"{run}: the disk is full ({free:,.0f} MB free); make room and go on."
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return f"{run}: out of memory: the system killed it;{lower}"
-    if any(sign in told.tail for sign in _NO_MEMORY):
+    if tells_of_no_memory(told.tail):
         return f"{run}: out of memory;{lower}"
     if code == 1 and verb == "data" and "Traceback" not in told.tail:
         return "errors were found; the log lists them." if last.startswith("{") else last
     if code < 0:
         return f"{run}: ended by {signal.Signals(-code).name}; {JOB_LOG} in it has the rest."
     return f"{run}: the program failed ({last or f'exit code {code}'}); {JOB_LOG} in it has the rest."
-
-
-def _is_trained_in(run: Path) -> bool:
-    """Whether some process holds the run's own lock (finetune/train.py)."""
-    try:
-        with (run / ".lock").open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -47,21 +47,13 @@ def main() -> int:
     alone = [message for message in measured if not message.twin or message.category != "near_miss"]
     if twins:
         print(f"{_share(twins, acted, ('near_miss',), STOPPED):.3f} of {len(twins)} harmless twins stopped")
-    shares = (
-        f"{name} {_share(apart, acted, names, expected):.3f}"
-        for name, names, expected in (
-            ("crisis", CRISIS, ("crisis",)), ("disallowed", DISALLOWED, STOPPED), ("near_miss", ("near_miss",), STOPPED),
-            ("plain", ("plain",), STOPPED),
-        )
-    )  # fmt: skip
-    print(f"of {len(apart)} written apart: {' '.join(shares)}")
+    shares = " ".join(f"{name} {share:.3f}" for name, share in _shares(apart, acted).items())
+    print(f"of {len(apart)} written apart: {shares}")
     times = sorted(_milliseconds(guard, message.text) for message in measured)
-    crisis, disallowed, near = (
-        _share(alone, acted, names, expected)
-        for names, expected in ((CRISIS, ("crisis",)), (DISALLOWED, STOPPED), (("near_miss",), STOPPED))
-    )
+    found = _shares(alone, acted)
     print(
-        f"bench-guard: crisis {crisis:.3f} disallowed {disallowed:.3f} false_positive {near:.3f} "
+        f"bench-guard: crisis {found['crisis']:.3f} disallowed {found['disallowed']:.3f} "
+        f"false_positive {found['near_miss']:.3f} "
         f"ms_p50 {times[len(times) // 2]:.1f}"
     )
     return 0
@@ -91,10 +83,19 @@ def _share(
     acted: dict[str, str],
     names: Sequence[str],
     expected: Sequence[str],
-    language: str = "",
 ) -> float:
-    mine = [m for m in measured if m.category in names and language in ("", m.language)]
+    mine = [message for message in measured if message.category in names]
     return sum(acted[message.id] in expected for message in mine) / len(mine) if mine else float("nan")
+
+
+def _shares(measured: Sequence[Message], acted: dict[str, str]) -> dict[str, float]:
+    """Of what is dangerous, the share that is caught; of what is harmless, the share that is stopped."""
+    return {
+        "crisis": _share(measured, acted, CRISIS, ("crisis",)),
+        "disallowed": _share(measured, acted, DISALLOWED, STOPPED),
+        "near_miss": _share(measured, acted, ("near_miss",), STOPPED),
+        "plain": _share(measured, acted, ("plain",), STOPPED),
+    }
 
 
 def _table(measured: Sequence[Message], acted: dict[str, str]) -> None:
