@@ -1,4 +1,4 @@
-"""Every state of the child's page on a dark phone: axe finds nothing serious, and nothing scrolls sideways.
+"""Every state of the child's page on a dark phone: axe finds nothing serious, and each fits.
 
 Run: `MINDPAL_SHOTS=folder pytest tests/ui/test_phone.py`; then a picture of each page lies in the folder.
 """
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
-from tests.ui.walk import accessible, say
+from tests.ui.walk import accessible, fits, say
 from ui.locales import sentences
 from ui.store import Limits
 from ui.tables import Visit
@@ -37,7 +37,7 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
         # What a slow machine has not cleared away yet is dim.
         expect(page.locator("[data-stale=true]")).to_have_count(0)
         accessible(page, name)
-        _fits(page, name)
+        fits(page, name)
         shot(page, f"phone-dark-{name}")
         page.set_viewport_size(PHONE)
 
@@ -106,11 +106,3 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
     look("withdrawn")
     store.close()
     context.close()
-
-
-def _fits(page: Page, where: str) -> None:
-    scrolls = page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
-    widths = scrolls.evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
-    assert widths, where
-    assert all(inner <= outer for inner, outer in widths), where
-    assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth"), where

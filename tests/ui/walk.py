@@ -8,6 +8,13 @@ from playwright.sync_api import Locator, Page, expect
 from ui.locales import Language, sentences
 
 PIN = "2468"
+# A chat is scrolled to its end: where it begins is told as if it were not.
+BEGINS_BELOW_HEADER = """() => {
+  const scrolls = [...document.querySelectorAll("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")];
+  const first = document.querySelector("[data-testid=stMainBlockContainer] [class*=st-key-]");
+  const top = first.getBoundingClientRect().top + scrolls.reduce((sum, each) => sum + each.scrollTop, 0);
+  return top >= document.querySelector("[data-testid=stHeader]").getBoundingClientRect().bottom;
+}"""
 
 
 def daytime() -> str:
@@ -64,3 +71,13 @@ def accessible(page: Page, where: str) -> None:
         if violation["impact"] in ("serious", "critical")
     ]
     assert serious == [], where
+
+
+def fits(page: Page, where: str) -> None:
+    """Nothing scrolls sideways, and what the page begins with lies below Streamlit's header, not under it."""
+    scrolls = page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
+    widths = scrolls.evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
+    assert widths, where
+    assert all(inner <= outer for inner, outer in widths), where
+    assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth"), where
+    assert page.evaluate(BEGINS_BELOW_HEADER), where
