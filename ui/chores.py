@@ -9,8 +9,9 @@ import time
 
 from ui.client import Asleep, Refused, Settings
 from ui.companion.talk import reply_to
+from ui.database import Gone, Unreachable
 from ui.outbox import send_due
-from ui.store import Gone, Store, Unreachable
+from ui.store import Store
 
 SEND_S = 2.0
 SWEEP_S = 3600.0

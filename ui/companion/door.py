@@ -7,9 +7,10 @@ import streamlit as st
 
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, ai_line, brand, parents_button
+from ui.database import Unreachable
 from ui.limits import Ruling, rule
 from ui.locales import Sentences
-from ui.store import Store, Unreachable
+from ui.store import Store
 from ui.tables import Access, Child, Visit
 
 LOOK_S = 20  # how often an open page looks whether the door is still what it was

@@ -12,9 +12,10 @@ from functools import partial
 
 from ui.client import Asleep, Ending, Refused, Reply, Settings, Turn
 from ui.companion.farewell import is_farewell
+from ui.database import Gone, Unreachable
 from ui.limits import rule
 from ui.locales import sentences
-from ui.store import Gone, Message, Store, Unreachable
+from ui.store import Message, Store
 from ui.tables import Child, State
 
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
