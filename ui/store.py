@@ -43,6 +43,7 @@ from ui.tables import (
 POLICY_VERSION = "2026-11-24"
 TITLE_CHARS = 24
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
+LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
 # Acts closer together than this belong to one visit. Each visit counts a minute more than from its first act to its
 # last: the reading after the last one.
@@ -445,7 +446,7 @@ class Store:
             session.execute(_this(question).values(state="stopped"))
 
     def left_behind(self) -> list[tuple[Child, Message]]:
-        """Questions of the last day that nobody has answered, and whose page seems to be closed; oldest first."""
+        """Questions of the last week that nobody has answered, and whose page seems to be closed; oldest first."""
         now = self.now()
         with self.reading() as session:
             found = session.execute(
@@ -453,7 +454,7 @@ class Store:
                 .join(ConversationRow, ConversationRow.child_id == Child.id)
                 .join(MessageRow, MessageRow.conversation_id == ConversationRow.id)
                 .where(MessageRow.role == "user", MessageRow.state == "waiting")
-                .where(MessageRow.created > now - timedelta(days=1), MessageRow.created < now - LEFT_AFTER)
+                .where(MessageRow.created > now - LEFT_FOR, MessageRow.created < now - LEFT_AFTER)
                 .order_by(MessageRow.id)
             )
             return [(child, self._message(row)) for child, row in found]

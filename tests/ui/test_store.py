@@ -45,7 +45,7 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
     assert store.alerts() == []
 
 
-def test_what_was_left_waiting_is_found_for_a_day(database: Database) -> None:
+def test_what_was_left_waiting_is_found_for_a_week(database: Database) -> None:
     clock = [datetime.now(UTC)]
     store = database.open(lambda: clock[0])
     child = family(store)
@@ -53,9 +53,10 @@ def test_what_was_left_waiting_is_found_for_a_day(database: Database) -> None:
     assert store.left_behind() == [], "its page may still be open"
     clock[0] += timedelta(minutes=3)
     assert [(found.id, left.text) for found, left in store.left_behind()] == [(child.id, "你在吗")]
-    clock[0] += timedelta(days=1)
+    clock[0] += timedelta(days=7)
     assert store.left_behind() == []
     clock[0] -= timedelta(days=1)
+    assert len(store.left_behind()) == 1
     store.begin_reply(question)
     assert store.left_behind() == []
     store.close()
