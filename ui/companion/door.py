@@ -40,6 +40,7 @@ def resting(words: Sentences) -> bool:
         st.title(words.door.resting_title, anchor=False)
         st.markdown(words.door.resting)
         st.button(words.door.resting_back, key="rested", on_click=_rest, args=(False,))
+        st.caption(words.urgent)
     return True
 
 
