@@ -41,7 +41,7 @@ from ui.tables import (
 )
 
 POLICY_VERSION = "2026-11-24"
-TITLE_CHARS = 24
+TITLE_CHARS = 40
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
 LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
@@ -379,7 +379,7 @@ class Store:
         """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
         with self.writing() as session:
             if conversation_id is None:
-                name = self.sealer.seal(" ".join(words.split())[:TITLE_CHARS])
+                name = self.sealer.seal(_title(words))
                 started = ConversationRow(
                     child_id=child_id, name=name, created=self.now(), updated=self.now(), hidden=False
                 )
@@ -602,6 +602,12 @@ class Store:
 
     def _touch(self, session: Session, conversation_id: int) -> None:
         session.execute(update(ConversationRow).where(ConversationRow.id == conversation_id).values(updated=self.now()))
+
+
+def _title(words: str) -> str:
+    """The beginning of what was said first."""
+    line = " ".join(words.split())
+    return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
 
 
 def _this(message: Message) -> Update:

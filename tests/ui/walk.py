@@ -16,6 +16,11 @@ BEGINS_BELOW_HEADER = """() => {
   return top >= document.querySelector("[data-testid=stHeader]").getBoundingClientRect().bottom;
 }"""
 
+FINGER = 40  # pixels that a button is high, at least
+TOO_SMALL = """finger => [...document.querySelectorAll("[data-testid=stMain] button, [data-testid=stHeader] button")]
+  .filter(each => each.checkVisibility() && each.getBoundingClientRect().height < finger)
+  .map(each => each.outerHTML.slice(0, 160))"""
+
 
 def daytime() -> str:
     """A time zone (for TZ) in which it is about noon now, so that a page under test is not in its quiet hours."""
@@ -70,14 +75,16 @@ def accessible(page: Page, where: str) -> None:
         for violation in found
         if violation["impact"] in ("serious", "critical")
     ]
-    assert serious == [], where
+    assert serious == [], (where, serious)
 
 
 def fits(page: Page, where: str) -> None:
-    """Nothing scrolls sideways, and what the page begins with lies below Streamlit's header, not under it."""
+    """On a phone: nothing scrolls sideways, what the page begins with lies below Streamlit's header, fingers hit."""
     scrolls = page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
     widths = scrolls.evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
     assert widths, where
     assert all(inner <= outer for inner, outer in widths), where
     assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth"), where
     assert page.evaluate(BEGINS_BELOW_HEADER), where
+    small = page.evaluate(TOO_SMALL, FINGER)
+    assert small == [], (where, small)
