@@ -39,6 +39,10 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
     expect(page.get_by_text(words.welcome_title)).to_be_visible()
     page.set_viewport_size(TALL)
     _look(page, "first-run", shot)
+    page.locator(".st-key-language").get_by_role("radio", name="English").click()
+    expect(page.get_by_text(sentences("en").welcome_title)).to_be_visible()
+    _look(page, "first-run-en", shot)
+    expect(page.locator(".st-key-step-child").get_by_role("radio", name="English")).to_be_checked()
     page.set_viewport_size(PHONE)
 
     first, _ = site.family("豆豆", "果果")

@@ -45,6 +45,13 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
     assert store.alerts() == []
 
 
+def test_a_chat_is_named_by_how_it_begins(store: Store, child_id: int) -> None:
+    for words in ("为什么\n天空是蓝色的？", "I had a quarrel with my best friend and I am sad"):
+        store.say(child_id, None, words)
+    titles = [found.title for found in store.conversations(child_id)]
+    assert titles == ["I had a quarrel with my best friend and…", "为什么 天空是蓝色的？"]
+
+
 def test_what_was_left_waiting_is_found_for_a_week(database: Database) -> None:
     clock = [datetime.now(UTC)]
     store = database.open(lambda: clock[0])
