@@ -18,6 +18,7 @@ from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
 from ui.studio.bases import STANDIN, folder_of
+from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.jobs import Asked, answer_of, keep_upload, latest, state_of
 from ui.studio.look import COLOURS, chart, coloured, draw, panel
@@ -43,6 +44,7 @@ def show(studio: Studio) -> None:
     if not names:
         return
     with chosen_at:
+        show_now("set", names)
         name = st.selectbox(say.set, names, key="set", persist_state="session")
     with browse:
         _browse(studio, name)
@@ -268,8 +270,9 @@ def _upload(studio: Studio, names: list[str]) -> None:
     path = keep_upload(studio.settings.uploads, given.name, given.getvalue())
     asked = Asked("data", ("add", str(path), "--name", name, *studio.settings.data_words), f"add-{name}")
     job = job_card.offer(
-        studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names
-    )
+        studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names,
+        shows={"set": name},
+    )  # fmt: skip
     if job and state_of(job) == "done":
         st.success(say.added.format(name=name), icon=":material/check_circle:")
 

@@ -11,6 +11,7 @@ import streamlit as st
 from data.queue import Job, disk_used, write_note
 from data.runs import LOSS_FILE, RECIPE_FILE
 from ui.studio import job_card
+from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, delete, is_training, state_of
 from ui.studio.look import in_red, panel
@@ -53,6 +54,7 @@ def show(studio: Studio) -> None:
     )
     if not found:
         return
+    show_now("opened", [job.run.name for job in found])
     name = st.selectbox(say.open, [job.run.name for job in found], key="opened", persist_state="session")
     job = next((job for job in found if job.run.name == name), found[0])
     with panel("job"):

@@ -12,6 +12,7 @@ import streamlit as st
 from data.queue import Job, log_of, read_job
 from data.runs import read_metrics
 from ui.studio import job_card
+from ui.studio.choices import take_next
 from ui.studio.context import Studio
 from ui.studio.export_page import model_words
 from ui.studio.jobs import Asked, has_result, is_moving, is_training, record_of, state_of, tail, titled
@@ -27,14 +28,18 @@ REPORT = "report.html"
 
 
 def show(studio: Studio) -> None:
-    """Choose runs; the newest is chosen at first."""
+    """Choose runs; the newest is chosen at first, and one that is started in this tab."""
     say = studio.words.watch
     found = {job.run.name: titled(job) for job in reversed(studio.jobs) if is_training(job)}
     if not found:
         st.info(say.none, icon=":material/monitoring:")
         return
+    new = take_next("watched", found)
+    watched = st.session_state.setdefault("watched", list(found)[:1])
+    if new and new not in watched:
+        st.session_state["watched"] = [new]
     chosen = st.multiselect(
-        say.runs, list(found), list(found)[:1], key="watched", max_selections=MOST, persist_state="session",
+        say.runs, list(found), key="watched", max_selections=MOST, persist_state="session",
         format_func=lambda name: found.get(name, name),
     ) or list(found)[:1]  # fmt: skip
     weight = st.slider(say.smoothing, 0.0, 0.95, 0.6, 0.05, key="smoothing", persist_state="session")
