@@ -165,7 +165,9 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
         if not job or state_of(job) != "done" or not made.is_file():
             return
         for line in log_of(job.run).read_text(encoding="utf-8").splitlines():
-            st.caption(line)
+            # The command itself stands above.
+            if not line.startswith("$ "):
+                st.caption(line)
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
             with in_red():
