@@ -124,7 +124,7 @@ def test_every_page_is_drawn_with_jobs_of_every_kind(page: str, used: Path) -> N
 def test_a_failed_run_is_red_with_its_sentence(used: Path) -> None:
     app = drawn("runs", used)
     app.selectbox(key="opened").set_value("red").run()
-    assert any("out of memory; lower max_length" in error.value for error in app.error)
+    assert f"{words_in('zh').why}\n\nout of memory; lower max_length" in [error.value for error in app.error]
 
 
 def test_pause_says_so_to_the_worker(used: Path) -> None:

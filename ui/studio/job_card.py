@@ -83,7 +83,8 @@ def badge(words: Words, job: Job) -> None:
     if job.status and job.status.steps and state in ("running", "paused"):
         st.progress(min(1.0, job.status.step / job.status.steps))
     if state == "failed":
-        st.error(message, icon=":material/error:")
+        # What a command says is English, here as in a terminal; the page's own words lead to it.
+        st.error(f"{words.why}\n\n{message}", icon=":material/error:")
     elif message and state != "done":
         st.caption(message)
 
