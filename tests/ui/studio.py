@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import TimeoutError as NotYet
 
 from data.queue import jobs
 from data.runs import State
@@ -91,8 +92,15 @@ def _worker_of(runs: Path) -> bool:
 
 
 def go(page: Page, name: str) -> None:
-    page.get_by_test_id("stSidebarNavLink").filter(has_text=name).click()
-    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    """Turn to another page."""
+    heading = page.get_by_role("heading", name=name, exact=True)
+    for _ in range(5):
+        page.get_by_test_id("stSidebarNavLink").filter(has_text=name).click()
+        # Streamlit forgets a click while a page is drawn anew by itself, as it is when a run ends: a person clicks again.
+        with suppress(NotYet):
+            heading.wait_for(timeout=PATIENCE_MS / 4)
+            return
+    expect(heading).to_be_visible()
 
 
 def button(page: Page | Locator, name: str) -> Locator:

@@ -4,6 +4,7 @@ In: metrics.jsonl, status.json and job.log of run folders, read anew every two s
 jobs `report`.
 """
 
+import re
 from typing import Any
 
 import altair as alt
@@ -125,7 +126,9 @@ def _pair(lines: list[dict[str, Any]], used: str, free: str) -> str | None:
     taken, left = last(lines, used), last(lines, free)
     if taken is None:
         return None
-    return size(taken) if left is None else f"{size(taken)} · {size(left)}"
+    told = size(taken) if left is None else f"{size(taken)} · {size(left)}"
+    # A number and its unit stay on one line.
+    return re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", told)
 
 
 def _curves(words: Words, metrics: dict[str, list[dict[str, Any]]], weight: float) -> None:
