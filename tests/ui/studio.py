@@ -138,6 +138,15 @@ def open_studio(browser: Browser, studio: Studio, *, first: bool = False) -> Pag
     return page
 
 
+def choose_base(page: Page, studio: Studio) -> str:
+    """Choose the studio's small base on the page Train, and see it in the command; its name."""
+    base = str(studio.models / "small-base")
+    choose(page, SAY.base.base, base)
+    # What is done before the page has heard of it can be lost when it is drawn anew.
+    expect(page.get_by_text(f"--base {base}").first).to_be_visible()
+    return base
+
+
 def upload(page: Page, file: Path) -> None:
     """Bring a file to the page Data."""
     page.get_by_role("tab", name=SAY.data.upload).click()

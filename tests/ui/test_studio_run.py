@@ -24,7 +24,7 @@ from tests.ui.studio import (
     Studio,
     badge,
     button,
-    choose,
+    choose_base,
     go,
     open_studio,
     serving,
@@ -94,7 +94,7 @@ def test_an_imported_run_is_paused_gone_on_with_and_stopped(
     shutil.copytree(make_data(tmp_path / "mine"), tmp_path / "sets", dirs_exist_ok=True)
     page = open_studio(browser, studio, first=True)
     go(page, SAY.pages.train)
-    choose(page, SAY.base.base, str(studio.models / "small-base"))
+    choose_base(page, studio)
 
     # a command, then a file: each is a recipe among one's own
     page.get_by_text(SAY.train.importing).click()
@@ -162,7 +162,7 @@ def test_a_full_disk_and_too_little_memory_are_red_with_what_helps(
     shutil.copytree(tmp_path / "mine", tmp_path / "sets", dirs_exist_ok=True)
     page = open_studio(browser, studio, first=True)
     go(page, SAY.pages.train)
-    choose(page, SAY.base.base, str(studio.models / "small-base"))
+    choose_base(page, studio)
     steps = {"max_steps": 300, "num_train_epochs": 300, "logging_steps": 10, "save_steps": 50, "eval_steps": 100}
     upload_recipe(page, make_recipe(tmp_path / "small.yaml", max_samples=20, **steps))
     run = start(page, studio, "磁盘")

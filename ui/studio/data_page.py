@@ -165,7 +165,8 @@ def _check(studio: Studio, name: str) -> None:
         if one["level"] in level
     ]
     if rows:
-        st.dataframe(rows, hide_index=True, width="stretch", height=360)
+        height = min(360, 35 * (len(rows) + 1) + 2)
+        st.dataframe(rows, hide_index=True, width="stretch", height=height, placeholder="—")
     elif not told["findings"]:
         st.success(say.nothing_wrong)
 
@@ -232,8 +233,8 @@ def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:
         chart([{"length": length} for length in lengths])
         .mark_bar(color=COLOURS[0], cornerRadiusTopLeft=3, cornerRadiusTopRight=3)
         .encode(
-            x=alt.X(field="length", type="quantitative", bin=alt.Bin(maxbins=24), title=unit),
-            y=alt.Y(aggregate="count", type="quantitative", title=number),
+            x=alt.X(field="length", type="quantitative", bin=alt.Bin(maxbins=24, minstep=1), title=unit),
+            y=alt.Y(aggregate="count", type="quantitative", title=number, axis=alt.Axis(format="d", tickMinStep=1)),
         )
     )
     return drawn

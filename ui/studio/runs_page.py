@@ -13,7 +13,7 @@ from data.runs import LOSS_FILE, RECIPE_FILE
 from ui.studio import job_card
 from ui.studio.choices import show_now
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, delete, is_training, state_of
+from ui.studio.jobs import ALIVE, by_hand, delete, is_training, state_of
 from ui.studio.look import in_red, panel
 from ui.studio.measures import free_disk, size
 from ui.studio.train_page import run_controls
@@ -103,7 +103,7 @@ def _one(studio: Studio, job: Job, used: int) -> None:
     else:
         st.markdown(f"`{job.run}`")
         job_card.follow(studio.words, job.run, key=f"runs-{name}", told=False)
-    if job.request:
+    if job.request and job.request.command != (by_hand(job) if is_training(job) else ""):
         st.code(job.request.command, language="bash", wrap_lines=True)
     job_card.log(studio.words, job.run, key=f"runs-{name}", lines=200)
     if (job.run / LOSS_FILE).is_file():

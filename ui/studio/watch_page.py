@@ -142,13 +142,13 @@ def _curves(words: Words, metrics: dict[str, list[dict[str, Any]]], weight: floa
     columns = st.columns(2)
     shown = [
         ("learning_rate", say.rate, ".1e"),
-        ("grad_norm", say.gradient, "~g"),
+        ("grad_norm", say.gradient, "~r"),
         ("tokens_per_second", say.speed, "~s"),
         ("share_of_peak", say.share, "%"),
         ("memory", say.memory, "~s"),
         ("gpu_memory", say.gpu, "~s"),
-        ("gpu_percent", say.gpu_use, "~g"),
-        ("cpu_percent", say.cpu, "~g"),
+        ("gpu_percent", say.gpu_use, ".0f"),
+        ("cpu_percent", say.cpu, ".0f"),
     ]
     there = [one for one in shown if any(curve(lines, one[0]).steps for lines in metrics.values())]
     for number, (name, title, form) in enumerate(there):
@@ -182,7 +182,9 @@ def _loss(
         alt.Tooltip(field="step", type="quantitative"),
         alt.Tooltip(field="loss", type="quantitative", format=".4f"),
     ]
-    colour = alt.Color(field="run", type="nominal", legend=alt.Legend(orient="top", title=None) if several else None)
+    # One name below the other, whole: a phone has room for one beside the two kinds of line at most.
+    names_below = alt.Legend(orient="bottom", title=None, columns=1, labelLimit=0, symbolOpacity=1)
+    colour = alt.Color(field="run", type="nominal", legend=names_below if several else None)
     drawn = chart(rows)
     dash = alt.StrokeDash(
         field="kind", type="nominal", sort=[smooth, held_out],
@@ -217,8 +219,8 @@ def _lines(step: str, metrics: dict[str, list[dict[str, Any]]], name: str, form:
         chart(rows)
         .mark_line(strokeWidth=2)
         .encode(
-            x=alt.X(field="step", type="quantitative", title=step, axis=alt.Axis(labelColor=QUIET)),
-            y=alt.Y(field="value", type="quantitative", title=None, axis=alt.Axis(format=form, labelColor=QUIET)),
+            x=alt.X(field="step", type="quantitative", title=step),
+            y=alt.Y(field="value", type="quantitative", title=None, axis=alt.Axis(format=form)),
             color=alt.Color(field="run", type="nominal", legend=None) if several else alt.value(COLOURS[0]),
             tooltip=[
                 alt.Tooltip(field="run", type="nominal"),
