@@ -36,6 +36,7 @@ export COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*'
 BASE_FOLDER := $(if $(and $(BASE),$(wildcard $(BASE)/.)),-v $(abspath $(BASE)):$(patsubst $(CURDIR)/%,/mindpal/%,$(abspath $(BASE))):ro)
 FINETUNE := docker compose run --rm --build $(BASE_FOLDER) finetune
 SERVE := docker compose -f compose.yaml -f docker/published.yaml up --build serve
+KEYS := keys
 else
 READY := setup
 FINETUNE := $(BIN)/python -m finetune
@@ -102,7 +103,7 @@ compare: $(READY) ## ask RUN the same questions before and after its tuning, sid
 report: $(READY) ## put everything about RUN on one page, in its folder and its model's
 	$(FINETUNE) report $(RUN)
 
-serve: $(READY) ## serve MODEL on PORT
+serve: $(READY) $(KEYS) ## serve MODEL on PORT (in containers to who has the key in secrets/api_key)
 	$(SERVE)
 
 bench-guard: setup ## measure the guard on the messages kept apart
@@ -133,7 +134,7 @@ ps: engine ## which containers there are
 	docker compose ps --all
 
 images: engine ## build the three images; tell their packages, licences and sizes
-	docker compose --profile train build
+	docker compose build finetune serve ui
 	for image in finetune:$(DEVICE) serve:$(DEVICE) ui; do docker run --rm --entrypoint cat mindpal/$$image /venv/PACKAGES.txt; done
 	docker image ls 'mindpal/*'
 
