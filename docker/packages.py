@@ -15,6 +15,8 @@ from pathlib import Path
 # What the Lesser GPL covers may be used by any program; the GPL and the AGPL bind it.
 LESSER = re.compile(r"LGPL|(lesser|library) general public", re.IGNORECASE)
 BINDING = re.compile(r"GPL|general public", re.IGNORECASE)
+# What a package itself does not say. This one is empty: it names the parts of CUDA, each of which says its licence.
+TOLD_ELSEWHERE = {"cuda-toolkit": "NVIDIA's licence for CUDA"}
 
 
 def main() -> int:
@@ -51,7 +53,7 @@ def licence(distribution: metadata.Distribution) -> str:
     for path in distribution.files or []:
         if path.name.upper().startswith(("LICEN", "COPYING")):
             return path.read_text(encoding="utf-8").strip().splitlines()[0].strip()[:80]
-    return ""
+    return TOLD_ELSEWHERE.get(about["Name"].lower(), "")
 
 
 if __name__ == "__main__":

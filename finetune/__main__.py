@@ -52,6 +52,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    # torch's own Triton kernels want a C compiler and Python's headers, which a slim image or a rented machine lacks,
+    # and the very first step of Qwen3 on a GPU (the angles of its positions) would ask for one.
+    os.environ.setdefault("TORCH_DISABLE_NATIVE_JIT", "1")
     try:
         return int(importlib.import_module(f"finetune.{MODULES.get(verb, verb)}").main(words, dict(os.environ)))
     except BadInput as error:

@@ -40,7 +40,8 @@ def _serve(host: str, port: int) -> None:
     # Streamlit takes a second to import: a mistake in the records is told before that.
     from ui import chores
     from ui.client import settings_from
-    from ui.store import Store, url_for
+    from ui.database import url_for
+    from ui.store import Store
 
     settings = settings_from(os.environ)
     store = Store(url_for(settings.family, settings.database_url), settings.key_file)
@@ -65,7 +66,8 @@ def _log_to_stderr() -> None:
 def _new_pin() -> None:
     from ui import pin
     from ui.client import settings_from
-    from ui.store import Store, url_for
+    from ui.database import url_for
+    from ui.store import Store
 
     settings = settings_from(os.environ)
     store = Store(url_for(settings.family, settings.database_url), settings.key_file)

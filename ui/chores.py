@@ -6,11 +6,13 @@ In: the store, the settings. Out: nothing. Run: `run(store, settings)`, in a thr
 
 import logging
 import time
+from collections.abc import Iterator
 
 from ui.client import Asleep, Refused, Settings
 from ui.companion.talk import reply_to
+from ui.database import Gone, Unreachable
 from ui.outbox import send_due
-from ui.store import Gone, Store, Unreachable
+from ui.store import Store
 
 SEND_S = 2.0
 SWEEP_S = 3600.0
@@ -19,21 +21,21 @@ LEFT_S = 30.0
 log = logging.getLogger("mindpal")
 
 
-def answer_left(store: Store, settings: Settings) -> bool:
-    """Answer the oldest question that a closed page left waiting for a sleeping server; whether there was one.
+def answer_left(store: Store, settings: Settings) -> Iterator[None]:
+    """Answer each question that a page left waiting for a sleeping server, and stop after each: alerts may be due.
 
-    Only the server's guard knows a crisis when it reads one: the guardian must hear of it without the child coming back.
+    Only the server's guard knows a crisis when it reads one: the guardian must hear of it without the child coming
+    back, and also at night and when the day's time is over. The child reads the answer when the page opens again.
     """
     for child, question in store.left_behind():
         try:
-            said = [text for text in reply_to(store, settings, child, question, here=False) if text]
-        except Asleep:
-            return False
+            for _ in reply_to(store, settings, child, question, here=False):
+                pass
+        except Asleep:  # perhaps because of this question alone: those behind it must not wait for it
+            continue
         except (Refused, Gone):
-            return True
-        if said:
-            return True
-    return False
+            pass
+        yield
 
 
 def run(store: Store, settings: Settings) -> None:
@@ -43,7 +45,7 @@ def run(store: Store, settings: Settings) -> None:
         try:
             send_due(store)
             if time.monotonic() - looked >= LEFT_S:
-                while answer_left(store, settings):
+                for _ in answer_left(store, settings):
                     send_due(store)
                 looked = time.monotonic()
             if time.monotonic() - swept >= SWEEP_S:

@@ -1,30 +1,22 @@
 """Keep the family's records: consent, children, conversations, alerts. Every write is committed before it returns.
 
-In: a database URL (`url_for` gives SQLite in the family folder, or `DATABASE_URL`) and a key file. Out: frozen rows.
+In: a database's URL (`ui/database.py`) and a key file. Out: frozen rows.
 Run: `store = Store(url_for(Path("family"), None), Path("family/key"))`; opening brings the tables up to date, or says
 why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) and is opened on the way out.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Select, Update, create_engine, delete, event, func, select, text, update
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy import Select, Update, delete, select, update
 from sqlalchemy.orm import Session
 
 from data.strict import BadInput
+from ui.database import PATIENCE_S, Database, Gone
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.tables import (
     Access,
@@ -49,10 +41,9 @@ from ui.tables import (
 )
 
 POLICY_VERSION = "2026-11-24"
-TITLE_CHARS = 24
-PATIENCE_S = 15  # another program that holds the records, a backup as a rule, is waited for so long
-TURN_S = 60  # a writer waits so long for the others of this process, which only a busy machine makes slow
+TITLE_CHARS = 40
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
+LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
 # Acts closer together than this belong to one visit. Each visit counts a minute more than from its first act to its
 # last: the reading after the last one.
@@ -61,14 +52,6 @@ SAME_ACT = timedelta(seconds=3)  # acts so close together are counted once: a pa
 READING = timedelta(minutes=1)
 RETENTION_DAYS = 180  # nothing is kept without an end (16 CFR 312.10); the guardian may choose another number
 KEY_CHECK = "mindpal"
-
-
-class Unreachable(Exception):
-    """The records cannot be read or written now: a full disk, a lock that lasts, a server that is gone. Try again."""
-
-
-class Gone(Exception):
-    """What was asked for, or what a new row belongs to, has been deleted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -132,16 +115,10 @@ class Store:
         self, url: str, key_file: Path, clock: Callable[[], datetime] | None = None, patience_s: float = PATIENCE_S
     ) -> None:
         self.now = clock or _now
-        # An error of the database is logged with its statement: without the values, which name a child.
-        self._engine = create_engine(url, hide_parameters=True)
-        sqlite = self._engine.dialect.name == "sqlite"
-        careful = _careful_sqlite if sqlite else _careful_postgresql
-        event.listen(self._engine, "connect", partial(careful, round(1000 * patience_s)))
-        # SQLite's own waiting is no queue: of thirty writers, some waited three times as long as behind this lock.
-        self._turn = _Turn(TURN_S) if sqlite else nullcontext()
+        self._database = Database(url, patience_s)
         try:
-            self.sealer = Sealer(read_key(key_file, make=not _sealed(self._engine)))
-            _migrate(self._engine, self.sealer)
+            self.sealer = Sealer(read_key(key_file, make=not self._database.is_used()))
+            self._database.migrate(self.sealer)
             self._check_key(key_file)
         except BaseException:
             self.close()
@@ -149,7 +126,7 @@ class Store:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._engine.dispose()
+        self._database.close()
 
     # the guardian
 
@@ -402,7 +379,7 @@ class Store:
         """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
         with self.writing() as session:
             if conversation_id is None:
-                name = self.sealer.seal(" ".join(words.split())[:TITLE_CHARS])
+                name = self.sealer.seal(_title(words))
                 started = ConversationRow(
                     child_id=child_id, name=name, created=self.now(), updated=self.now(), hidden=False
                 )
@@ -469,7 +446,7 @@ class Store:
             session.execute(_this(question).values(state="stopped"))
 
     def left_behind(self) -> list[tuple[Child, Message]]:
-        """Questions of the last day that nobody has answered, and whose page seems to be closed; oldest first."""
+        """Questions of the last week that nobody has answered, and whose page seems to be closed; oldest first."""
         now = self.now()
         with self.reading() as session:
             found = session.execute(
@@ -477,7 +454,7 @@ class Store:
                 .join(ConversationRow, ConversationRow.child_id == Child.id)
                 .join(MessageRow, MessageRow.conversation_id == ConversationRow.id)
                 .where(MessageRow.role == "user", MessageRow.state == "waiting")
-                .where(MessageRow.created > now - timedelta(days=1), MessageRow.created < now - LEFT_AFTER)
+                .where(MessageRow.created > now - LEFT_FOR, MessageRow.created < now - LEFT_AFTER)
                 .order_by(MessageRow.id)
             )
             return [(child, self._message(row)) for child, row in found]
@@ -509,14 +486,14 @@ class Store:
             child_id = session.get_one(ConversationRow, conversation_id).child_id
             session.execute(delete(ConversationRow).where(ConversationRow.id == conversation_id))
         self.audit("delete conversation", child_id, conversation_id)
-        self._scrub()
+        self._database.scrub()
 
     def delete_child(self, child_id: int) -> None:
         """Delete a child and everything of theirs, from the database's file too."""
         with self.writing() as session:
             session.execute(delete(Child).where(Child.id == child_id))
         self.audit("delete child", child_id)
-        self._scrub()
+        self._database.scrub()
 
     def delete_all(self) -> None:
         """Delete everything but the log of what was done; the next page is the first run's."""
@@ -526,7 +503,7 @@ class Store:
             session.execute(delete(Household))
             session.add(self._household())
         self.audit("delete all")
-        self._scrub()
+        self._database.scrub()
 
     def enforce_retention(self) -> int:
         """Delete what is older than the guardian's number of days; how many conversations that were."""
@@ -538,22 +515,18 @@ class Store:
             session.execute(delete(MoodRow).where(MoodRow.created < start))
         if gone:
             self.audit("retention", detail=str(gone))
-            self._scrub()
+            self._database.scrub()
         return gone
 
     # what the other modules of the store use
 
-    @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self) -> AbstractContextManager[Session]:
         """A session for reading; rows stay readable after it."""
-        with _told(), Session(self._engine, expire_on_commit=False) as session:
-            yield session
+        return self._database.reading()
 
-    @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self) -> AbstractContextManager[Session]:
         """A session whose changes are committed at its end, or not at all."""
-        with _told(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        return self._database.writing()
 
     def _check_key(self, key_file: Path) -> None:
         with self.writing() as session:
@@ -630,27 +603,11 @@ class Store:
     def _touch(self, session: Session, conversation_id: int) -> None:
         session.execute(update(ConversationRow).where(ConversationRow.id == conversation_id).values(updated=self.now()))
 
-    def _scrub(self) -> None:
-        """Rewrite the database without what was deleted: neither its pages nor its log hold it afterwards."""
-        isolated = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with _told(), self._turn, isolated.connect() as connection:
-            if self._engine.dialect.name == "sqlite":
-                connection.execute(text("VACUUM"))
-                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-            else:
-                for table in ("conversations", "messages", "alerts", "children", "household", "channels"):
-                    connection.execute(text(f"VACUUM FULL {table}"))
 
-
-def url_for(family: Path, database_url: str | None) -> str:
-    """`database_url`, or a SQLite file in the family's folder, which is made if it is not there."""
-    if database_url:
-        return database_url
-    try:
-        family.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise BadInput(f"{family}: the family's folder cannot be made: {error.strerror}.") from None
-    return f"sqlite:///{family.resolve() / 'mindpal.db'}"
+def _title(words: str) -> str:
+    """The beginning of what was said first."""
+    line = " ".join(words.split())
+    return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
 
 
 def _this(message: Message) -> Update:
@@ -661,72 +618,6 @@ def _this(message: Message) -> Update:
 def _only(changed: Any) -> None:
     if changed.rowcount != 1:
         raise Gone("The message was deleted meanwhile.")
-
-
-class _Turn:
-    """One writer of this process at a time."""
-
-    def __init__(self, patience_s: float) -> None:
-        self._lock, self._patience_s = Lock(), patience_s
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=self._patience_s):
-            raise Unreachable("WaitedTooLong")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Say in two words of our own what a database may say in many."""
-    try:
-        yield
-    except OperationalError as error:
-        raise Unreachable(type(error.orig).__name__) from error
-    except NoConnection as error:  # all of them are in use, for half a minute
-        raise Unreachable("NoConnection") from error
-    except (IntegrityError, NoResultFound) as error:
-        raise Gone(type(error).__name__) from error
-
-
-def _sealed(engine: Engine) -> bool:
-    """Whether the database already holds sealed words: then a new key would be of no use."""
-    try:
-        with engine.connect() as connection:
-            if not engine.dialect.has_table(connection, Household.__tablename__):
-                return False
-            return bool(connection.execute(select(func.count()).select_from(Household)).scalar())
-    except OperationalError as error:
-        raise BadInput(f"{engine.url.render_as_string()}: the database cannot be opened: {error.orig}.") from None
-
-
-def _migrate(engine: Engine, sealer: Sealer) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    with engine.begin() as connection:
-        stored = MigrationContext.configure(connection).get_current_revision()
-        if stored is not None and stored not in known:
-            raise BadInput(
-                f"{engine.url.render_as_string()}: the database is at revision {stored}, which is newer than this"
-                " program; update MindPal, or open the database that belongs to this version."
-            )
-        config.attributes["connection"], config.attributes["sealer"] = connection, sealer
-        command.upgrade(config, "head")
-
-
-def _careful_sqlite(patience_ms: int, connection: Any, _: object) -> None:
-    # FULL because WAL with NORMAL can lose committed rows on power loss; secure_delete because deleted means gone.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute(f"PRAGMA busy_timeout={patience_ms}")
-
-
-def _careful_postgresql(patience_ms: int, connection: Any, _: object) -> None:
-    # Without it, a page would wait for a forgotten lock for ever and say nothing.
-    connection.execute(f"SET lock_timeout = {patience_ms}")
-    connection.commit()
 
 
 def _child(profile: Profile) -> Child:

@@ -15,17 +15,24 @@ from tests.ui.walk import daytime
 
 
 @pytest.fixture(scope="session")
-def client() -> Iterator[docker.DockerClient]:
-    """A client of the engine, which is started where none answers, and then ended again."""
+def started() -> Iterator[bool]:
+    """See to it that an engine answers; whether it was started here. Such a one is tidied up and ended again."""
     try:
-        started = engine.start()
+        here = engine.start()
     except engine.NoEngine as reason:
         pytest.skip(f"NO CONTAINER IS TESTED: {reason}")
+    yield here
+    if here:
+        engine.drop_unnamed()
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def client(started: bool) -> Iterator[docker.DockerClient]:
+    """A client of the engine."""
     connected = docker.from_env(timeout=120)
     yield connected
     connected.close()
-    if started:
-        engine.stop()
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +44,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def empty_project(client: docker.DockerClient, secrets: Path) -> Iterator[Project]:
+def empty_project(started: bool, client: docker.DockerClient, secrets: Path) -> Iterator[Project]:
     """The images, built, and a project of which nothing runs."""
     port = free_port()
     variables = {
@@ -50,6 +57,9 @@ def empty_project(client: docker.DockerClient, secrets: Path) -> Iterator[Projec
     # One after the other: two at once need more memory than some machines have.
     for service in ("ui", "finetune", "serve"):
         project.compose("build", service)
+    # Four gigabytes, on a machine that may have few. Whoever's own engine this is keeps them.
+    if started:
+        engine.forget_downloads()
     yield project
     project.end()
 

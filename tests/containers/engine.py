@@ -70,6 +70,17 @@ def start() -> bool:
     return started
 
 
+def forget_downloads() -> None:
+    """Drop the packages that building fetched; what they became stays in the images, and builds on them stay quick."""
+    _run("docker", "builder", "prune", "--force", "--filter", "type=exec.cachemount")
+
+
+def drop_unnamed() -> None:
+    """Drop what no image of a name needs: earlier builds of this checkout, and what the builder kept of them."""
+    _run("docker", "image", "prune", "--force")
+    _run("docker", "builder", "prune", "--force")
+
+
 def stop() -> None:
     """End the engine that `start` started, and its containers with it."""
     if not PID_FILE.is_file():

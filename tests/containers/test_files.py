@@ -31,6 +31,8 @@ def test_there_is_a_dockerfile_a_role() -> None:
         text = path.read_text(encoding="utf-8")
         assert "# syntax" not in text
         assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+        # A builder keeps a stage and what was copied from it: gigabytes, twice.
+        assert "COPY --from" not in text
         # Packages before the source, so that a changed source installs nothing again.
         assert text.index("docker/install.sh") < text.index("COPY data")
 
@@ -72,9 +74,25 @@ def test_what_no_test_can_run_is_at_least_well_formed(schema: str, name: str) ->
 def test_every_variable_is_told_in_the_example() -> None:
     told = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
     used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE + (ROOT / "docker/device.yaml").read_text(encoding="utf-8")))
+    # And what a build asks for by name alone.
+    used |= set(re.findall(r"(\w+_IMAGE): null", COMPOSE))
     # make says the commit.
     assert used - {"COMMIT"} <= told
     assert told - {"COMPOSE_PROFILES"} <= used
+
+
+def test_make_sees_to_what_compose_cannot() -> None:
+    def commands(verb: str) -> str:
+        made = ["make", "--no-print-directory", "-n", verb, "WHERE=containers", "DEVICE=cpu"]
+        return subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    # Whoever serves has keys first, and a failed start says why.
+    for verb in ("serve", "up"):
+        told = commands(verb)
+        assert 0 < told.index("docker/keys.py") < told.index("docker compose"), verb
+    assert "docker compose logs" in commands("up")
+    # A profile would build the trainer once for each service that uses it.
+    assert "docker compose build finetune serve ui\n" in commands("images")
 
 
 def test_every_service_is_as_safe_as_the_others() -> None:
@@ -146,3 +164,15 @@ def test_a_licence_that_binds_ends_a_build(told: str, fine: bool, tmp_path: Path
     assert (done.returncode == 0) == fine, done.stderr
     assert done.stdout.startswith("one ")
     assert "\n1 packages, " in done.stdout
+
+
+def test_the_empty_package_that_names_cudas_parts_ends_no_build(tmp_path: Path) -> None:
+    folder = tmp_path / "cuda_toolkit-13.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.4\nName: cuda-toolkit\nVersion: 13\n")
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "docker/packages.py")],
+        env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "NVIDIA" in done.stdout

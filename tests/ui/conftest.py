@@ -17,7 +17,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.demo import free_port
 from tests.ui.databases import Database, family, postgres, postgres_programs
 from tests.ui.walk import daytime
-from ui.store import Profile, Store, url_for
+from ui.database import url_for
+from ui.store import Profile, Store
 from ui.tables import Child
 
 ROOT = Path(__file__).parents[2]

@@ -1,12 +1,19 @@
 """What is done while no page is open. Run: `pytest tests/ui/test_chores.py`."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from tests.demo import free_port
 from tests.ui.databases import Database, family
-from tests.ui.model_server import ModelServer
+from tests.ui.model_server import SKY, ModelServer
 from ui import chores
 from ui.client import settings_from
+from ui.limits import rule
+from ui.store import Limits, Store
+
+ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 
 
 def test_a_crisis_said_to_a_sleeping_server_reaches_the_guardian_though_the_page_is_closed(database: Database) -> None:
@@ -19,15 +26,48 @@ def test_a_crisis_said_to_a_sleeping_server_reaches_the_guardian_though_the_page
         store.say(child.id, None, words)
     spent = store.seconds_since(child.id, clock[0] - timedelta(days=1))
     clock[0] += timedelta(minutes=3)
-    assert not chores.answer_left(store, settings), "the server sleeps"
+    assert list(chores.answer_left(store, settings)) == [], "the server sleeps"
     with ModelServer(port) as server:
-        while chores.answer_left(store, settings):
-            pass
+        assert len(list(chores.answer_left(store, settings))) == 3
         assert len(server.requests) == 3
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
     assert store.left_behind() == []
     assert store.seconds_since(child.id, clock[0] - timedelta(days=1)) == spent, "nobody was there"
     store.close()
+
+
+@pytest.mark.parametrize(
+    "limits", [replace(ALLOWED, minutes_a_day=0), replace(ALLOWED, quiet_to="23:59")], ids=["the day's time", "night"]
+)
+def test_a_crisis_is_heard_though_the_door_is_shut(store: Store, limits: Limits) -> None:
+    noon = datetime.now().astimezone().replace(hour=12)
+    store.now = lambda: noon
+    child = family(store)
+    crisis, other = (store.say(child.id, None, words) for words in ("我不想活了", "为什么天空是蓝色的？"))
+    store.set_limits(child.id, limits)
+    shut = store.child(child.id)
+    assert shut is not None
+    assert rule(store, shut).door != "open"
+    store.now = lambda: noon + timedelta(minutes=3)
+    with ModelServer() as server:
+        list(chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url})))
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+    assert [message.action for message in store.messages(crisis.conversation_id)] == [None, "crisis"]
+    kept = store.messages(other.conversation_id)[-1]
+    assert (kept.text, kept.state) == (SKY, "done"), "read when the door opens again"
+    assert store.visits(child.id, noon - timedelta(days=1)) == [], "nobody was there"
+
+
+def test_a_question_on_which_the_server_fails_holds_up_no_other(store: Store) -> None:
+    child = family(store)
+    for words in ("[503]", "我不想活了"):
+        store.say(child.id, None, words)
+    later = datetime.now(UTC) + timedelta(minutes=3)
+    store.now = lambda: later
+    with ModelServer() as server:
+        assert len(list(chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url})))) == 1
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+    assert [message.text for _, message in store.left_behind()] == ["[503]"], "it is asked again"
 
 
 def test_nobody_is_answered_without_a_consent(database: Database) -> None:
@@ -37,6 +77,6 @@ def test_nobody_is_answered_without_a_consent(database: Database) -> None:
     clock[0] += timedelta(minutes=3)
     store.withdraw()
     with ModelServer() as server:
-        assert not chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url}))
+        list(chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url})))
         assert server.requests == []
     store.close()

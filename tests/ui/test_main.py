@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tests.ui.conftest import ROOT
 from tests.ui.databases import PIN, family
+from ui.database import url_for
 from ui.pin import Opened, check
-from ui.store import Store, url_for
+from ui.store import Store
 
 
 def run(folder: Path, *words: str, typed: str = "") -> "subprocess.CompletedProcess[str]":

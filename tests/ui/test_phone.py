@@ -1,4 +1,4 @@
-"""Every state of the child's page on a dark phone: axe finds nothing serious, and nothing scrolls sideways.
+"""Every state of the child's page, and of the parents', on a dark phone: axe finds nothing serious, and each fits.
 
 Run: `MINDPAL_SHOTS=folder pytest tests/ui/test_phone.py`; then a picture of each page lies in the folder.
 """
@@ -11,10 +11,11 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.ui.conftest import PATIENCE_MS, Site
-from tests.ui.model_server import ModelServer
-from tests.ui.walk import accessible, say
-from ui.locales import sentences
-from ui.store import Limits
+from tests.ui.model_server import CONTRACT, CRISIS, SKY, ModelServer
+from tests.ui.walk import PIN, accessible, fits, say, section
+from ui.companion.chat import MOODS
+from ui.locales import LANGUAGES, sentences
+from ui.store import Limits, Profile
 from ui.tables import Visit
 
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
@@ -27,23 +28,22 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.end_to_end]
 
 def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Browser, shot: Shot) -> None:
     words = sentences("zh")
-    context = browser.new_context(viewport=PHONE, locale="zh-CN", color_scheme="dark", has_touch=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
+    page = _dark_phone(browser)
 
-    def look(name: str, *, tall: bool = False) -> None:
-        if tall:
-            page.set_viewport_size(TALL)
-        # What a slow machine has not cleared away yet is dim.
-        expect(page.locator("[data-stale=true]")).to_have_count(0)
-        accessible(page, name)
-        _fits(page, name)
-        shot(page, f"phone-dark-{name}")
-        page.set_viewport_size(PHONE)
+    def look(name: str) -> None:
+        expect(page.locator(".st-key-ai-line")).to_have_count(1)
+        expect(page.locator(".st-key-ai-line")).to_be_visible()
+        _look(page, name, shot)
 
     page.goto(site.url)
     expect(page.get_by_text(words.welcome_title)).to_be_visible()
-    look("first-run", tall=True)
+    page.set_viewport_size(TALL)
+    _look(page, "first-run", shot)
+    page.locator(".st-key-language").get_by_role("radio", name="English").click()
+    expect(page.get_by_text(sentences("en").welcome_title)).to_be_visible()
+    _look(page, "first-run-en", shot)
+    expect(page.locator(".st-key-step-child").get_by_role("radio", name="English")).to_be_checked()
+    page.set_viewport_size(PHONE)
 
     first, _ = site.family("豆豆", "果果")
     store = site.store()
@@ -82,6 +82,7 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
         look("rest")
         page.get_by_role("button", name=words.door.rest_yes).click()
         expect(page.get_by_text(words.door.resting_title)).to_be_visible()
+        expect(page.get_by_text(words.urgent)).to_be_visible()
         look("resting")
         page.get_by_role("button", name=words.door.resting_back).click()
         say(page, "再见")
@@ -105,12 +106,64 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
     expect(page.get_by_text(words.withdrawn)).to_be_visible()
     look("withdrawn")
     store.close()
-    context.close()
+    page.context.close()
 
 
-def _fits(page: Page, where: str) -> None:
-    scrolls = page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
-    widths = scrolls.evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
-    assert widths, where
-    assert all(inner <= outer for inner, outer in widths), where
-    assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth"), where
+def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site, browser: Browser, shot: Shot) -> None:
+    (child,) = site.family()
+    store = site.store()
+    for mood in MOODS:
+        store.visit(child.id)
+        store.feel(child.id, mood)
+    store.audit("transcripts", detail="alerts")
+    for text, action in (("为什么天空是蓝色的？", None), ("我不想活了", "crisis")):
+        reply = store.begin_reply(store.say(child.id, None, text))
+        assert reply is not None
+        store.end_reply(reply, CRISIS if action else SKY, "done", action, None, CONTRACT)
+    page = _dark_phone(browser)
+    page.set_viewport_size(TALL)
+    for language in LANGUAGES:
+        store.set_profile(child.id, Profile(child.nickname, child.age_band, language))
+        words = sentences(language)
+        page.goto(f"{site.url}/?p=parents")
+        expect(page.get_by_text(words.pin.under)).to_be_visible()
+        _look(page, f"{language}-pin", shot)
+        page.get_by_label(words.pin.field).fill(PIN)
+        page.get_by_role("button", name=words.pin.open, exact=True).click()
+        expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
+        _look(page, f"{language}-overview", shot)
+        section(page, words.home.alerts)
+        page.get_by_text(words.chats.passage).click()
+        expect(page.get_by_text(CRISIS)).to_be_visible()
+        _look(page, f"{language}-alerts", shot)
+        section(page, words.chats.title)
+        page.get_by_test_id("stSelectbox").click()
+        page.get_by_role("option").last.click()
+        expect(page.get_by_role("button", name=words.chats.delete)).to_be_visible()
+        _look(page, f"{language}-chats", shot)
+        section(page, words.home.children)
+        page.get_by_text(words.home.profile).click()
+        expect(page.get_by_label(words.child_nickname).first).to_be_visible()
+        _look(page, f"{language}-children", shot)
+        section(page, words.home.family)
+        expect(page.get_by_text(words.sending.channels)).to_be_visible()
+        _look(page, f"{language}-family", shot)
+        section(page, words.data.title)
+        expect(page.get_by_test_id("stTable").get_by_text(words.data.acts["passage"]).first).to_be_visible()
+        _look(page, f"{language}-data", shot)
+    store.close()
+    page.context.close()
+
+
+def _dark_phone(browser: Browser) -> Page:
+    page = browser.new_page(viewport=PHONE, locale="zh-CN", color_scheme="dark", has_touch=True)
+    page.set_default_timeout(PATIENCE_MS)
+    return page
+
+
+def _look(page: Page, name: str, shot: Shot) -> None:
+    # What a slow machine has not cleared away yet is dim.
+    expect(page.locator("[data-stale=true]")).to_have_count(0)
+    accessible(page, name)
+    fits(page, name)
+    shot(page, f"phone-dark-{name}")

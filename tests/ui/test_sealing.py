@@ -11,8 +11,9 @@ from sqlalchemy import create_engine
 
 from data.strict import BadInput
 from tests.ui.databases import Database
+from ui.database import url_for
 from ui.sealing import Sealer, WrongKey, read_key
-from ui.store import Store, url_for
+from ui.store import Store
 
 MIGRATIONS = Path(__file__).parents[2] / "ui" / "migrations"
 

@@ -4,69 +4,16 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from threading import Barrier
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, insert
+from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 
-from data.strict import BadInput
 from tests.ui.databases import Database, family
-from ui.store import Gone, Profile, Store, Unreachable, url_for
-from ui.tables import ConversationRow, Table
-
-
-def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, database: Database) -> None:
-    engine = create_engine(database.url)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
-    engine.dispose()
-
-
-def test_opening_again_keeps_everything_and_the_file_is_careful(
-    store: Store, child_id: int, database: Database
-) -> None:
-    store.say(child_id, None, "你好")
-    again = database.open()
-    assert [found.title for found in again.conversations(child_id)] == ["你好"]
-    again.close()
-    if database.url.startswith("sqlite"):
-        assert database.rows("PRAGMA journal_mode") == [("wal",)]
-
-
-def test_a_newer_database_is_refused_with_a_sentence(database: Database) -> None:
-    database.open().close()
-    database.rows("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(BadInput, match="revision 9999, which is newer than this program; update MindPal"):
-        database.open()
-
-
-def test_a_folder_that_cannot_be_made_and_a_server_that_is_not_there_are_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="the family's folder cannot be made"):
-        url_for(tmp_path / "file" / "family", None)
-    with pytest.raises(BadInput, match=r"postgresql.*:\*\*\*@.*the database cannot be opened"):
-        Store(f"postgresql+psycopg://u:secret@/none?host={tmp_path}", tmp_path / "key")
-
-
-def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
-    store: Store, child_id: int, database: Database
-) -> None:
-    hasty = database.open(patience_s=0.2)
-    with ThreadPoolExecutor(1) as patient:
-        with database.held():
-            with pytest.raises(Unreachable):
-                hasty.say(child_id, None, "你好")
-            waiting = patient.submit(store.say, child_id, None, "我等着")
-            time.sleep(1)
-            assert not waiting.done()
-            assert hasty.conversations(child_id) == [], "reading goes on"
-        assert waiting.result().text == "我等着"
-    assert [found.title for found in hasty.conversations(child_id)] == ["我等着"]
-    hasty.close()
+from ui.database import Gone
+from ui.store import Profile, Store
+from ui.tables import ConversationRow
 
 
 def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(store: Store, child_id: int) -> None:
@@ -98,7 +45,14 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
     assert store.alerts() == []
 
 
-def test_what_was_left_waiting_is_found_for_a_day(database: Database) -> None:
+def test_a_chat_is_named_by_how_it_begins(store: Store, child_id: int) -> None:
+    for words in ("为什么\n天空是蓝色的？", "I had a quarrel with my best friend and I am sad"):
+        store.say(child_id, None, words)
+    titles = [found.title for found in store.conversations(child_id)]
+    assert titles == ["I had a quarrel with my best friend and…", "为什么 天空是蓝色的？"]
+
+
+def test_what_was_left_waiting_is_found_for_a_week(database: Database) -> None:
     clock = [datetime.now(UTC)]
     store = database.open(lambda: clock[0])
     child = family(store)
@@ -106,19 +60,13 @@ def test_what_was_left_waiting_is_found_for_a_day(database: Database) -> None:
     assert store.left_behind() == [], "its page may still be open"
     clock[0] += timedelta(minutes=3)
     assert [(found.id, left.text) for found, left in store.left_behind()] == [(child.id, "你在吗")]
-    clock[0] += timedelta(days=1)
+    clock[0] += timedelta(days=7)
     assert store.left_behind() == []
     clock[0] -= timedelta(days=1)
+    assert len(store.left_behind()) == 1
     store.begin_reply(question)
     assert store.left_behind() == []
     store.close()
-
-
-def test_an_error_of_the_database_names_no_value(store: Store, child_id: int) -> None:
-    with pytest.raises(Gone) as told:
-        store.say(child_id + 1, None, "我的秘密")
-    assert "hidden" in str(told.value.__cause__)
-    assert "2026" not in str(told.value.__cause__)
 
 
 def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:

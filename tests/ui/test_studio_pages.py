@@ -21,9 +21,11 @@ PAGES = ("data", "base", "train", "watch", "compare", "export", "runs")
 
 
 def draw(page: str, folder: str, language: str) -> None:
-    """One page, as app.py draws it."""
+    """One page, as app.py draws it; another one after `turned_to`."""
     import importlib
     from pathlib import Path
+
+    import streamlit as st
 
     from data.queue import jobs
     from ui.studio.context import Studio
@@ -34,6 +36,7 @@ def draw(page: str, folder: str, language: str) -> None:
     at = Path(folder)
     settings = Settings(at / "runs", at / "models", at / "sets", at / "recipes", at / "hub", at / "secret")
     words = words_in("zh" if language == "zh" else "en")
+    page = st.session_state.get("turned-to", page)
     importlib.import_module(f"ui.studio.{page}_page").show(
         Studio(settings, words, read_knobs(), tuple(jobs(settings.runs)))
     )
@@ -43,6 +46,14 @@ def drawn(page: str, folder: Path, language: Language = "zh") -> AppTest:
     app = AppTest.from_function(
         draw, default_timeout=60, kwargs={"page": page, "folder": str(folder), "language": language}
     )
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def turned_to(app: AppTest, page: str) -> AppTest:
+    """The same tab with another page."""
+    app.session_state["turned-to"] = page
     app.run()
     assert not app.exception, app.exception
     return app
@@ -113,7 +124,7 @@ def test_every_page_is_drawn_with_jobs_of_every_kind(page: str, used: Path) -> N
 def test_a_failed_run_is_red_with_its_sentence(used: Path) -> None:
     app = drawn("runs", used)
     app.selectbox(key="opened").set_value("red").run()
-    assert any("out of memory; lower max_length" in error.value for error in app.error)
+    assert f"{words_in('zh').why}\n\nout of memory; lower max_length" in [error.value for error in app.error]
 
 
 def test_pause_says_so_to_the_worker(used: Path) -> None:
@@ -164,6 +175,46 @@ def test_a_changed_knob_is_in_the_command_and_in_the_queue(empty: Path) -> None:
     assert "learning_rate=0.0001" in job.request.words
     assert job.request.words[-2:] == ("--run", str(job.run))
     assert job.request.note == "schneller"
+
+
+def test_every_page_shows_the_run_just_begun_and_the_model_just_made(used: Path) -> None:
+    older = str(used / "runs" / "made")
+    app = drawn("watch", used)
+    app.multiselect(key="watched").set_value(["made"]).run()
+    assert turned_to(app, "compare").selectbox(key="compared").set_value(older).run().selectbox(key="measured")
+    turned_to(app, "export").selectbox(key="model").set_value("done").run()
+    assert app.selectbox(key="merge-run").set_value(older).run().selectbox(key="merge-run").value == older
+    turned_to(app, "train").text_input(key="note").set_value("neu").run()
+    next(button for button in app.button if button.label == words_in("zh").train.start).click().run()
+    run = next(job.run for job in jobs(used / "runs") if job.request and job.request.note == "neu")
+    assert turned_to(app, "watch").multiselect(key="watched").value == [run.name]
+    assert turned_to(app, "runs").selectbox(key="opened").value == run.name
+    # There is nothing to merge or to compare yet; then there is.
+    assert turned_to(app, "export").selectbox(key="merge-run").value == older
+    assert turned_to(app, "compare").selectbox(key="compared").value == older
+    (run / ADAPTER).mkdir()
+    assert app.run().selectbox(key="compared").value == str(run)
+    assert turned_to(app, "export").selectbox(key="merge-run").value == str(run)
+    app.button(key="ask-merge").click().run()
+    assert app.selectbox(key="model").value == "done"
+    make_sealed(used / "models" / run.name)
+    assert app.run().selectbox(key="model").value == run.name
+    # What a person chooses after that holds, and one who goes on with a run beside others keeps them beside it.
+    app.selectbox(key="model").set_value("done").run()
+    turned_to(app, "watch").multiselect(key="watched").set_value([run.name, "red"]).run()
+    app.button(key="resume-watch-red").click().run()
+    assert turned_to(app, "export").selectbox(key="model").value == "done"
+    assert turned_to(app, "watch").multiselect(key="watched").value == [run.name, "red"]
+
+
+def test_a_set_just_registered_is_the_one_looked_at(used: Path) -> None:
+    app = drawn("data", used)
+    app.file_uploader(key="upload").upload("mine.json", (used / "sets" / "small.json").read_bytes()).run()
+    app.button(key="ask-add").click().run()
+    assert app.selectbox(key="set").value == "small"
+    index = json.loads((used / "sets" / "dataset_info.json").read_text())
+    (used / "sets" / "dataset_info.json").write_text(json.dumps({**index, "mine": index["small"]}))
+    assert app.run().selectbox(key="set").value == "mine"
 
 
 def test_a_wrong_knob_starts_nothing(empty: Path) -> None:

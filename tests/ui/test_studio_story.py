@@ -5,59 +5,48 @@ Run: `pytest tests/ui/test_studio_story.py`.
 """
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 from safetensors.torch import load_file, save_file
 
 from data.contract import open_sealed, sha256
 from data.conversations import datasets_in
 from data.queue import JOB_LOG, jobs
-from data.runs import State, read_metrics, read_status
-from tests.demo import free_port
+from data.runs import read_metrics, read_status
 from tests.finetune.hub import TOKEN, Hub, running
 from tests.finetune.small_runs import make_data, make_recipe, make_run
 from tests.small_models import make_base
-from tests.ui.conftest import PATIENCE_MS, ROOT, wait_for
+from tests.ui.conftest import PATIENCE_MS, ROOT
+from tests.ui.studio import (
+    JOB_MS,
+    SAY,
+    Studio,
+    badge,
+    button,
+    carried,
+    choose,
+    go,
+    name_it,
+    noted,
+    open_studio,
+    serving,
+    start,
+    upload,
+    upload_recipe,
+    wait_until,
+    worker_of,
+)
 from ui.studio.words import words_in
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
-
-PASSWORD = "correct-horse"
-SAY = words_in("zh")
-# A job starts Python and torch anew, on a machine that may be busy.
-JOB_MS = 300_000
-
-
-@dataclass(frozen=True)
-class Studio:
-    """A studio that is being served with its worker: the address that it told, and its folders."""
-
-    url: str
-    folder: Path
-    process: int
-
-    @property
-    def runs(self) -> Path:
-        return self.folder / "runs"
-
-    @property
-    def models(self) -> Path:
-        return self.folder / "models"
 
 
 @pytest.fixture
@@ -85,140 +74,9 @@ def token() -> Iterator[Path]:
 
 @pytest.fixture
 def studio(tmp_path: Path, hub: Hub) -> Iterator[Studio]:
-    make_base(tmp_path / "models" / "small-base")
-    port = free_port()
-    environment = {
-        **os.environ,
-        "MINDPAL_RUNS": str(tmp_path / "runs"),
-        "MINDPAL_MODELS": str(tmp_path / "models"),
-        "MINDPAL_DATA": str(tmp_path / "sets"),
-        "MINDPAL_STUDIO_PASSWORD_FILE": str(tmp_path / "secret" / "password.json"),
-        "HF_HOME": str(tmp_path / "hub"),
-        # The tests' own process is told that it is offline.
-        "HF_HUB_OFFLINE": "0",
-        "HF_ENDPOINT": hub.url,
-        # Two threads would wait for one another longer than so small a model computes.
-        "OMP_NUM_THREADS": "1",
-    }
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ui.studio", "--port", str(port), "--worker"],
-            cwd=ROOT, env=environment, stdout=file, stderr=file,
-        )  # fmt: skip
-    try:
-        wait_for(port, process)
-        told = re.search(r"http://\S+", log.read_text())
-        assert told
-        yield Studio(told[0], tmp_path, process.pid)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(150)
-    told_all = log.read_text()
-    assert "Traceback" not in told_all, told_all
-    assert not _worker_of(tmp_path / "runs"), "the worker outlived the page"
-
-
-def _worker_of(runs: Path) -> bool:
-    """Whether a process holds the worker's lock on this runs folder."""
-    import fcntl
-
-    with (runs / ".worker").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def go(page: Page, name: str) -> None:
-    page.get_by_test_id("stSidebarNavLink").filter(has_text=name).click()
-    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-
-
-def button(page: Page | Locator, name: str) -> Locator:
-    return page.get_by_role("button", name=name, exact=True)
-
-
-def badge(page: Page | Locator, state: State) -> Locator:
-    """The coloured word for a job's state."""
-    # What is not in the tab that is open has its badges, too.
-    return page.locator(".stMarkdownBadge").filter(has_text=SAY.states[state], visible=True).first
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    """Choose in a box with a list, by typing as a person would."""
-    box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
-    box.click()
-    box.fill(option)
-    page.get_by_role("option").filter(has_text=option).first.click()
-
-
-def open_studio(browser: Browser, studio: Studio, *, first: bool = False) -> Page:
-    context = browser.new_context(viewport={"width": 1360, "height": 1000}, locale="zh-CN")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    if first:
-        page.goto(studio.url)
-        page.get_by_label(SAY.gate.new, exact=True).fill(PASSWORD)
-        page.get_by_label(SAY.gate.again).fill(PASSWORD)
-        button(page, SAY.gate.set_it).click()
-    else:
-        page.goto(studio.url.partition("?")[0])
-        page.get_by_label(SAY.gate.field, exact=True).fill(PASSWORD)
-        button(page, SAY.gate.open).click()
-    expect(page.get_by_role("heading", name=SAY.pages.data, exact=True)).to_be_visible()
-    return page
-
-
-def upload(page: Page, file: Path) -> None:
-    """Bring a file to the page Data."""
-    page.get_by_role("tab", name=SAY.data.upload).click()
-    page.locator(".st-key-upload input[type=file]").set_input_files(file)
-    expect(page.get_by_text(f"--name {file.stem}").first).to_be_visible()
-    button(page, SAY.data.add).click()
-
-
-def upload_recipe(page: Page, file: Path) -> None:
-    """Load a recipe on the page Train, and see that it is the one shown."""
-    page.locator(".st-key-load input[type=file]").set_input_files(file)
-    expect(page.get_by_text(f"recipes/{file.stem}.yaml --base").first).to_be_visible()
-
-
-def start(page: Page, studio: Studio, note: str) -> Path:
-    """Start the run that the page Train shows; its folder."""
-    page.get_by_label(SAY.train.note).fill(note)
-    page.get_by_label(SAY.train.note).press("Enter")
-    button(page, SAY.train.start).click()
-    # Streamlit forgets a click that another page follows before it was heard.
-    wait_until(lambda: _noted(studio, note) is not None)
-    run = _noted(studio, note)
-    assert run
-    expect(page.get_by_text(SAY.train.started.format(run=run))).to_be_visible()
-    return run
-
-
-def _noted(studio: Studio, note: str) -> Path | None:
-    return next((job.run for job in jobs(studio.runs) if job.request and job.request.note == note), None)
-
-
-def carried(page: Page, name: str) -> Path:
-    """What a download button hands over."""
-    with page.expect_download() as waiting:
-        button(page, name).click()
-    return Path(waiting.value.path())
-
-
-def worker_of(studio: Studio) -> psutil.Process:
-    (worker,) = psutil.Process(studio.process).children()
-    return worker
-
-
-def wait_until(what: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.3)
+    # The tests' own process is told that it is offline.
+    with serving(tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT=hub.url) as served:
+        yield served
 
 
 def test_from_an_uploaded_set_to_a_promoted_model(
@@ -397,7 +255,7 @@ def test_a_run_is_measured_told_on_one_page_and_carried_to_a_hub(
     go(page, SAY.pages.runs)
     page.locator(".st-key-panel-job").get_by_label(SAY.runs.note).fill("发布的那次")
     button(page, SAY.runs.save_note).click()
-    wait_until(lambda: _noted(studio, "发布的那次") is not None)
+    wait_until(lambda: noted(studio, "发布的那次") is not None)
     page.get_by_test_id("stSidebar").get_by_text("English", exact=True).click()
     expect(page.get_by_role("heading", name=words_in("en").pages.runs, exact=True)).to_be_visible()
     button(page, words_in("en").gate.lock).click()
@@ -428,14 +286,6 @@ def test_a_base_is_fetched_from_a_mirror_stopped_and_fetched_on(browser: Browser
     weights = next((studio.folder / "hub").rglob("snapshots/*/model.safetensors"))
     assert sha256(weights) == sha256(studio.folder / "served" / "model.safetensors")
     page.context.close()
-
-
-def name_it(page: Page, label: str, name: str) -> None:
-    """Write into a box with a list what is not on it."""
-    box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
-    box.click()
-    box.fill(name)
-    box.press("Enter")
 
 
 def test_nobody_gets_in_without_the_password(browser: Browser, studio: Studio) -> None:

@@ -11,8 +11,9 @@ from tests.ui.model_server import CRISIS, SKY, ModelServer
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
+from ui.database import Gone, Unreachable
 from ui.locales import sentences
-from ui.store import Gone, Limits, Profile, Store, Unreachable
+from ui.store import Limits, Profile, Store
 from ui.tables import Child
 
 WORDS = sentences("zh")

@@ -8,6 +8,18 @@ from playwright.sync_api import Locator, Page, expect
 from ui.locales import Language, sentences
 
 PIN = "2468"
+# A chat is scrolled to its end: where it begins is told as if it were not.
+BEGINS_BELOW_HEADER = """() => {
+  const scrolls = [...document.querySelectorAll("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")];
+  const first = document.querySelector("[data-testid=stMainBlockContainer] [class*=st-key-]");
+  const top = first.getBoundingClientRect().top + scrolls.reduce((sum, each) => sum + each.scrollTop, 0);
+  return top >= document.querySelector("[data-testid=stHeader]").getBoundingClientRect().bottom;
+}"""
+
+FINGER = 40  # pixels that a button is high, at least
+TOO_SMALL = """finger => [...document.querySelectorAll("[data-testid=stMain] button, [data-testid=stHeader] button")]
+  .filter(each => each.checkVisibility() && each.getBoundingClientRect().height < finger)
+  .map(each => each.outerHTML.slice(0, 160))"""
 
 
 def daytime() -> str:
@@ -63,4 +75,16 @@ def accessible(page: Page, where: str) -> None:
         for violation in found
         if violation["impact"] in ("serious", "critical")
     ]
-    assert serious == [], where
+    assert serious == [], (where, serious)
+
+
+def fits(page: Page, where: str) -> None:
+    """On a phone: nothing scrolls sideways, what the page begins with lies below Streamlit's header, fingers hit."""
+    scrolls = page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
+    widths = scrolls.evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
+    assert widths, where
+    assert all(inner <= outer for inner, outer in widths), where
+    assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth"), where
+    assert page.evaluate(BEGINS_BELOW_HEADER), where
+    small = page.evaluate(TOO_SMALL, FINGER)
+    assert small == [], (where, small)

@@ -16,8 +16,9 @@ from data.strict import BadInput
 from ui.client import Settings, settings_from
 from ui.companion import calm, chat, gate, parents, picker, welcome
 from ui.companion.look import LINGBAN, dress
+from ui.database import Gone, Unreachable, url_for
 from ui.locales import sentences
-from ui.store import Gone, Store, Unreachable, url_for
+from ui.store import Store
 
 log = logging.getLogger("mindpal")
 

@@ -10,8 +10,8 @@ from typing import TypeVarTuple
 import streamlit as st
 
 from ui.companion.look import LINGBAN
+from ui.database import Gone, Unreachable
 from ui.locales import Sentences
-from ui.store import Gone, Unreachable
 
 RETRY_S = 5  # how often a page whose records cannot be reached looks again
 

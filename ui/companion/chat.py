@@ -34,17 +34,18 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     ruling = rule(store, child)
     door.watch(store, child, ruling)
     if ruling.door != "open":
-        door.closed(ruling, child, words, store.household().transcripts)
+        door.closed(ruling, child, words)
+        parents_button(words)
+        _line(store, words)
         return
     if calm.was_not_kept():
         st.toast(words.calm.not_kept)
     here = _here(store, child)
-    said = None
-    if not door.resting(words, store.household().transcripts):
-        said = _input(store, settings, child, here, words)
-        st.session_state["ask-read"] = True
-        if said:
-            _mean(said)
+    said = None if door.resting(words) else _input(store, settings, child, here, words)
+    st.session_state["ask-read"] = True
+    if said:
+        _mean(said)
+    _line(store, words)
     # A page that draws itself again is no act of the child: time passes only while somebody is there.
     by_itself = st.session_state.pop("by-itself", False)
     visit = store.last_visit(child.id) if by_itself else store.visit(child.id)
@@ -78,7 +79,7 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
 
 
 def _input(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> str | None:
-    """The field to write or speak in, unless the chat has ended with a goodbye; and under it, always, what 灵伴 is."""
+    """The field to write or speak in, unless the chat has ended with a goodbye."""
     text = None
     if here is None or not _has_ended(store.messages(here)):
         if settings.stt_url and child.voice:
@@ -90,9 +91,13 @@ def _input(store: Store, settings: Settings, child: Child, here: int | None, wor
         else:
             typed = st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", key="ask")
             text = typed.strip() or None if typed else None
+    return text
+
+
+def _line(store: Store, words: Sentences) -> None:
+    """At the foot of the page, under the field where there is one: what 灵伴 is and who can read along."""
     with st.bottom:
         ai_line(words, store.household().transcripts)
-    return text
 
 
 def _heard(settings: Settings, wav: bytes, child: Child, words: Sentences) -> str | None:

@@ -6,16 +6,17 @@ In: a ruling of `ui/limits.py`. Out: cards. Nothing here asks a child to stay.
 import streamlit as st
 
 from ui.companion.calm import gently
-from ui.companion.look import LINGBAN, ai_line, brand, parents_button
+from ui.companion.look import LINGBAN, brand
+from ui.database import Unreachable
 from ui.limits import Ruling, rule
 from ui.locales import Sentences
-from ui.store import Store, Unreachable
-from ui.tables import Access, Child, Visit
+from ui.store import Store
+from ui.tables import Child, Visit
 
 LOOK_S = 20  # how often an open page looks whether the door is still what it was
 
 
-def closed(ruling: Ruling, child: Child, words: Sentences, transcripts: Access) -> None:
+def closed(ruling: Ruling, child: Child, words: Sentences) -> None:
     """Say kindly that it is enough for today, or night; and, since nobody is listening, where help is."""
     with st.sidebar:
         brand(words)
@@ -28,11 +29,9 @@ def closed(ruling: Ruling, child: Child, words: Sentences, transcripts: Access) 
             st.title(words.door.enough_title, anchor=False)
             st.markdown(words.door.enough)
         st.caption(words.urgent)
-    parents_button(words)
-    ai_line(words, transcripts)
 
 
-def resting(words: Sentences, transcripts: Access) -> bool:
+def resting(words: Sentences) -> bool:
     """Whether the child is having a break; then the page is a card about it."""
     if not st.session_state.get("resting"):
         return False
@@ -41,7 +40,7 @@ def resting(words: Sentences, transcripts: Access) -> bool:
         st.title(words.door.resting_title, anchor=False)
         st.markdown(words.door.resting)
         st.button(words.door.resting_back, key="rested", on_click=_rest, args=(False,))
-    ai_line(words, transcripts)
+        st.caption(words.urgent)
     return True
 
 

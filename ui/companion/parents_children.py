@@ -49,6 +49,7 @@ def _limits(store: Store, child: Child, words: Sentences) -> None:
         left, right = st.columns(2)
         minutes = left.number_input(say.minutes_a_day, 0, 240, child.minutes_a_day, step=5, key=f"{key}-minutes")
         rest = right.number_input(say.break_minutes, 10, 120, child.break_minutes, step=5, key=f"{key}-break")
+        left, right = st.columns(2)  # a row of its own: on a phone the one column stands below the other
         begins = left.time_input(say.quiet_from, time.fromisoformat(child.quiet_from), key=f"{key}-from")
         ends = right.time_input(say.quiet_to, time.fromisoformat(child.quiet_to), key=f"{key}-to")
         blocked = st.text_area(

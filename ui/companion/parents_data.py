@@ -56,10 +56,18 @@ def show(store: Store, words: Sentences) -> None:
         st.caption(words.data.log_under)
         lines = store.audited()
         if lines:  # a table without a row would say so in English
-            st.dataframe(
-                [{words.data.when: moment(line.at), words.data.what: told(line.what, words), "#": line.conversation_id} for line in lines],
+            st.table(
+                [
+                    {
+                        words.data.when: moment(line.at),
+                        words.data.what: told(line.what, words),
+                        "\\#": str(line.conversation_id or ""),
+                    }
+                    for line in lines
+                ],
+                border="horizontal",
                 hide_index=True,
-            )  # fmt: skip
+            )
 
 
 def told(what: str, words: Sentences) -> str:

@@ -99,7 +99,7 @@ def _channels(store: Store, words: Sentences) -> None:
     st.subheader(say.channels, anchor=False)
     st.caption(say.under)
     for channel_id, name in outbox.channels(store):
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(horizontal=True, vertical_alignment="center", key=f"sent-to-{channel_id}"):
             st.markdown(f"`{name}`", width="stretch")
             if st.button(say.try_it, icon=":material/send:", key=f"try-{channel_id}"):
                 arrived = outbox.try_channel(

@@ -1,5 +1,7 @@
 """The week of each child: minutes, moods, alerts, themes. In: the store. Out: charts. No word of a chat."""
 
+from collections.abc import Mapping, Sequence
+
 import streamlit as st
 
 from ui.companion.look import avatar
@@ -34,20 +36,17 @@ def _week(seen: Week, child: Child, words: Sentences) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.image(avatar(child.avatar), width=48, alt=child.nickname)
         st.subheader(safe(child.nickname), anchor=False)
-    for column, name, value in zip(
-        st.columns(4),
-        (say.minutes, say.chats, say.questions, say.alerts),
-        (round(seen.minutes), seen.chats, seen.questions, seen.alerts),
-        strict=True,
-    ):
-        column.metric(name, value)
+    with st.container(key=f"figures-{child.id}"):
+        for column, name, value in zip(
+            st.columns(4),
+            (say.minutes, say.chats, say.questions, say.alerts),
+            (round(seen.minutes), seen.chats, seen.questions, seen.alerts),
+            strict=True,
+        ):
+            column.metric(name, value)
     st.markdown(summary(seen, words))
-    days = [day.date.strftime("%m-%d") for day in seen.days]
     st.caption(say.time_chart)
-    st.bar_chart(
-        {say.day: days, say.minutes: [day.minutes for day in seen.days]},
-        x=say.day, y=say.minutes, color=TIME_COLOUR, height=180, x_label="", y_label="",
-    )  # fmt: skip
+    _bars(seen, say.day, {say.minutes: [day.minutes for day in seen.days]}, [TIME_COLOUR])
     left, right = st.columns(2)
     with left:
         st.caption(say.mood_chart)
@@ -56,18 +55,37 @@ def _week(seen: Week, child: Child, words: Sentences) -> None:
             for mood in MOOD_COLOURS
         }
         if any(any(counts) for counts in felt.values()):
-            st.bar_chart(
-                {say.day: days} | felt, x=say.day, y=list(felt), height=180, x_label="",
-                color=list(MOOD_COLOURS.values()), y_label="",
-            )  # fmt: skip
+            _bars(seen, say.day, felt, list(MOOD_COLOURS.values()))
         else:
             st.markdown(say.no_moods)
     with right:
         st.caption(say.alert_chart)
-        st.bar_chart(
-            {say.day: days, say.alerts: [day.alerts for day in seen.days]},
-            x=say.day, y=say.alerts, color=ALERT_COLOUR, height=180, x_label="", y_label="",
-        )  # fmt: skip
+        _bars(seen, say.day, {say.alerts: [day.alerts for day in seen.days]}, [ALERT_COLOUR])
+
+
+def _bars(seen: Week, day: str, counts: Mapping[str, Sequence[float]], colours: list[str]) -> None:
+    """A bar for each day, in as many colours as there are counts; whole numbers only."""
+    names = list(counts)
+    # Streamlit's own bar chart lays a ground of the page's colour on a panel, and cuts off a legend on a phone.
+    st.vega_lite_chart(
+        {day: [found.date.strftime("%m-%d") for found in seen.days], **counts},
+        {
+            "background": "transparent",
+            "height": 180,
+            "transform": [{"fold": names, "as": ["name", "count"]}],
+            "mark": "bar",
+            "encoding": {
+                "x": {"field": day, "type": "ordinal", "title": None, "axis": {"labelAngle": 0, "labelOverlap": True}},
+                "y": {"field": "count", "type": "quantitative", "title": None, "axis": {"tickMinStep": 1}},
+                "color": {
+                    "field": "name",
+                    "scale": {"domain": names, "range": colours},
+                    "legend": {"orient": "bottom", "columns": 3, "title": None} if len(names) > 1 else None,
+                },
+                "tooltip": [{"field": name} for name in (day, *names)],
+            },
+        },
+    )
 
 
 def summary(seen: Week, words: Sentences) -> str:

@@ -45,6 +45,6 @@ def fields(known: Profile, words: Sentences, key: str) -> Profile:
         default=known.language,
         required=True,
         format_func=LANGUAGES.__getitem__,
-        key=f"{key}-language",
+        key=f"{key}-language-{known.language}",  # a key keeps its choice: it would not follow the page's language
     )
     return Profile(nickname.strip(), band or known.age_band, language or known.language, avatar or known.avatar)

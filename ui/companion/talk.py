@@ -12,9 +12,10 @@ from functools import partial
 
 from ui.client import Asleep, Ending, Refused, Reply, Settings, Turn
 from ui.companion.farewell import is_farewell
+from ui.database import Gone, Unreachable
 from ui.limits import rule
 from ui.locales import sentences
-from ui.store import Gone, Message, Store, Unreachable
+from ui.store import Message, Store
 from ui.tables import Child, State
 
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
@@ -52,12 +53,12 @@ def reply_to(
 ) -> Generator[str, None, None]:
     """Yield the text so far whenever it grew, and between times, so that the page can be stopped.
 
-    Nothing is asked without a consent, in quiet hours or beyond the day's time: the question keeps waiting.
-    `here`: the child is there, and the time counts. Raises `Asleep` when nothing was said: the question keeps waiting.
+    Nothing is asked without a consent: the question keeps waiting. `here`: the child is there; then the time counts, and
+    nothing is asked in quiet hours or beyond the day's time. Raises `Asleep` when nothing was said: the question keeps waiting.
     Raises `Refused`: it waits no longer. Raises `Gone`: somebody has deleted the chat. Raises `Unreachable` when the
     records cannot be written: before the first word the question keeps waiting, after it the end is written later.
     """
-    if store.consent() is None or rule(store, child).door != "open":
+    if store.consent() is None or (here and rule(store, child).door != "open"):
         return
     before = store.messages(question.conversation_id)
     # After a crisis a goodbye may mean another thing: then the server's guard, which sees the whole talk, answers.

@@ -1,4 +1,4 @@
-"""Run the migrations on the connection that `ui/store.py` hands over. Alembic runs this file; nobody imports it."""
+"""Run the migrations on the connection that `ui/database.py` hands over. Alembic runs this file; nobody imports it."""
 
 from alembic import context
 

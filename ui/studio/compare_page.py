@@ -13,6 +13,7 @@ from data.queue import Job, Verb
 from data.runs import RUN_FILE
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
+from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.export_page import model_words, models
 from ui.studio.jobs import Asked, has_result, keep_upload, latest, queue, record_of, state_of
@@ -50,6 +51,7 @@ def _subjects(studio: Studio) -> dict[str, str]:
 def _report(studio: Studio, subjects: dict[str, str]) -> None:
     say = studio.words.compare
     st.markdown(say.report_under)
+    show_now("compared", subjects)
     what = st.selectbox(
         say.what, list(subjects), format_func=subjects.__getitem__, key="compared", persist_state="session"
     )
@@ -114,6 +116,7 @@ def _measured(studio: Studio, subjects: dict[str, str]) -> None:
     """Loss, text scores and rubric on the conversations held out, before and after tuning."""
     say = studio.words.compare
     st.markdown(say.measured_under)
+    show_now("measured", subjects)
     what = st.selectbox(
         say.what, list(subjects), format_func=subjects.__getitem__, key="measured", persist_state="session"
     )

@@ -18,6 +18,7 @@ from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
 from ui.studio.bases import STANDIN, folder_of
+from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.jobs import Asked, answer_of, keep_upload, latest, state_of
 from ui.studio.look import COLOURS, chart, coloured, draw, panel
@@ -43,6 +44,7 @@ def show(studio: Studio) -> None:
     if not names:
         return
     with chosen_at:
+        show_now("set", names)
         name = st.selectbox(say.set, names, key="set", persist_state="session")
     with browse:
         _browse(studio, name)
@@ -163,7 +165,8 @@ def _check(studio: Studio, name: str) -> None:
         if one["level"] in level
     ]
     if rows:
-        st.dataframe(rows, hide_index=True, width="stretch", height=360)
+        height = min(360, 35 * (len(rows) + 1) + 2)
+        st.dataframe(rows, hide_index=True, width="stretch", height=height, placeholder="—")
     elif not told["findings"]:
         st.success(say.nothing_wrong)
 
@@ -230,8 +233,8 @@ def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:
         chart([{"length": length} for length in lengths])
         .mark_bar(color=COLOURS[0], cornerRadiusTopLeft=3, cornerRadiusTopRight=3)
         .encode(
-            x=alt.X(field="length", type="quantitative", bin=alt.Bin(maxbins=24), title=unit),
-            y=alt.Y(aggregate="count", type="quantitative", title=number),
+            x=alt.X(field="length", type="quantitative", bin=alt.Bin(maxbins=24, minstep=1), title=unit),
+            y=alt.Y(aggregate="count", type="quantitative", title=number, axis=alt.Axis(format="d", tickMinStep=1)),
         )
     )
     return drawn
@@ -268,8 +271,9 @@ def _upload(studio: Studio, names: list[str]) -> None:
     path = keep_upload(studio.settings.uploads, given.name, given.getvalue())
     asked = Asked("data", ("add", str(path), "--name", name, *studio.settings.data_words), f"add-{name}")
     job = job_card.offer(
-        studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names
-    )
+        studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names,
+        shows={"set": name},
+    )  # fmt: skip
     if job and state_of(job) == "done":
         st.success(say.added.format(name=name), icon=":material/check_circle:")
 

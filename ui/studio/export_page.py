@@ -11,6 +11,7 @@ from data.contract import SEAL_FILE, open_sealed
 from data.queue import disk_used
 from data.strict import BadInput
 from ui.studio import job_card
+from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.jobs import Asked, has_result, state_of, titled
 from ui.studio.look import panel
@@ -34,6 +35,7 @@ def show(studio: Studio) -> None:
         st.info(say.no_models, icon=":material/inventory_2:")
         return
     with panel("model"):
+        show_now("model", folders)
         name = st.selectbox(say.model, folders, key="model", persist_state="session")
         folder = studio.settings.models / name
         _about(studio, folder)
@@ -74,13 +76,13 @@ def current(folder: Path) -> str:
 
 def _merge(studio: Studio) -> None:
     say = studio.words.export
-    runs = [job for job in reversed(studio.jobs) if has_result(job)]
+    runs = {str(job.run): titled(job) for job in reversed(studio.jobs) if has_result(job)}
     if not runs:
         st.info(say.no_runs, icon=":material/tune:")
         return
+    show_now("merge-run", runs)
     run = st.selectbox(
-        say.run, [str(job.run) for job in runs], key="merge-run", persist_state="session",
-        format_func={str(job.run): titled(job) for job in runs}.__getitem__,
+        say.run, list(runs), key="merge-run", persist_state="session", format_func=runs.__getitem__
     )  # fmt: skip
     name = st.text_input(say.name, Path(run).name, key=f"merge-name-{Path(run).name}")
     if not name or "/" in name or name.startswith(".") or name == CURRENT:
@@ -88,7 +90,9 @@ def _merge(studio: Studio) -> None:
         return
     out = studio.settings.models / name
     asked = Asked("merge", (run, "--out", str(out), "--keep-current"), f"merge-{name}")
-    job = job_card.offer(studio, asked, say.merge, key="merge", primary=True, icon=":material/merge:")
+    job = job_card.offer(
+        studio, asked, say.merge, key="merge", primary=True, icon=":material/merge:", shows={"model": name}
+    )
     if job and state_of(job) == "done" and (out / SEAL_FILE).is_file():
         st.success(say.merged.format(folder=out), icon=":material/verified:")
 

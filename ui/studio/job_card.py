@@ -3,6 +3,7 @@
 In: a command, or a folder of the queue. Out: a job in the queue; its status, live until it ends.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import streamlit as st
 
 from data.queue import Job, log_of, read_job, write_want
 from data.runs import State
+from ui.studio.choices import show_next
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, answer_of, is_moving, is_training, latest, queue, state_of, tail
 from ui.studio.words import Words
@@ -32,9 +34,12 @@ LOOK_S = 1.0
 
 def offer(
     studio: Studio, asked: Asked, label: str, *, key: str, primary: bool = False, icon: str | None = None,
-    disabled: bool = False,
+    disabled: bool = False, shows: Mapping[str, str] | None = None,
 ) -> Job | None:  # fmt: skip
-    """The command, the button that queues it, and the newest job of exactly this command, which is returned."""
+    """The command, the button that queues it, and the newest job of exactly this command, which is returned.
+
+    `shows` are the boxes that are to show what comes of it, and its name there.
+    """
     st.code(asked.command, language="bash", wrap_lines=True)
     job = latest(studio.jobs, asked.verb, asked.words)
     busy = job is not None and state_of(job) in ALIVE
@@ -42,6 +47,8 @@ def offer(
         label, key=f"ask-{key}", type="primary" if primary else "secondary", icon=icon, disabled=disabled or busy
     ):
         queue(studio.settings.runs, asked)
+        for box, name in (shows or {}).items():
+            show_next(box, name)
         st.rerun()
     if job is not None:
         follow(studio.words, job.run, key=key)
@@ -76,7 +83,8 @@ def badge(words: Words, job: Job) -> None:
     if job.status and job.status.steps and state in ("running", "paused"):
         st.progress(min(1.0, job.status.step / job.status.steps))
     if state == "failed":
-        st.error(message, icon=":material/error:")
+        # What a command says is English, here as in a terminal; the page's own words lead to it.
+        st.error(f"{words.why}\n\n{message}", icon=":material/error:")
     elif message and state != "done":
         st.caption(message)
 

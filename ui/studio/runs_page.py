@@ -11,8 +11,9 @@ import streamlit as st
 from data.queue import Job, disk_used, write_note
 from data.runs import LOSS_FILE, RECIPE_FILE
 from ui.studio import job_card
+from ui.studio.choices import show_now
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, delete, is_training, state_of
+from ui.studio.jobs import ALIVE, by_hand, delete, is_training, state_of
 from ui.studio.look import in_red, panel
 from ui.studio.measures import free_disk, size
 from ui.studio.train_page import run_controls
@@ -53,6 +54,7 @@ def show(studio: Studio) -> None:
     )
     if not found:
         return
+    show_now("opened", [job.run.name for job in found])
     name = st.selectbox(say.open, [job.run.name for job in found], key="opened", persist_state="session")
     job = next((job for job in found if job.run.name == name), found[0])
     with panel("job"):
@@ -101,7 +103,7 @@ def _one(studio: Studio, job: Job, used: int) -> None:
     else:
         st.markdown(f"`{job.run}`")
         job_card.follow(studio.words, job.run, key=f"runs-{name}", told=False)
-    if job.request:
+    if job.request and job.request.command != (by_hand(job) if is_training(job) else ""):
         st.code(job.request.command, language="bash", wrap_lines=True)
     job_card.log(studio.words, job.run, key=f"runs-{name}", lines=200)
     if (job.run / LOSS_FILE).is_file():

@@ -14,6 +14,7 @@ from data.queue import Job, log_of, write_want
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import pick
+from ui.studio.choices import show_next, take_next
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, answer_of, by_hand, is_training, keep_upload, queue_training, state_of
 from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
@@ -51,7 +52,7 @@ def show(studio: Studio) -> None:
 
 def _preset(studio: Studio, known: dict[str, Path], shipped: dict[str, Path]) -> str:
     say = studio.words.train
-    if (wanted := st.session_state.pop("preset-wanted", None)) in known:
+    if wanted := take_next("preset", known):
         st.session_state["preset"] = wanted
         st.session_state.pop("draft-of", None)
     name: str = st.selectbox(
@@ -164,7 +165,9 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
         if not job or state_of(job) != "done" or not made.is_file():
             return
         for line in log_of(job.run).read_text(encoding="utf-8").splitlines():
-            st.caption(line)
+            # The command itself stands above.
+            if not line.startswith("$ "):
+                st.caption(line)
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
             with in_red():
@@ -194,7 +197,7 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
 def _use(studio: Studio, name: str, values: dict[str, Any], taken: tuple[str, ...]) -> None:
     """Save a recipe among one's own, and show it from now on. Raises `BadInput`."""
     save(studio.settings.saved, name, values, taken)
-    st.session_state["preset-wanted"] = name
+    show_next("preset", name)
     st.rerun()
 
 
@@ -216,10 +219,19 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
     if st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=wrong):
         run = queue_training(studio.settings.runs, words, name, note)
         st.session_state["started"] = str(run)
+        _show(run)
         st.rerun()
     started = st.session_state.get("started")
     if started and Path(started).is_dir():
         st.success(say.started.format(run=started), icon=":material/rocket_launch:")
+
+
+def _show(run: Path) -> None:
+    """Every page shows this run from now on, as soon as there is something of it to show."""
+    for key in ("watched", "opened"):
+        show_next(key, run.name)
+    for key in ("compared", "measured", "merge-run"):
+        show_next(key, str(run))
 
 
 def _plan(studio: Studio, found: dict[str, Any]) -> None:
@@ -269,6 +281,7 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
             and st.button(say.resume, key=f"resume-{key}", icon=":material/play_arrow:")
         ):
             write_want(job.run, "run")
+            _show(job.run)
             st.rerun()
     if commands := by_hand(job):
         st.code(commands, language="bash", wrap_lines=True)

@@ -4,6 +4,7 @@ In: metrics.jsonl, status.json and job.log of run folders, read anew every two s
 jobs `report`.
 """
 
+import re
 from typing import Any
 
 import altair as alt
@@ -12,6 +13,7 @@ import streamlit as st
 from data.queue import Job, log_of, read_job
 from data.runs import read_metrics
 from ui.studio import job_card
+from ui.studio.choices import take_next
 from ui.studio.context import Studio
 from ui.studio.export_page import model_words
 from ui.studio.jobs import Asked, has_result, is_moving, is_training, record_of, state_of, tail, titled
@@ -27,14 +29,18 @@ REPORT = "report.html"
 
 
 def show(studio: Studio) -> None:
-    """Choose runs; the newest is chosen at first."""
+    """Choose runs; the newest is chosen at first, and one that is started in this tab."""
     say = studio.words.watch
     found = {job.run.name: titled(job) for job in reversed(studio.jobs) if is_training(job)}
     if not found:
         st.info(say.none, icon=":material/monitoring:")
         return
+    new = take_next("watched", found)
+    watched = st.session_state.setdefault("watched", list(found)[:1])
+    if new and new not in watched:
+        st.session_state["watched"] = [new]
     chosen = st.multiselect(
-        say.runs, list(found), list(found)[:1], key="watched", max_selections=MOST, persist_state="session",
+        say.runs, list(found), key="watched", max_selections=MOST, persist_state="session",
         format_func=lambda name: found.get(name, name),
     ) or list(found)[:1]  # fmt: skip
     weight = st.slider(say.smoothing, 0.0, 0.95, 0.6, 0.05, key="smoothing", persist_state="session")
@@ -120,7 +126,9 @@ def _pair(lines: list[dict[str, Any]], used: str, free: str) -> str | None:
     taken, left = last(lines, used), last(lines, free)
     if taken is None:
         return None
-    return size(taken) if left is None else f"{size(taken)} · {size(left)}"
+    told = size(taken) if left is None else f"{size(taken)} · {size(left)}"
+    # A number and its unit stay on one line.
+    return re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", told)
 
 
 def _curves(words: Words, metrics: dict[str, list[dict[str, Any]]], weight: float) -> None:
@@ -134,13 +142,13 @@ def _curves(words: Words, metrics: dict[str, list[dict[str, Any]]], weight: floa
     columns = st.columns(2)
     shown = [
         ("learning_rate", say.rate, ".1e"),
-        ("grad_norm", say.gradient, "~g"),
+        ("grad_norm", say.gradient, "~r"),
         ("tokens_per_second", say.speed, "~s"),
         ("share_of_peak", say.share, "%"),
         ("memory", say.memory, "~s"),
         ("gpu_memory", say.gpu, "~s"),
-        ("gpu_percent", say.gpu_use, "~g"),
-        ("cpu_percent", say.cpu, "~g"),
+        ("gpu_percent", say.gpu_use, ".0f"),
+        ("cpu_percent", say.cpu, ".0f"),
     ]
     there = [one for one in shown if any(curve(lines, one[0]).steps for lines in metrics.values())]
     for number, (name, title, form) in enumerate(there):
@@ -174,7 +182,9 @@ def _loss(
         alt.Tooltip(field="step", type="quantitative"),
         alt.Tooltip(field="loss", type="quantitative", format=".4f"),
     ]
-    colour = alt.Color(field="run", type="nominal", legend=alt.Legend(orient="top", title=None) if several else None)
+    # One name below the other, whole: a phone has room for one beside the two kinds of line at most.
+    names_below = alt.Legend(orient="bottom", title=None, columns=1, labelLimit=0, symbolOpacity=1)
+    colour = alt.Color(field="run", type="nominal", legend=names_below if several else None)
     drawn = chart(rows)
     dash = alt.StrokeDash(
         field="kind", type="nominal", sort=[smooth, held_out],
@@ -209,8 +219,8 @@ def _lines(step: str, metrics: dict[str, list[dict[str, Any]]], name: str, form:
         chart(rows)
         .mark_line(strokeWidth=2)
         .encode(
-            x=alt.X(field="step", type="quantitative", title=step, axis=alt.Axis(labelColor=QUIET)),
-            y=alt.Y(field="value", type="quantitative", title=None, axis=alt.Axis(format=form, labelColor=QUIET)),
+            x=alt.X(field="step", type="quantitative", title=step),
+            y=alt.Y(field="value", type="quantitative", title=None, axis=alt.Axis(format=form)),
             color=alt.Color(field="run", type="nominal", legend=None) if several else alt.value(COLOURS[0]),
             tooltip=[
                 alt.Tooltip(field="run", type="nominal"),

@@ -311,6 +311,7 @@ class Words(Strict):
     language: Sentence
     log: Sentence
     stop: Sentence
+    why: Sentence
     no_worker: Sentence
     queue: Sentence
     disk: Sentence

@@ -1,0 +1,206 @@
+"""The studio as the stories use it: served with a real worker, opened in a real browser, and used as a person does."""
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import TimeoutError as NotYet
+
+from data.queue import jobs
+from data.runs import State
+from tests.demo import free_port
+from tests.small_models import make_base
+from tests.ui.conftest import PATIENCE_MS, ROOT, wait_for
+from ui.studio.words import words_in
+
+PASSWORD = "correct-horse"
+SAY = words_in("zh")
+# A job starts Python and torch anew, on a machine that may be busy.
+JOB_MS = 300_000
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A studio that is being served with its worker: the address that it told, and its folders."""
+
+    url: str
+    folder: Path
+    process: int
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+
+@contextmanager
+def serving(folder: Path, **more: str) -> Iterator[Studio]:
+    """Serve a studio that has one small base, with these variables `more`, and look at what its processes told."""
+    make_base(folder / "models" / "small-base")
+    port = free_port()
+    environment = {
+        **os.environ,
+        "MINDPAL_RUNS": str(folder / "runs"),
+        "MINDPAL_MODELS": str(folder / "models"),
+        "MINDPAL_DATA": str(folder / "sets"),
+        "MINDPAL_STUDIO_PASSWORD_FILE": str(folder / "secret" / "password.json"),
+        "HF_HOME": str(folder / "hub"),
+        # Two threads would wait for one another longer than so small a model computes.
+        "OMP_NUM_THREADS": "1",
+        **more,
+    }
+    log = folder / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ui.studio", "--port", str(port), "--worker"],
+            cwd=ROOT, env=environment, stdout=file, stderr=file,
+        )  # fmt: skip
+    try:
+        wait_for(port, process)
+        told = re.search(r"http://\S+", log.read_text())
+        assert told
+        yield Studio(told[0], folder, process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(150)
+    told_all = log.read_text()
+    assert "Traceback" not in told_all, told_all
+    assert not _worker_of(folder / "runs"), "the worker outlived the page"
+
+
+def _worker_of(runs: Path) -> bool:
+    """Whether a process holds the worker's lock on this runs folder."""
+    with (runs / ".worker").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def go(page: Page, name: str) -> None:
+    """Turn to another page."""
+    heading = page.get_by_role("heading", name=name, exact=True)
+    for _ in range(5):
+        page.get_by_test_id("stSidebarNavLink").filter(has_text=name).click()
+        # Streamlit forgets a click while a page is drawn anew by itself, as it is when a run ends: a person clicks again.
+        with suppress(NotYet):
+            heading.wait_for(timeout=PATIENCE_MS / 4)
+            return
+    expect(heading).to_be_visible()
+
+
+def button(page: Page | Locator, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def badge(page: Page | Locator, state: State) -> Locator:
+    """The coloured word for a job's state."""
+    # What is not in the tab that is open has its badges, too.
+    return page.locator(".stMarkdownBadge").filter(has_text=SAY.states[state], visible=True).first
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose in a box with a list, by typing as a person would."""
+    box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
+    box.click()
+    box.fill(option)
+    page.get_by_role("option").filter(has_text=option).first.click()
+
+
+def open_studio(browser: Browser, studio: Studio, *, first: bool = False) -> Page:
+    context = browser.new_context(viewport={"width": 1360, "height": 1000}, locale="zh-CN")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    if first:
+        page.goto(studio.url)
+        page.get_by_label(SAY.gate.new, exact=True).fill(PASSWORD)
+        page.get_by_label(SAY.gate.again).fill(PASSWORD)
+        button(page, SAY.gate.set_it).click()
+    else:
+        page.goto(studio.url.partition("?")[0])
+        page.get_by_label(SAY.gate.field, exact=True).fill(PASSWORD)
+        button(page, SAY.gate.open).click()
+    expect(page.get_by_role("heading", name=SAY.pages.data, exact=True)).to_be_visible()
+    return page
+
+
+def choose_base(page: Page, studio: Studio) -> str:
+    """Choose the studio's small base on the page Train, and see it in the command; its name."""
+    base = str(studio.models / "small-base")
+    choose(page, SAY.base.base, base)
+    # What is done before the page has heard of it can be lost when it is drawn anew.
+    expect(page.get_by_text(f"--base {base}").first).to_be_visible()
+    return base
+
+
+def upload(page: Page, file: Path) -> None:
+    """Bring a file to the page Data."""
+    page.get_by_role("tab", name=SAY.data.upload).click()
+    page.locator(".st-key-upload input[type=file]").set_input_files(file)
+    expect(page.get_by_text(f"--name {file.stem}").first).to_be_visible()
+    button(page, SAY.data.add).click()
+
+
+def upload_recipe(page: Page, file: Path) -> None:
+    """Load a recipe on the page Train, and see that it is the one shown."""
+    page.locator(".st-key-load input[type=file]").set_input_files(file)
+    expect(page.get_by_text(f"recipes/{file.stem}.yaml --base").first).to_be_visible()
+
+
+def start(page: Page, studio: Studio, note: str) -> Path:
+    """Start the run that the page Train shows; its folder."""
+    page.get_by_label(SAY.train.note).fill(note)
+    page.get_by_label(SAY.train.note).press("Enter")
+    button(page, SAY.train.start).click()
+    # Streamlit forgets a click that another page follows before it was heard.
+    wait_until(lambda: noted(studio, note) is not None)
+    run = noted(studio, note)
+    assert run
+    expect(page.get_by_text(SAY.train.started.format(run=run))).to_be_visible()
+    return run
+
+
+def noted(studio: Studio, note: str) -> Path | None:
+    """The job with this note."""
+    return next((job.run for job in jobs(studio.runs) if job.request and job.request.note == note), None)
+
+
+def carried(page: Page, name: str) -> Path:
+    """What a download button hands over."""
+    with page.expect_download() as waiting:
+        button(page, name).click()
+    return Path(waiting.value.path())
+
+
+def worker_of(studio: Studio) -> psutil.Process:
+    (worker,) = psutil.Process(studio.process).children()
+    return worker
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.3)
+
+
+def name_it(page: Page, label: str, name: str) -> None:
+    """Write into a box with a list what is not on it."""
+    box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
+    box.click()
+    box.fill(name)
+    box.press("Enter")

@@ -1,0 +1,73 @@
+"""Opening the family's database, on a real SQLite file and a real PostgreSQL server. Run: `pytest tests/ui/test_database.py`."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from data.strict import BadInput
+from tests.ui.databases import Database
+from ui.database import Gone, Unreachable, url_for
+from ui.store import Store
+from ui.tables import Table
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, database: Database) -> None:
+    engine = create_engine(database.url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+    engine.dispose()
+
+
+def test_opening_again_keeps_everything_and_the_file_is_careful(
+    store: Store, child_id: int, database: Database
+) -> None:
+    store.say(child_id, None, "你好")
+    again = database.open()
+    assert [found.title for found in again.conversations(child_id)] == ["你好"]
+    again.close()
+    if database.url.startswith("sqlite"):
+        assert database.rows("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_newer_database_is_refused_with_a_sentence(database: Database) -> None:
+    database.open().close()
+    database.rows("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(BadInput, match="revision 9999, which is newer than this program; update MindPal"):
+        database.open()
+
+
+def test_a_folder_that_cannot_be_made_and_a_server_that_is_not_there_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="the family's folder cannot be made"):
+        url_for(tmp_path / "file" / "family", None)
+    with pytest.raises(BadInput, match=r"postgresql.*:\*\*\*@.*the database cannot be opened"):
+        Store(f"postgresql+psycopg://u:secret@/none?host={tmp_path}", tmp_path / "key")
+
+
+def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
+    store: Store, child_id: int, database: Database
+) -> None:
+    hasty = database.open(patience_s=0.2)
+    with ThreadPoolExecutor(1) as patient:
+        with database.held():
+            with pytest.raises(Unreachable):
+                hasty.say(child_id, None, "你好")
+            waiting = patient.submit(store.say, child_id, None, "我等着")
+            time.sleep(1)
+            assert not waiting.done()
+            assert hasty.conversations(child_id) == [], "reading goes on"
+        assert waiting.result().text == "我等着"
+    assert [found.title for found in hasty.conversations(child_id)] == ["我等着"]
+    hasty.close()
+
+
+def test_an_error_of_the_database_names_no_value(store: Store, child_id: int) -> None:
+    with pytest.raises(Gone) as told:
+        store.say(child_id + 1, None, "我的秘密")
+    assert "hidden" in str(told.value.__cause__)
+    assert "2026" not in str(told.value.__cause__)

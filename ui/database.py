@@ -1,0 +1,155 @@
+"""Open the family's database: brought up to date, careful, one writer at a time, and deleted means gone.
+
+In: a URL (`url_for` gives SQLite in the family folder, or `DATABASE_URL`). Out: sessions, SQLite or PostgreSQL alike.
+Run: `database = Database(url, PATIENCE_S)`, then `database.migrate(sealer)`. `ui/store.py` keeps the records in it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, event, func, select, text
+from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.orm import Session
+
+from data.strict import BadInput
+from ui.sealing import Sealer
+from ui.tables import Household
+
+PATIENCE_S = 15  # another program that holds the records, a backup as a rule, is waited for so long
+TURN_S = 60  # a writer waits so long for the others of this process, which only a busy machine makes slow
+
+
+class Unreachable(Exception):
+    """The records cannot be read or written now: a full disk, a lock that lasts, a server that is gone. Try again."""
+
+
+class Gone(Exception):
+    """What was asked for, or what a new row belongs to, has been deleted meanwhile."""
+
+
+class Database:
+    """One database. Safe to share between threads. Once it is migrated, its sessions raise `Unreachable` or `Gone`."""
+
+    def __init__(self, url: str, patience_s: float) -> None:
+        # An error of the database is logged with its statement: without the values, which name a child.
+        self._engine = create_engine(url, hide_parameters=True)
+        self._sqlite = self._engine.dialect.name == "sqlite"
+        careful = _careful_sqlite if self._sqlite else _careful_postgresql
+        event.listen(self._engine, "connect", partial(careful, round(1000 * patience_s)))
+        # SQLite's own waiting is no queue: of thirty writers, some waited three times as long as behind this lock.
+        self._turn = _Turn(TURN_S) if self._sqlite else nullcontext()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._engine.dispose()
+
+    def is_used(self) -> bool:
+        """Whether it already holds sealed words: then a new key would be of no use. Raises `BadInput`."""
+        try:
+            with self._engine.connect() as connection:
+                if not self._engine.dialect.has_table(connection, Household.__tablename__):
+                    return False
+                return bool(connection.execute(select(func.count()).select_from(Household)).scalar())
+        except OperationalError as error:
+            raise BadInput(f"{self._name()}: the database cannot be opened: {error.orig}.") from None
+
+    def migrate(self, sealer: Sealer) -> None:
+        """Bring the tables up to date. Raises `BadInput` when they are newer than this program."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        with self._engine.begin() as connection:
+            stored = MigrationContext.configure(connection).get_current_revision()
+            if stored is not None and stored not in known:
+                raise BadInput(
+                    f"{self._name()}: the database is at revision {stored}, which is newer than this program; update"
+                    " MindPal, or open the database that belongs to this version."
+                )
+            config.attributes["connection"], config.attributes["sealer"] = connection, sealer
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session for reading; rows stay readable after it."""
+        with _told(), Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session whose changes are committed at its end, or not at all."""
+        with _told(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def scrub(self) -> None:
+        """Rewrite it without what was deleted: neither its pages nor its log hold it afterwards."""
+        isolated = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with _told(), self._turn, isolated.connect() as connection:
+            if self._sqlite:
+                connection.execute(text("VACUUM"))
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+            else:
+                for table in ("conversations", "messages", "alerts", "children", "household", "channels"):
+                    connection.execute(text(f"VACUUM FULL {table}"))
+
+    def _name(self) -> str:
+        return self._engine.url.render_as_string()  # without the password
+
+
+def url_for(family: Path, database_url: str | None) -> str:
+    """`database_url`, or a SQLite file in the family's folder, which is made if it is not there."""
+    if database_url:
+        return database_url
+    try:
+        family.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BadInput(f"{family}: the family's folder cannot be made: {error.strerror}.") from None
+    return f"sqlite:///{family.resolve() / 'mindpal.db'}"
+
+
+class _Turn:
+    """One writer of this process at a time."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._lock, self._patience_s = Lock(), patience_s
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._patience_s):
+            raise Unreachable("WaitedTooLong")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in two words of our own what a database may say in many."""
+    try:
+        yield
+    except OperationalError as error:
+        raise Unreachable(type(error.orig).__name__) from error
+    except NoConnection as error:  # all of them are in use, for half a minute
+        raise Unreachable("NoConnection") from error
+    except (IntegrityError, NoResultFound) as error:
+        raise Gone(type(error).__name__) from error
+
+
+def _careful_sqlite(patience_ms: int, connection: Any, _: object) -> None:
+    # FULL because WAL with NORMAL can lose committed rows on power loss; secure_delete because deleted means gone.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={patience_ms}")
+
+
+def _careful_postgresql(patience_ms: int, connection: Any, _: object) -> None:
+    # Without it, a page would wait for a forgotten lock for ever and say nothing.
+    connection.execute(f"SET lock_timeout = {patience_ms}")
+    connection.commit()
