@@ -127,6 +127,15 @@ def test_a_failed_run_is_red_with_its_sentence(used: Path) -> None:
     assert f"{words_in('zh').why}\n\nout of memory; lower max_length" in [error.value for error in app.error]
 
 
+def test_only_a_run_that_is_under_way_waits_for_its_first_figures(used: Path) -> None:
+    waiting = words_in("zh").watch.waiting
+    app = drawn("watch", used)
+    app.multiselect(key="watched").set_value(["red"]).run()
+    assert waiting not in [told.value for told in app.info]
+    write_status(used / "runs" / "red", Status(state="running"))
+    assert waiting in [told.value for told in app.run().info]
+
+
 def test_pause_says_so_to_the_worker(used: Path) -> None:
     app = drawn("watch", used)
     app.button(key="pause-watch-running").click().run()

@@ -55,7 +55,10 @@ def show(studio: Studio) -> None:
             with panel(f"measures-{job.run.name}"):
                 run_controls(studio, job, key=f"watch-{job.run.name}")
                 _numbers(studio.words, job, metrics[job.run.name])
-        _curves(studio.words, metrics, weight)
+        if any(metrics.values()):
+            _curves(studio.words, metrics, weight)
+        elif any(is_moving(job) for job in jobs):
+            st.info(say.waiting, icon=":material/hourglass_empty:")
         for job in jobs:
             if text := tail(log_of(job.run), LOG_LINES):
                 with st.expander(f"{studio.words.log} · {job.run.name}", expanded=len(jobs) == 1):
@@ -133,9 +136,6 @@ def _pair(lines: list[dict[str, Any]], used: str, free: str) -> str | None:
 
 def _curves(words: Words, metrics: dict[str, list[dict[str, Any]]], weight: float) -> None:
     say = words.watch
-    if not any(metrics.values()):
-        st.info(say.waiting, icon=":material/hourglass_empty:")
-        return
     with panel("loss"):
         st.subheader(say.loss_title, anchor=False)
         draw(_loss(say.step, metrics, weight, (say.train, say.smooth, say.validation)), height=300)
