@@ -7,6 +7,7 @@ In: the store, the settings. Out: nothing. Run: `run(store, settings)`, in a thr
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from ui.client import Asleep, Refused, Settings
 from ui.companion.talk import reply_to
@@ -28,13 +29,10 @@ def answer_left(store: Store, settings: Settings) -> Iterator[None]:
     back, and also at night and when the day's time is over. The child reads the answer when the page opens again.
     """
     for child, question in store.left_behind():
-        try:
+        # A server that sleeps does so perhaps because of this question alone: those behind it must not wait for it.
+        with suppress(Asleep, Refused, Gone):
             for _ in reply_to(store, settings, child, question, here=False):
                 pass
-        except Asleep:  # perhaps because of this question alone: those behind it must not wait for it
-            continue
-        except (Refused, Gone):
-            pass
         yield
 
 

@@ -26,7 +26,8 @@ def test_a_crisis_said_to_a_sleeping_server_reaches_the_guardian_though_the_page
         store.say(child.id, None, words)
     spent = store.seconds_since(child.id, clock[0] - timedelta(days=1))
     clock[0] += timedelta(minutes=3)
-    assert list(chores.answer_left(store, settings)) == [], "the server sleeps"
+    list(chores.answer_left(store, settings))
+    assert len(store.left_behind()) == 3, "the server sleeps"
     with ModelServer(port) as server:
         assert len(list(chores.answer_left(store, settings))) == 3
         assert len(server.requests) == 3
@@ -65,7 +66,7 @@ def test_a_question_on_which_the_server_fails_holds_up_no_other(store: Store) ->
     later = datetime.now(UTC) + timedelta(minutes=3)
     store.now = lambda: later
     with ModelServer() as server:
-        assert len(list(chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url})))) == 1
+        list(chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url})))
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
     assert [message.text for _, message in store.left_behind()] == ["[503]"], "it is asked again"
 
