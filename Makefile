@@ -151,7 +151,7 @@ test-containers: setup ## the container tests alone
 test: setup lint ## lint, types and every test
 	$(BIN)/python -m tests.system
 	$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest --durations=10 -m end_to_end
+	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m end_to_end
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

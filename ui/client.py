@@ -45,24 +45,30 @@ class Settings:
     database_url: str | None
     key_file: Path
     stt_url: str | None
+    stt_key: str
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
     """Read the settings; `BadInput` when the key file is named and cannot be read."""
-    key_file = environment.get("MINDPAL_API_KEY_FILE")
-    try:
-        key = Path(key_file).read_text(encoding="utf-8").strip() if key_file else ""
-    except OSError as error:
-        raise BadInput(f"MINDPAL_API_KEY_FILE: {key_file} cannot be read: {error.strerror}.") from None
     family = Path(environment.get("MINDPAL_FAMILY") or "family")
     return Settings(
         api_url=environment.get("MINDPAL_API_URL") or "http://127.0.0.1:8000/v1",
-        api_key=key or "none",  # the client library insists on a key; a server without keys ignores it
+        api_key=_key(environment, "MINDPAL_API_KEY_FILE"),
         family=family,
         database_url=environment.get("DATABASE_URL") or None,
         key_file=Path(environment.get("MINDPAL_KEY_FILE") or family / "key"),
         stt_url=environment.get("STT_URL") or None,
+        stt_key=_key(environment, "STT_KEY_FILE"),
     )
+
+
+def _key(environment: Mapping[str, str], name: str) -> str:
+    file = environment.get(name)
+    try:
+        key = Path(file).read_text(encoding="utf-8").strip() if file else ""
+    except OSError as error:
+        raise BadInput(f"{name}: {file} cannot be read: {error.strerror}.") from None
+    return key or "none"  # the client library insists on a key; a server without keys ignores it
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,11 @@ class Ending:
     category: str | None = None
     layer: str | None = None
     contract: str | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the guard spoke in the model's place. Of a question it may have masked something: that stops nothing."""
+        return self.action not in (None, "masked")
 
 
 class Reply:
@@ -185,7 +196,7 @@ def transcribe(settings: Settings, wav: bytes, language: str) -> str:
 
     Raises `Asleep` when nobody answers.
     """
-    client = openai.OpenAI(base_url=settings.stt_url, api_key=settings.api_key, max_retries=1, timeout=30)
+    client = openai.OpenAI(base_url=settings.stt_url, api_key=settings.stt_key, max_retries=1, timeout=30)
     try:
         heard = client.audio.transcriptions.create(model=STT_MODEL, file=("speech.wav", wav), language=language)
     except openai.OpenAIError as error:

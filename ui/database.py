@@ -97,7 +97,7 @@ class Database:
                 connection.execute(text("VACUUM"))
                 connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
             else:
-                for table in ("conversations", "messages", "alerts", "children", "household", "channels"):
+                for table in Household.metadata.tables:
                     connection.execute(text(f"VACUUM FULL {table}"))
 
     def _name(self) -> str:

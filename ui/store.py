@@ -632,7 +632,7 @@ def _child(profile: Profile) -> Child:
         break_minutes=30,
         blocked_topics="",
         read_aloud=True,
-        voice=True,
+        voice=False,  # a recording leaves the page: only where the guardian wants it
     )
 
 

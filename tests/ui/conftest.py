@@ -174,6 +174,7 @@ def shot() -> Callable[[Page, str], None]:
 
     def take(page: Page, name: str) -> None:
         if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
             page.wait_for_timeout(700)
             page.screenshot(path=Path(folder) / f"{name}.png")
 

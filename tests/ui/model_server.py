@@ -89,6 +89,8 @@ def _events(asked: str, pause_s: float) -> Iterator[bytes]:
     pieces, pause = list(SKY), pause_s
     if "不想活" in asked:
         pieces, told = [CRISIS], {"action": "crisis", "category": "self_harm", "layer": "rules"}
+    elif "电话" in asked:
+        told = {"action": "masked", "category": "personal_data", "layer": "rules"}
     elif "很怪" in asked:
         pieces, told = ["我们聊点别的吧。"], {"action": "stopped", "category": "violence", "layer": "rules"}
     elif "很长" in asked:

@@ -47,9 +47,14 @@ def test_a_reply_is_tried_again_edited_and_judged(site: Site, page: Page, shot: 
         say(page, "说点很怪的")
         page.get_by_role("button", name=WORDS.talk.why).click()
         expect(page.get_by_text(WORDS.talk.why_guarded)).to_be_visible()
+        expect(page.get_by_text(WORDS.urgent)).to_be_visible()
         shot(page, "why")
+        page.keyboard.press("Escape")
+        # What was stopped wrongly can be complained of, too.
+        page.get_by_role("button", name=WORDS.talk.not_nice).last.click()
+        expect(page.get_by_text(WORDS.talk.told)).to_be_visible()
     store = site.store()
-    assert [alert.category for alert in store.alerts(child.id)] == ["not_nice"]
+    assert [alert.category for alert in store.alerts(child.id)] == ["not_nice", "not_nice"]
     store.close()
 
 

@@ -86,6 +86,14 @@ def test_the_settings_have_defaults_and_a_missing_key_file_is_one_sentence(tmp_p
         settings_from({"MINDPAL_API_KEY_FILE": str(tmp_path / "none")})
 
 
+def test_the_speech_server_is_not_given_the_models_key(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k-1\n")
+    (tmp_path / "speech").write_text("k-2\n")
+    ours = {"MINDPAL_API_KEY_FILE": str(tmp_path / "key"), "STT_URL": "http://127.0.0.1:9/v1"}
+    assert settings_from(ours).stt_key == "none"
+    assert settings_from(ours | {"STT_KEY_FILE": str(tmp_path / "speech")}).stt_key == "k-2"
+
+
 def test_speech_becomes_text_and_a_deaf_server_is_asleep() -> None:
     with ModelServer() as server:
         heard = transcribe(settings_from({"STT_URL": server.url}), b"RIFF-a-recording", "zh")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.ui.databases import Database, family
 from ui.limits import Ruling, in_quiet_hours, rule
-from ui.store import Limits, Store
+from ui.store import Limits, Profile, Store
 from ui.tables import Child
 
 ASKED = Limits(60, "22:00", "06:00", 30, "", read_aloud=True, voice=True)
@@ -49,6 +49,12 @@ def test_an_hour_a_day_and_the_next_day_begins_anew(timed: Store, child: Child, 
     assert rule(timed, child) == Ruling("enough", 0)
     clock[0] += timedelta(days=1)
     assert rule(timed, child) == Ruling("open", 60)
+
+
+def test_a_new_child_has_an_hour_a_day_quiet_nights_breaks_and_no_microphone(timed: Store) -> None:
+    new = timed.add_child(Profile("豆豆", "7-9", "zh", "star"))
+    assert (new.minutes_a_day, new.quiet_from, new.quiet_to, new.break_minutes) == (60, "22:00", "06:00", 30)
+    assert (new.blocked_topics, new.read_aloud, new.voice) == ("", True, False)
 
 
 def test_a_clock_that_is_set_back_gives_no_time_back(timed: Store, child: Child, clock: list[datetime]) -> None:

@@ -52,6 +52,14 @@ def test_a_withdrawn_consent_ends_a_reply_and_forbids_the_next(store: Store, chi
     assert store.messages(question.conversation_id)[1].state == "stopped"
 
 
+def test_a_reply_to_a_question_of_which_something_was_masked_is_an_ordinary_one(store: Store, child: Child) -> None:
+    question = store.say(child.id, None, "我的电话是13800000000，天空为什么蓝？")
+    with ModelServer() as server:
+        list(talk.reply_to(store, settings(server.url), child, question))
+    kept = store.messages(question.conversation_id)[1]
+    assert (kept.text, kept.state, kept.action) == (SKY, "done", "masked")
+
+
 def test_a_crisis_reaches_the_guardian_though_the_child_leaves_at_once(store: Store, child: Child) -> None:
     """Stop, or a closed tab, between the words of the card and the end that names it."""
     question = store.say(child.id, None, "我不想活了")

@@ -1,7 +1,7 @@
 """Read a reply aloud with the browser's own speech synthesis, sentence by sentence; a second tap stops it.
 
-In: a reply and its language. Out: a button. The words go to the browser's voice and nowhere else; where a browser has
-no voice, there is no button.
+In: a reply and its language. Out: a button. The words go to the browser's voice (SECURITY.md says whose that may be);
+where a browser has no voice, there is no button.
 """
 
 import re

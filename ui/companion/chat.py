@@ -296,6 +296,7 @@ def _feel(store: Store, child: Child, mood: Mood) -> None:
 def _draw(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
     if message.action == "crisis":
         adult.card(store, message, words)
+        _acts(store, message, child, words, last=last)
         return
     face = avatar(child.avatar) if message.role == "user" else LINGBAN
     with st.container(key=f"said-{message.role}-{message.id}"), st.chat_message(message.role, avatar=face):
@@ -310,21 +311,20 @@ def _draw(store: Store, message: Message, child: Child, words: Sentences, *, las
 
 
 def _acts(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
-    """What a child can do with a reply: hear it, like it or not, say that it was not nice, have it again."""
+    """What a child can do with a reply: hear it, like it or ask why it was stopped, say that it was not nice, have it again."""
     say = words.talk
-    if message.action in ("goodbye", "topic") or message.state == "guarded":
-        if message.action != "goodbye":
-            with (
-                st.container(key=f"acts-why-{message.id}"),
-                st.popover(say.why, type="tertiary", icon=":material/help:"),
-            ):
-                st.markdown(say.why_topic if message.action == "topic" else say.why_guarded)
+    if message.action == "goodbye":
         return
+    stopped = message.action == "topic" or message.state == "guarded"
     with st.container(key=f"acts-{message.id}", horizontal=True, vertical_alignment="center"):
         if child.read_aloud and message.text:
             aloud.button(message.text, child.language, words, f"read-{message.id}")
+        if stopped and message.action != "crisis":  # there the card says it, and whom to call
+            with st.popover(say.why, type="tertiary", icon=":material/help:"):
+                st.markdown(say.why_topic if message.action == "topic" else say.why_guarded)
+                st.caption(words.urgent)
         marks: tuple[tuple[Feedback, str, str], ...] = (("up", "thumb_up", say.up), ("down", "thumb_down", say.down))
-        for mark, icon, name in marks:
+        for mark, icon, name in () if stopped else marks:
             st.button(
                 name,
                 icon=f":material/{icon}:",
@@ -337,7 +337,7 @@ def _acts(store: Store, message: Message, child: Child, words: Sentences, *, las
             say.not_nice, icon=":material/flag:", key=f"not-nice-{message.id}", on_click=gently(store.feedback),
             args=(message, "not_nice"), type="tertiary", disabled=message.feedback == "not_nice",
         )  # fmt: skip
-        if last:
+        if last and not stopped:
             _once_more(store, message, words)
     if message.feedback == "not_nice":
         st.caption(say.told)

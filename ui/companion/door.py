@@ -50,7 +50,7 @@ def notes(store: Store, visit: Visit, ruling: Ruling, words: Sentences) -> None:
         with st.container(key="remind", horizontal=True, vertical_alignment="center"):
             st.markdown(words.door.remind)
             st.button(words.door.remind_ok, key="remind-ok", on_click=gently(store.reminded), args=(visit,))
-    elif ruling.rest:
+    if ruling.rest:
         with st.container(key="rest"):
             st.markdown(words.door.rest)
             with st.container(horizontal=True):

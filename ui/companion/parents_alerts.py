@@ -7,6 +7,7 @@ from datetime import datetime
 
 import streamlit as st
 
+from ui import outbox
 from ui.companion.look import LINGBAN, avatar
 from ui.companion.safe_text import safe
 from ui.locales import Sentences
@@ -23,6 +24,8 @@ def show(store: Store, words: Sentences) -> None:
     found.sort(key=lambda pair: pair[0].id, reverse=True)
     with st.container(key="alerts"):
         st.subheader(words.alerts_title, anchor=False)
+        if not outbox.channels(store):
+            st.info(words.alerts_no_channel, icon=":material/notifications_off:")
         if not found:
             st.caption(words.alerts_none)
         for alert, child in found[:SHOWN]:

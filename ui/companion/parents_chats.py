@@ -52,9 +52,10 @@ def said(store: Store, messages: Sequence[tuple[str, str, str]], face: str) -> N
 
 
 def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> None:
-    if st.session_state.get("audited") != chat.id:
-        st.session_state["audited"] = chat.id
+    opened = f"opened-chat-{child.id}"
+    if st.session_state.get(opened) != chat.id:  # written first: what cannot be audited is not shown
         store.audit("transcript", child.id, chat.id)
+        st.session_state[opened] = chat.id
     messages = [
         (
             message.role,

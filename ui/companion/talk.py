@@ -97,7 +97,7 @@ def reply_to(
                     save_at = time.monotonic() + min(SLOW_S, max(SAVE_S, 4 * (time.monotonic() - now)))
                     visit_at = now + VISIT_S if counted else visit_at
                 yield text
-            state = "guarded" if coming.ending.action else "done" if text else "stopped"
+            state = "guarded" if coming.ending.guarded else "done" if text else "stopped"
             answer = answer or store.begin_reply(question)  # of an answer without a word, too: it is not asked again
         except Asleep:
             if answer is None:
@@ -107,7 +107,7 @@ def reply_to(
             raise
         except GeneratorExit:
             late = _until_judged(coming, SOON_S if text else JUDGED_S)
-            if coming.ending.action:  # a child who presses Stop at once, or closes the page, is heard all the same
+            if coming.ending.guarded:  # a child who presses Stop at once, or closes the page, is heard all the same
                 text, state = text + late, "guarded"
             if answer is None:  # stopped before the first word: an empty reply says so, and the question is settled
                 answer = store.begin_reply(question)

@@ -292,6 +292,7 @@ class Sentences(Strict):
     withdraw: Sentence
     withdraw_under: Sentence
     alerts_title: Sentence
+    alerts_no_channel: Sentence
     alerts_none: Sentence
     alert_row: Sentence
     alert_new: Sentence
