@@ -130,7 +130,7 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
         _look(page, f"{language}-pin", shot)
         page.get_by_label(words.pin.field).fill(PIN)
         page.get_by_role("button", name=words.pin.open, exact=True).click()
-        expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
+        expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(4)
         _look(page, f"{language}-overview", shot)
         section(page, words.home.alerts)
         page.get_by_text(words.chats.passage).click()

@@ -61,6 +61,9 @@ def _week(seen: Week, child: Child, words: Sentences) -> None:
     with right:
         st.caption(say.alert_chart)
         _bars(seen, say.day, {say.alerts: [day.alerts for day in seen.days]}, [ALERT_COLOUR])
+    if seen.themes:
+        st.caption(say.theme_chart)
+        _themes(seen, say.themes, say.questions)
 
 
 def _bars(seen: Week, day: str, counts: Mapping[str, Sequence[float]], colours: list[str]) -> None:
@@ -83,6 +86,23 @@ def _bars(seen: Week, day: str, counts: Mapping[str, Sequence[float]], colours: 
                     "legend": {"orient": "bottom", "columns": 3, "title": None} if len(names) > 1 else None,
                 },
                 "tooltip": [{"field": name} for name in (day, *names)],
+            },
+        },
+    )
+
+
+def _themes(seen: Week, names: Mapping[str, str], questions: str) -> None:
+    """How many questions each theme had, the most asked first."""
+    st.vega_lite_chart(
+        {"theme": [names[theme] for theme, _ in seen.themes], questions: [number for _, number in seen.themes]},
+        {
+            "background": "transparent",
+            "height": {"step": 26},
+            "mark": {"type": "bar", "color": TIME_COLOUR},
+            "encoding": {
+                "y": {"field": "theme", "type": "nominal", "sort": None, "title": None},
+                "x": {"field": questions, "type": "quantitative", "title": None, "axis": {"tickMinStep": 1}},
+                "tooltip": [{"field": "theme"}, {"field": questions}],
             },
         },
     )

@@ -207,6 +207,7 @@ class Overview(Strict):
     time_chart: Sentence
     mood_chart: Sentence
     alert_chart: Sentence
+    theme_chart: Sentence
     no_moods: Sentence
     summary: Sentence
     summary_themes: Sentence
