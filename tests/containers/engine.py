@@ -174,11 +174,11 @@ def _make_base_image() -> None:
             environment |= {"PIP_FIND_LINKS": links, "UV_FIND_LINKS": links}
         changes = [f"ENV {name}={value}" for name, value in environment.items()] + ['CMD ["python3"]']
         changed = [word for change in changes for word in ("--change", change)]
-        packed = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
-        imported = subprocess.run(
-            ["docker", "import", *changed, "-", BASE_IMAGE], stdin=packed.stdout, capture_output=True, text=True
-        )
-        if packed.wait() or imported.returncode:
+        with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
+            imported = subprocess.run(
+                ["docker", "import", *changed, "-", BASE_IMAGE], stdin=packed.stdout, capture_output=True, text=True
+            )
+        if packed.returncode or imported.returncode:
             raise NoEngine(f"{BASE_IMAGE} cannot be made: {imported.stderr.strip()}")
 
 
