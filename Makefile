@@ -15,7 +15,8 @@ BASE ?=
 # A run folder; empty: the newest finished one for merge and evaluate, a new one for train.
 RUN ?=
 
-# containers or local: where download, train, merge and serve run. Containers keep models and runs in volumes of theirs.
+# containers or local: where download, train, merge and serve run; RUN names a run. up, down, logs and ps are always
+# containers'. Containers keep models and runs in volumes of theirs.
 ifndef WHERE
 WHERE := $(shell docker info >/dev/null 2>&1 && echo containers || echo local)
 endif
@@ -32,22 +33,30 @@ export DEVICE RECIPE MODEL PORT PAGE_PORT STUDIO_PORT
 ifeq ($(WHERE),containers)
 READY := engine
 export COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
-# A base that lies in a folder here is seen by the container under the same name.
-BASE_FOLDER := $(if $(and $(BASE),$(wildcard $(BASE)/.)),-v $(abspath $(BASE)):$(patsubst $(CURDIR)/%,/mindpal/%,$(abspath $(BASE))):ro)
-FINETUNE := docker compose run --rm --build $(BASE_FOLDER) finetune
+# A base in a folder here and a recipe in a file here are seen by the container under the same name.
+mount = -v $(abspath $1):$(patsubst $(CURDIR)/%,/mindpal/%,$(abspath $1)):ro
+BASE_FOLDER := $(if $(and $(BASE),$(wildcard $(BASE)/.)),$(call mount,$(BASE)))
+RECIPE_FILE := $(if $(wildcard $(RECIPE)/.),,$(if $(wildcard $(RECIPE)),$(call mount,$(RECIPE))))
+FINETUNE := docker compose run --rm --build $(BASE_FOLDER) $(RECIPE_FILE) finetune
 SERVE := docker compose -f compose.yaml -f docker/published.yaml up --build serve
 KEYS := keys
 else
 READY := setup
 FINETUNE := $(BIN)/python -m finetune
 SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
+# What compose passes on from .env. Only what is set, since `export` makes an empty variable of an undefined one, and only
+# to these verbs: the tests and the demo have no business with the family's database.
+from_env = $(if $($2),$(eval $1: export $2 := $$($2)))
+PROGRAMS := download train merge evaluate compare report serve ui worker studio
+$(foreach name,HF_ENDPOINT TZ GUARD_URL GUARD_MODEL VLLM_CPU_KVCACHE_SPACE DATABASE_URL,$(call from_env,$(PROGRAMS),$(name)))
+$(call from_env,demo smoke,HF_ENDPOINT)
 endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge compare evaluate report figures serve bench-guard bench-serve ui worker studio test lint format constraints clean
 .PHONY: engine keys images up down logs ps test-containers
 
-help: ## list the verbs
+help: ## list the verbs; WHERE=containers or WHERE=local chooses where they run (RUN= names a run)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/installed-$(DEVICE) ## make .venv and install everything, pinned

@@ -2,7 +2,7 @@
 
 In: nothing but this checkout; LLaMA-Factory comes from the Python registry into an environment of its own. Out: tokens
 a second, CPU-seconds, the share of the machine's matmul peak, peak memory and the equal-loss check; the last line is
-`bench-train: q06 3.41x small 3.72x`.
+`bench-train: q06 3.41x small 3.72x`. The exit code is 1 where the losses are not equal.
 
     python -m finetune bench-train                          # both models, 2 threads
     python -m finetune bench-train --models small --rounds 3
@@ -121,7 +121,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     unit = "FLOP/s in bf16"
     print(f"machine: {machine()}, {given.threads} threads, matmul peak {peak / 1e9:,.0f} G{unit}")
 
-    ratios = []
+    ratios, all_equal = [], True
     for name in given.models:
         shape = SHAPES[name]
         folder = (given.q06 if name == "q06" else given.small) or made_model(given.work / "models" / name, shape)
@@ -148,15 +148,16 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
                 print(f"{name} {side}: {_told(once, flops, peak)}", flush=True)
         ours, theirs = sides["ours"], sides[other]
         fast, stock = loss_check(base, recipe, examples, logs / "loss")
-        verdict = "equal" if abs(fast - stock) <= 1e-3 else "NOT EQUAL"
-        print(f"{name} loss of one batch: ours {fast:.5f}, TRL {stock:.5f}: {verdict}")
+        equal = abs(fast - stock) <= 1e-3
+        all_equal = all_equal and equal
+        print(f"{name} loss of one batch: ours {fast:.5f}, TRL {stock:.5f}: {'equal' if equal else 'NOT EQUAL'}")
         print(
             f"{name} ours / {other}: {ours.speed / theirs.speed:.2f}x by the clock, "
             f"{ours.cpu_speed / theirs.cpu_speed:.2f}x by CPU-seconds, peak memory {ours.peak_mib / theirs.peak_mib:.2f}x"
         )
         ratios.append(f"{name} {ours.speed / theirs.speed:.2f}x")
     print("bench-train:", *ratios)
-    return 0
+    return 0 if all_equal else 1
 
 
 def watch(command: list[str], environment: Mapping[str, str], lines: Path, log: Path, cuda: bool) -> Watched:

@@ -104,7 +104,10 @@ def check_method(recipe: Recipe, machine: Machine, *, bitsandbytes: bool) -> Non
     if recipe.method == "qlora" and machine.kind != "cuda":
         raise BadInput("method=qlora: bitsandbytes' 4 bits need an NVIDIA GPU, and there is none; use method=lora.")
     if recipe.method == "qlora" and not bitsandbytes:
-        raise BadInput("method=qlora: bitsandbytes is not installed; `pip install bitsandbytes`, or use method=lora.")
+        raise BadInput(
+            "method=qlora: bitsandbytes is not installed; `.venv/bin/python -m pip install bitsandbytes` and train with "
+            "WHERE=local DEVICE=cuda, or use method=lora."
+        )
 
 
 def check_base(recipe: Recipe, base: Base, tokenizer_size: int) -> None:

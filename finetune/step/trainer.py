@@ -11,7 +11,7 @@ from types import MethodType
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.modeling_outputs import CausalLMOutput
@@ -74,6 +74,9 @@ def obstacle(model: Any, lora: Any, args: Any) -> str | None:
         return "the adapter is more than plain LoRA"
     if not args.prediction_loss_only or args.label_smoothing_factor or args.loss_type != "nll":
         return "more than the plain loss is asked for"
+    # accelerate calls the processes MULTI_GPU until the trainer makes its Accelerator; by then the choice is made.
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return f"the model is spread over processes ({DistributedType.FSDP.value})"
     if args.distributed_state.distributed_type not in (
         DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU,
     ):  # fmt: skip

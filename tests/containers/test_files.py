@@ -1,7 +1,9 @@
 """What the container files promise, without an engine: one version of vLLM, an allow-list, every variable told, good keys."""
 
 import email.message
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,9 +83,9 @@ def test_every_variable_is_told_in_the_example() -> None:
     assert told - {"COMPOSE_PROFILES"} <= used
 
 
-def test_make_sees_to_what_compose_cannot() -> None:
-    def commands(verb: str) -> str:
-        made = ["make", "--no-print-directory", "-n", verb, "WHERE=containers", "DEVICE=cpu"]
+def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
+    def commands(verb: str, *words: str) -> str:
+        made = ["make", "--no-print-directory", "-n", verb, "WHERE=containers", "DEVICE=cpu", *words]
         return subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     # Whoever serves has keys first, and a failed start says why.
@@ -91,8 +93,44 @@ def test_make_sees_to_what_compose_cannot() -> None:
         told = commands(verb)
         assert 0 < told.index("docker/keys.py") < told.index("docker compose"), verb
     assert "docker compose logs" in commands("up")
+    # A base's folder and a recipe's file are seen under the same name, read-only; a shipped recipe needs no mount.
+    assert " -v " not in commands("train")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "my.yaml").touch()
+    mounted = f"-v {tmp_path}/base:{tmp_path}/base:ro -v {tmp_path}/my.yaml:{tmp_path}/my.yaml:ro finetune train "
+    assert mounted in commands("train", f"BASE={tmp_path}/base", f"RECIPE={tmp_path}/my.yaml")
+    recipe = "finetune/recipes/tiny.yaml"
+    assert f"-v {ROOT}/{recipe}:/mindpal/{recipe}:ro finetune train {recipe}" in commands("train", f"RECIPE={recipe}")
     # A profile would build the trainer once for each service that uses it.
     assert "docker compose build finetune serve ui\n" in commands("images")
+
+
+def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    passed = ("HF_ENDPOINT", "TZ", "GUARD_URL", "GUARD_MODEL", "VLLM_CPU_KVCACHE_SPACE", "DATABASE_URL")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    # In the programs' place: it tells what it was given.
+    python.write_text("#!/bin/sh\nenv\n")
+    python.chmod(0o755)
+
+    def given(verb: str, env: str) -> dict[str, str]:
+        (tmp_path / ".env").write_text(env)
+        clean = {name: value for name, value in os.environ.items() if name not in (*passed, "MAKEFLAGS", "MAKELEVEL")}
+        # -o: what `setup` would install is taken as there.
+        made = ["make", "-s", "-o", "setup", verb, "WHERE=local", "DEVICE=cpu"]
+        done = subprocess.run(made, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
+        told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        return {name: told[name] for name in passed if name in told}
+
+    values = {name: f"http://{name.lower()}:8000/v1?a=b" for name in passed}
+    full = "".join(f"{name}={value}\n" for name, value in values.items())
+    for verb in ("download", "train", "merge", "serve", "ui", "worker", "studio"):
+        assert given(verb, full) == values, verb
+        assert given(verb, "TZ=Asia/Shanghai\nGUARD_URL=\n") == {"TZ": "Asia/Shanghai"}, verb
+        assert given(verb, "") == {}, verb
+    # The demo's page keeps its records to itself.
+    assert given("demo", full) == {"HF_ENDPOINT": values["HF_ENDPOINT"]}
 
 
 def test_every_service_is_as_safe_as_the_others() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from data.conversations import DATA_DIR
 from data.strict import BadInput
-from finetune import train
+from finetune import bench_train, train
 from finetune.base import Base
 from finetune.bench_train import (
     Watched,
@@ -93,6 +93,30 @@ def test_our_side_is_a_command_that_train_takes(tmp_path: Path, capsys: pytest.C
     words = our_words(recipe, base, DATA_DIR, tmp_path / "run", 2, step="trl")
     assert train.main([*words[1:], "--plan"], {}) == 0
     assert "3 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("ours", "code", "verdict"), [(2.0005, 0, "equal"), (2.1, 1, "NOT EQUAL")])
+def test_losses_that_differ_end_it_with_1(
+    ours: float,
+    code: int,
+    verdict: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # What takes minutes is left out; what is made of its figures is not.
+    monkeypatch.setattr(bench_train, "install_llamafactory", lambda folder: folder / "bin" / "python")
+    monkeypatch.setattr(bench_train, "matmul_peak", lambda device, threads: 1e12)
+    monkeypatch.setattr(bench_train, "watch", lambda *_: Watched(100, 1.0, 1.0, 10.0))
+    # The first model differs, the second does not.
+    losses = iter([(ours, 2.0), (2.0, 2.0)])
+    monkeypatch.setattr(bench_train, "loss_check", lambda *_: next(losses))
+    folder = str(make_base(tmp_path / "base"))
+    words = ["--q06", folder, "--small", folder, "--dataset", "child_chat_en", "--work", str(tmp_path / "work")]
+    assert main(words, {}) == code
+    told = capsys.readouterr().out
+    assert f"q06 loss of one batch: ours {ours:.5f}, TRL 2.00000: {verdict}\n" in told
+    assert "bench-train: q06 1.00x small 1.00x\n" in told
 
 
 def test_a_gpu_that_is_not_there_is_told_at_once() -> None:

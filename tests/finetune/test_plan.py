@@ -79,7 +79,9 @@ def test_what_a_device_cannot_do_is_one_sentence(tmp_path: Path) -> None:
     qlora = recipe.model_copy(update={"method": "qlora", "bf16": False})
     with pytest.raises(BadInput, match="need an NVIDIA GPU, and there is none"):
         check_method(qlora, CPU, bitsandbytes=True)
-    with pytest.raises(BadInput, match="bitsandbytes is not installed"):
+    with pytest.raises(
+        BadInput, match=r"bitsandbytes is not installed; .*pip install bitsandbytes.*WHERE=local DEVICE=cuda"
+    ):
         check_method(qlora, old, bitsandbytes=False)
     check_method(qlora, old, bitsandbytes=True)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -176,6 +177,7 @@ def test_where_it_cannot_work_trls_own_step_is_taken_and_one_line_says_why(
         ({}, {"modules_to_save": ["embed_tokens"]}, {}, "the head or the embeddings are trained"),
         ({}, {"use_dora": True}, {}, "more than plain LoRA"),
         ({}, {}, {"prediction_loss_only": False}, "more than the plain loss"),
+        ({}, {}, {"fsdp": True}, "spread over processes (FSDP)"),
     ],
 )
 def test_obstacles(
@@ -193,6 +195,25 @@ def test_obstacles(
     settings = {"use_cpu": True, "report_to": [], "prediction_loss_only": True, **argument_changes}
     found = obstacle(model, lora, SFTConfig(str(tmp_path), **settings))
     assert found is None if reason is None else reason in (found or "")
+
+
+def test_a_model_spread_by_fsdp_gets_trls_own_step(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = SFTConfig(str(tmp_path), use_cpu=True, report_to=[], max_length=96, prediction_loss_only=True, bf16=False)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS)
+    with monkeypatch.context() as patch:
+        patch.setattr(args.distributed_state, "distributed_type", DistributedType.FSDP)
+        assert obstacle(model, lora, args) == "the model is spread over processes (FSDP)"
+    assert obstacle(model, lora, args) is None
+    # As `accelerate launch --use_fsdp` says it.
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with caplog.at_level(logging.WARNING, logger="finetune.step.trainer"):
+        made = make_trainer("fast", model, lora, args, rows(1, [30, 40]), None, AutoTokenizer.from_pretrained(base))
+    assert type(made) is SFTTrainer
+    (line,) = [record for record in caplog.records if record.name == "finetune.step.trainer"]
+    assert line.getMessage() == "training_step: TRL's own step, because the model is spread over processes (FSDP)"
 
 
 TWO_PROCESSES = """

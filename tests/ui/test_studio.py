@@ -179,7 +179,12 @@ def test_what_is_changed_becomes_the_words_that_do_the_same(tmp_path: Path) -> N
 def test_reasons_are_the_comments_above_a_key() -> None:
     why = reasons(recipes(RECIPES)["mindpal"])
     assert why["val_size"].startswith("One conversation in ten is never trained on")
-    assert "lora_alpha" not in why
+    assert "packing" not in reasons(recipes(RECIPES)["tiny"])
+
+
+def test_every_value_of_the_shipped_recipe_has_its_reason() -> None:
+    path = recipes(RECIPES)["mindpal"]
+    assert reasons(path).keys() == yaml.safe_load(path.read_text(encoding="utf-8")).keys()
 
 
 def test_a_saved_recipe_is_found_again_and_takes_no_shipped_name(tmp_path: Path) -> None:
