@@ -5,9 +5,9 @@ In: `runs/<id>/request.json` and `want.json` (data/queue.py). Out: `status.json`
     python -m finetune worker                       # for runs/, until Ctrl-C or SIGTERM
     python -m finetune worker --until-empty         # ends when nothing is queued any more
 
-A job is `python -m finetune VERB WORDS…` in a process of its own. Pausing it is one SIGINT: a run ends after its step with
-a checkpoint. A worker that is asked to end pauses its job and queues it again; one that is killed takes its job with it,
-and the next worker goes on from the checkpoint.
+A job is `python -m finetune VERB WORDS…` in a process of its own. Pausing it is one SIGINT, the worker's or a
+person's: a run ends after its step with a checkpoint. A worker that is asked to end pauses its job and queues it again; one
+that is killed takes its job with it, and the next worker goes on from the checkpoint.
 """
 
 import argparse
@@ -344,14 +344,16 @@ def _ended(
     if code == 0:
         # What was answered stands in the log, and a run has a word of its own.
         return "done", "trained" if trains else "" if last.startswith("{") or request.verb == "chat" else last
-    if asked and (code in (-signal.SIGINT, 128 + signal.SIGINT) or "KeyboardInterrupt" in last):
+    interrupted = code in (-signal.SIGINT, 128 + signal.SIGINT) or "KeyboardInterrupt" in last
+    # Whoever interrupts a run from a terminal pauses it, as the button does.
+    if interrupted and (asked or trains):
         ends: dict[Asked, tuple[State, str]] = {
             "run": ("queued", "waits for the worker"),
             "wait": ("queued", "waits: the worker ended"),
             "pause": ("paused", "paused by a person"),
             "stop": ("stopped", ""),
         }
-        return ends[asked]
+        return ends[asked or "pause"]
     if code == 2 and last:
         return "failed", last
     return "failed", _sentence(run, request.verb, code, told, trains=trains)

@@ -144,6 +144,12 @@ def test_paused_then_killed_with_its_worker_it_ends_the_same(place: Place, whole
     assert read_status(run).step >= 3
     write_want(run, "run")
     worker.wait_for(at_step(run, 6))
+    # As a terminal does it.
+    os.kill(read_status(run).pid or 0, signal.SIGINT)
+    place.until(run, "paused")
+    assert read_status(run).message == "paused by a person"
+    write_want(run, "run")
+    worker.wait_for(at_step(run, 9))
     child = read_status(run).pid
     assert is_there(child)
     worker.send(signal.SIGKILL)
@@ -154,7 +160,7 @@ def test_paused_then_killed_with_its_worker_it_ends_the_same(place: Place, whole
     assert curve(run) == curve(whole)
     assert sha256(run / ADAPTER / WEIGHTS) == sha256(whole / ADAPTER / WEIGHTS)
     told = (run / JOB_LOG).read_text()
-    assert told.count("$ python -m finetune train") == 3
+    assert told.count("$ python -m finetune train") == 4
     assert "going on from checkpoint-" in told
 
 

@@ -273,13 +273,32 @@ def test_a_paused_run_moves_again_from_the_click_on(tmp_path: Path) -> None:
 
 def test_what_a_terminal_would_do_with_a_run(tmp_path: Path) -> None:
     run = queue_training(tmp_path, ["mindpal"], "mindpal", "")
-    assert by_hand(read_job(run)) == ""
+    assert by_hand(read_job(run)) == {}
     write_status(run, Status(state="running", pid=7))
-    assert by_hand(read_job(run)).splitlines() == ["kill -INT 7", f"kill -INT 7 && python -m finetune keep {run}"]
+    waits = "while kill -0 7 2>/dev/null; do sleep 1; done"
+    assert by_hand(read_job(run)) == {
+        "pause": "kill -INT 7",
+        "stop": f"kill -INT 7; {waits}; python -m finetune keep {run}",
+    }
     write_status(run, Status(state="failed"))
-    assert by_hand(read_job(run)) == f"python -m finetune train mindpal --run {run}"
+    assert by_hand(read_job(run)) == {"resume": f"python -m finetune train mindpal --run {run}"}
     (run / "run.json").write_text("{}")
-    assert by_hand(read_job(run)).endswith(" --resume")
+    assert by_hand(read_job(run))["resume"].endswith(" --resume")
+
+
+def test_stopping_by_hand_waits_for_the_step(tmp_path: Path) -> None:
+    run = queue_training(tmp_path, ["mindpal"], "mindpal", "")
+    step = "import time\ntry:\n  print(1, flush=True)\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  time.sleep(1)"
+    with subprocess.Popen([sys.executable, "-c", step], stdout=subprocess.PIPE) as training:
+        assert training.stdout
+        training.stdout.readline()
+        write_status(run, Status(state="running", pid=training.pid))
+        waits, _, keeps = by_hand(read_job(run))["stop"].rpartition("; ")
+        assert keeps.startswith("python -m finetune keep")
+        # As the worker does, or it would never be gone.
+        threading.Thread(target=training.wait, daemon=True).start()
+        subprocess.run(["sh", "-c", waits], check=True, timeout=30)
+        assert training.returncode == 0
 
 
 def test_an_upload_lies_where_it_should_whatever_its_name_is(tmp_path: Path) -> None:

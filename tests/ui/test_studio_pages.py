@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from data.queue import JOB_LOG, Request, jobs, read_want, write_request
-from data.runs import ADAPTER, RUN_FILE, Status, append_metrics, write_status
+from data.runs import ADAPTER, RUN_FILE, State, Status, append_metrics, write_status
 from finetune.recipe import RECIPES
 from tests.finetune.small_runs import make_data
 from tests.small_models import make_base, make_sealed
@@ -136,6 +137,20 @@ def test_only_a_run_that_is_under_way_waits_for_its_first_figures(used: Path) ->
     assert waiting in [told.value for told in app.run().info]
 
 
+def test_two_runs_are_drawn_beside_each_other(used: Path) -> None:
+    for step in (1, 5):
+        append_metrics(used / "runs" / "made", {"step": step, "loss": 4.0 / step, "grad_norm": 0.5})
+    app = drawn("watch", used)
+    app.multiselect(key="watched").set_value(["running", "made"]).run()
+    assert not app.exception, app.exception
+    drawn_of = [
+        set(convert_arrow_bytes_to_pandas_df(found.proto.data.data)["run"]) for found in app.get("vega_lite_chart")
+    ]
+    # The loss, the gradient, and what only one of them measured.
+    assert drawn_of.count({"running", "made"}) == 2
+    assert {"running"} in drawn_of
+
+
 def test_pause_says_so_to_the_worker(used: Path) -> None:
     app = drawn("watch", used)
     app.button(key="pause-watch-running").click().run()
@@ -184,6 +199,80 @@ def test_a_changed_knob_is_in_the_command_and_in_the_queue(empty: Path) -> None:
     assert "learning_rate=0.0001" in job.request.words
     assert job.request.words[-2:] == ("--run", str(job.run))
     assert job.request.note == "schneller"
+
+
+def test_a_run_under_way_shows_a_box_for_each_command(used: Path) -> None:
+    write_status(used / "runs" / "running", Status(state="running", pid=7))
+    commands = [code.value for code in drawn("watch", used).code]
+    assert "kill -INT 7" in commands
+    assert [command for command in commands if command.endswith(f"finetune keep {used / 'runs' / 'running'}")]
+
+
+def test_the_list_of_jobs_is_filtered(used: Path) -> None:
+    say = words_in("zh").runs
+    app = drawn("runs", used)
+
+    def listed() -> set[str]:
+        return set(app.dataframe[0].value[say.run])
+
+    assert listed() == {"running", "made", "red", "check", "damaged"}
+    app.text_input(key="runs-search").set_value("试一试").run()
+    assert listed() == {"running"}
+    app.text_input(key="runs-search").set_value("DATA CHECK").run()
+    assert listed() == {"check"}
+    app.text_input(key="runs-search").set_value("").run()
+    app.multiselect(key="runs-state").set_value(["failed"]).run()
+    assert listed() == {"red", "check", "damaged"}
+    app.segmented_control(key="runs-only").set_value("train").run()
+    assert listed() == {"red"}
+    app.multiselect(key="runs-state").set_value([]).run()
+    assert listed() == {"running", "made", "red"}
+
+
+def test_a_set_is_searched(empty: Path) -> None:
+    say = words_in("zh").data
+    app = drawn("data", empty)
+
+    def told(found: int) -> bool:
+        return any(
+            caption.value.startswith(say.counted.split("{train}")[0].format(found=found)) for caption in app.caption
+        )
+
+    assert told(20)
+    app.text_input(key="search").set_value("small-07").run()
+    assert told(1)
+    assert len([caption for caption in app.caption if "small-07" in caption.value]) == 1
+    app.text_input(key="search").set_value("nowhere").run()
+    assert told(0)
+
+
+def test_a_download_is_weighed_against_the_disk_that_it_goes_to(empty: Path) -> None:
+    # A file system of its own, which is always full.
+    (empty / "hub").symlink_to("/proc")
+    app = drawn("base", empty)
+    app.selectbox(key="base").set_value("Qwen/Qwen3-0.6B").run()
+    say = words_in("zh").base
+    assert {metric.label: metric.value for metric in app.metric}[say.disk_free] == "0 B"
+    assert say.disk_short.format(needed="1.5 GB", free="0 B") in [error.value for error in app.error]
+
+
+@pytest.mark.parametrize("end", ["failed", "stopped"])
+def test_a_live_question_that_got_no_answer_can_be_asked_again(end: State, used: Path) -> None:
+    app = drawn("compare", used)
+    app.multiselect(key="live-models").set_value([str(used / "models" / "done")]).run()
+
+    def ask() -> list[Path]:
+        app.text_input(key="live-question").set_value("天为什么是蓝的？")
+        next(button for button in app.button if button.label == words_in("zh").compare.ask).click().run()
+        assert not app.exception, app.exception
+        return [job.run for job in jobs(used / "runs") if job.request and job.request.verb == "chat"]
+
+    (first,) = ask()
+    assert ask() == [first], "it waits already"
+    write_status(first, Status(state=end))
+    second = next(run for run in ask() if run != first)
+    write_status(second, Status(state="done"))
+    assert len(ask()) == 2, "it is answered"
 
 
 def test_every_page_shows_the_run_just_begun_and_the_model_just_made(used: Path) -> None:

@@ -50,7 +50,8 @@ def show(studio: Studio) -> None:
 def _weigh(studio: Studio, name: str) -> bool:
     """Size and needs against what is there; whether the base is on this machine."""
     say = studio.words.base
-    disk, memory = free_disk(studio.settings.runs), free_memory()
+    # A download goes into the hub's cache, which may lie on a disk of its own.
+    disk, memory = free_disk(studio.settings.hub), free_memory()
     try:
         found = headers(name, studio.settings.hub)
     except BadInput as error:

@@ -158,7 +158,9 @@ def _live(studio: Studio, subjects: dict[str, str]) -> None:
     commands = {what: Asked("chat", (what, f"--question={question}", *words), "chat") for what in chosen}
     if asked:
         for one in commands.values():
-            if latest(studio.jobs, one.verb, one.words) is None:
+            before = latest(studio.jobs, one.verb, one.words)
+            # The same question has the same answer; one that never came can be asked for again.
+            if before is None or state_of(before) in ("failed", "stopped"):
                 queue(studio.settings.runs, one)
         st.rerun()
     for column, (what, one) in zip(st.columns(len(commands)), commands.items(), strict=True):

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data.queue import WANT_FILE, Job, Request, Verb, log_of, new_run, write_request
 from data.runs import ADAPTER, MODEL, RUN_FILE, RunRecord, State, read_record
@@ -127,16 +127,18 @@ def keep_upload(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def by_hand(job: Job) -> str:
+def by_hand(job: Job) -> dict[Literal["pause", "stop", "resume"], str]:
     """What a terminal would do with a run as it stands: pause it, stop it and keep what it learned, or go on."""
     if job.request is None:
-        return ""
+        return {}
     if state_of(job) == "running" and job.status and job.status.pid:
         pause = f"kill -INT {job.status.pid}"
-        return f"{pause}\n{pause} && python -m finetune keep {shlex.quote(str(job.run))}"
+        # A run ends its step first, and nothing is kept of one that still trains.
+        ended = f"while kill -0 {job.status.pid} 2>/dev/null; do sleep 1; done"
+        return {"pause": pause, "stop": f"{pause}; {ended}; python -m finetune keep {shlex.quote(str(job.run))}"}
     if state_of(job) in ("paused", "stopped", "failed"):
-        return job.request.command + (" --resume" if (job.run / RUN_FILE).is_file() else "")
-    return ""
+        return {"resume": job.request.command + (" --resume" if (job.run / RUN_FILE).is_file() else "")}
+    return {}
 
 
 def delete(job: Job) -> None:

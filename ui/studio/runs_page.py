@@ -103,7 +103,7 @@ def _one(studio: Studio, job: Job, used: int) -> None:
     else:
         st.markdown(f"`{job.run}`")
         job_card.follow(studio.words, job.run, key=f"runs-{name}", told=False)
-    if job.request and job.request.command != (by_hand(job) if is_training(job) else ""):
+    if job.request and not (is_training(job) and job.request.command in by_hand(job).values()):
         st.code(job.request.command, language="bash", wrap_lines=True)
     job_card.log(studio.words, job.run, key=f"runs-{name}", lines=200)
     if (job.run / LOSS_FILE).is_file():

@@ -283,5 +283,8 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
             write_want(job.run, "run")
             _show(job.run)
             st.rerun()
-    if commands := by_hand(job):
-        st.code(commands, language="bash", wrap_lines=True)
+    names = {"pause": say.pause, "stop": say.stop, "resume": say.resume}
+    for action, command in by_hand(job).items():
+        # A box each: its copy button takes all that is in it.
+        st.caption(names[action])
+        st.code(command, language="bash", wrap_lines=True)
