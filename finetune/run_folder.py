@@ -134,11 +134,12 @@ def _mendable(run: Path, error: BaseException) -> str | None:
     if is_disk_full(error) or tells_of_full_disk(told):
         checkpoint, _ = newest_good(run / CHECKPOINTS)
         good = f"{checkpoint.name} is whole" if checkpoint else "no checkpoint was written yet"
-        return f"{run}: the disk is full ({_free(run)} free); make room and go on with --resume: {good}."
+        return f"{run}: the disk is full ({free(run)} free); make room and go on with --resume: {good}."
     if tells_of_no_memory(told):
         return f"{run}: out of memory; {LOWER}"
     return None
 
 
-def _free(run: Path) -> str:
+def free(run: Path) -> str:
+    """How much room the disk of a run has."""
     return f"{shutil.disk_usage(run).free / 1e6:,.0f} MB"

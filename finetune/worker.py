@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +43,7 @@ from data.runs import (
 from data.strict import BadInput
 from finetune.allowed import Places, check_request
 from finetune.dataset.folder import make_data_folder
-from finetune.run_folder import LOWER, is_trained_in, tells_of_no_memory
+from finetune.run_folder import LOWER, free, is_trained_in, tells_of_no_memory
 
 POLL_S = 0.2
 # A worker that was just killed holds its lock until its job is gone, too.
@@ -364,8 +363,7 @@ def _sentence(run: Path, verb: str, code: int, told: Told, *, trains: bool) -> s
     last = told.last()
     lower = f" {LOWER}" if trains else " close what else runs on this machine, and try again."
     if tells_of_full_disk(told.tail):
-        free = shutil.disk_usage(run).free / 1e6
-        return f"{run}: the disk is full ({free:,.0f} MB free); make room and go on."
+        return f"{run}: the disk is full ({free(run)} free); make room and go on."
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return f"{run}: out of memory: the system killed it;{lower}"
     if tells_of_no_memory(told.tail):

@@ -296,16 +296,15 @@ def _feel(store: Store, child: Child, mood: Mood) -> None:
 def _draw(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
     if message.action == "crisis":
         adult.card(store, message, words)
-        _acts(store, message, child, words, last=last)
-        return
-    face = avatar(child.avatar) if message.role == "user" else LINGBAN
-    with st.container(key=f"said-{message.role}-{message.id}"), st.chat_message(message.role, avatar=face):
-        if message.role == "user":
-            st.text(message.text)
-        else:
-            st.markdown(safe(message.text))
-            if message.state == "stopped":
-                st.caption(words.stopped)
+    else:
+        face = avatar(child.avatar) if message.role == "user" else LINGBAN
+        with st.container(key=f"said-{message.role}-{message.id}"), st.chat_message(message.role, avatar=face):
+            if message.role == "user":
+                st.text(message.text)
+            else:
+                st.markdown(safe(message.text))
+                if message.state == "stopped":
+                    st.caption(words.stopped)
     if message.role == "assistant" and message.state != "waiting":
         _acts(store, message, child, words, last=last)
 
