@@ -148,23 +148,26 @@ def _layer(folder: Path) -> tuple[list[float], float]:
 
     Of processor time: what else runs on the machine does not count.
     """
-    policy = Policy(_Instant("天空是蓝色的，因为空气把蓝光散得最多。"), Settings(folder, None, Limits(0, 0)))
-    return asyncio.run(_layer_times(policy, questions()))
+    return asyncio.run(_layer_times(_instant_policy(folder), questions()))
+
+
+def _instant_policy(folder: Path) -> Policy:
+    return Policy(_Instant("天空是蓝色的，因为空气把蓝光散得最多。"), Settings(folder, None, Limits(0, 0)))
 
 
 async def _layer_times(policy: Policy, lines: Sequence[str]) -> tuple[list[float], float]:
     short, long = list[float](), list[float]()
     for number in range(LAYER_REQUESTS):
         for chunks, times in ((1, short), (LAYER_CHUNKS, long)):
-            body = {
-                "messages": [{"role": "user", "content": lines[number % len(lines)]}],
-                "stream": True,
-                "seed": chunks,
-            }
-            begun = time.process_time()
-            await _call(policy, json.dumps(body).encode())
-            times.append((time.process_time() - begun) * 1000)
+            times.append(await _request_ms(policy, lines[number % len(lines)], chunks))
     return short, (sum(long) - sum(short)) / LAYER_REQUESTS / (LAYER_CHUNKS - 1)
+
+
+async def _request_ms(policy: Policy, line: str, chunks: int) -> float:
+    body = {"messages": [{"role": "user", "content": line}], "stream": True, "seed": chunks}
+    begun = time.process_time()
+    await _call(policy, json.dumps(body).encode())
+    return (time.process_time() - begun) * 1000
 
 
 class _Instant:

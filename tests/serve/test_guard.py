@@ -22,6 +22,7 @@ from serve.guard.remote import Down, Remote
 from serve.launch import limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.policy import Policy, Settings
+from tests.pace import paces
 from tests.serve.test_policy import HELLO, Answer, Engine, call
 from tests.small_models import make_sealed
 
@@ -75,13 +76,8 @@ def test_a_wish_over_two_messages_is_heard_and_answered_once(guard: Guard) -> No
 
 @pytest.mark.end_to_end  # nothing else runs beside those
 def test_a_message_takes_little_time(guard: Guard) -> None:
-    taken = []
-    for _ in range(100):
-        begun = time.process_time()
-        guard.judge(["我今天在学校和同学吵架了，心里很难过，不知道怎么办才好"])
-        taken.append(time.process_time() - begun)
-    # Twice what a free core takes: what else runs on the machine, and beside it, slows one by half.
-    assert min(taken) < 0.01, sorted(taken)[:30]
+    taken = paces(lambda: guard.judge(["我今天在学校和同学吵架了，心里很难过，不知道怎么办才好"]), 100)
+    assert taken < 10, taken  # 7 as measured, whether the core was fast or slow
 
 
 def test_every_redirection_has_an_answer_in_both_languages() -> None:
