@@ -17,7 +17,9 @@ from tokenizers import Tokenizer
 from data.contract import SEAL_FILE, Contract, Seal
 from data.strict import read_json
 from data.template import as_text, chat_template, split_thought
+from serve.guard.crisis import read_answers
 from serve.guard.private import mask
+from serve.guard.screen import harm_in, language_of
 from serve.launch import MODEL_NAME
 
 # Enough for any conversation that fits the window; more is an attack or a mistake.
@@ -94,8 +96,7 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
     stream = _boolean(asked, "stream")
     include_usage = stream and _include_usage(asked)
     messages, replaced = _messages(asked.get("messages"), model.control_tokens)
-    if replaced:
-        pinned.add("messages.system")
+    pinned |= replaced
     limit = model.contract.sampling.max_tokens
     limits = _limits(asked)
     wanted = min([limit, *limits])
@@ -191,19 +192,20 @@ def _stop(asked: dict[str, Any]) -> list[str]:
     return [_unicode(stop, "stop") for stop in stops]
 
 
-def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict[str, str]], bool]:
-    """The child's and the model's turns as text, and whether a system message was left out (the template has its own)."""
+def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict[str, str]], set[str]]:
+    """The child's and the model's turns as text, and what was replaced: system messages, for which the template has its
+    own, and what a client says that the model said though it would never have left."""
     if not isinstance(given, list) or not given:
         raise Refused(400, "messages has to be a list with at least one message.", "messages")
     messages: list[dict[str, str]] = []
-    replaced = False
+    replaced = set[str]()
     for number, message in enumerate(given):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
             raise Refused(400, f"{where} has to be an object with a role and a content.", where)
         role = message.get("role")
         if role in ("system", "developer"):
-            replaced = True
+            replaced.add("messages.system")
             continue
         expected = "assistant" if len(messages) % 2 else "user"
         if role != expected:
@@ -212,6 +214,10 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
         if role == "assistant":
             # As the conversations were prepared for training: words only, from the first line with words on.
             words = split_thought(words)[1]
+            if harm_in(words):
+                # A model goes on as it finds itself to have begun.
+                words = read_answers().stopped[language_of(words)]
+                replaced.add("messages.assistant")
         messages.append({"role": expected, "content": as_text(words, control_tokens)})
     if len(messages) % 2 == 0:
         raise Refused(400, "The last message has to be the user's.", "messages")

@@ -5,6 +5,7 @@ In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `crisis
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +46,7 @@ class Answers(Strict):
         return (self.crisis if verdict.action == "crisis" else self.redirect)[verdict.category][verdict.language]
 
 
+@cache
 def read_answers() -> Answers:
     """The fixed answers."""
     return Answers.parse(read_yaml(ANSWERS_FILE), str(ANSWERS_FILE))

@@ -60,12 +60,19 @@ class Screen:
         together = self._left[-_OVERLAP:] + sentence
         if any(token in together for token in (*self._control_tokens, _THOUGHT, _THOUGHT_END)):
             raise Stopped("control")
-        seen = forms(together)
-        for pattern in read_rules(RULES_FILE):
-            if pattern.found_after(seen, NOTHING):
-                raise Stopped(pattern.category)
+        if category := harm_in(together):
+            raise Stopped(category)
         self._left = together
         return sentence
+
+
+def harm_in(text: str) -> str | None:
+    """The category of the first pattern of `output.yaml` that is found in what was said to a child."""
+    seen = forms(text)
+    for pattern in read_rules(RULES_FILE):
+        if pattern.found_after(seen, NOTHING):
+            return pattern.category
+    return None
 
 
 def language_of(text: str) -> Language:
