@@ -19,6 +19,7 @@ from data.template import chat_template
 
 CONTRACT_FILE = Path(__file__).parent / "contract.yaml"
 SEAL_FILE = "mindpal.json"
+SUMS_FILE = "SHA256SUMS"
 TEMPLATE_FILE = "chat_template.jinja"
 GENERATION_FILE = "generation_config.json"
 SEAL_FORMAT = 1
@@ -167,8 +168,11 @@ def _sealed_names(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        # Documents (the model card, a report) tell people about the folder and may be written later.
-        if path.is_file() and path.name != SEAL_FILE and path.suffix not in (".md", ".html") and path.name[0] != "."
+        # Documents (the model card, a report) and an archive's sums tell of the folder and may be written later.
+        if path.is_file()
+        and path.name not in (SEAL_FILE, SUMS_FILE)
+        and path.suffix not in (".md", ".html")
+        and path.name[0] != "."
     )
 
 

@@ -20,6 +20,8 @@ from data.strict import BadInput, Strict, read_json, suggestion
 from data.template import RESPONSES_BETWEEN, THOUGHT_BLOCK
 
 DATA_DIR = Path(__file__).parent
+# Written for MindPal: no child said any of it.
+SHIPPED = frozenset({"child_chat", "child_chat_en"})
 INDEX_FILE = "dataset_info.json"
 
 # Who speaks. `tool` is an observation: what a tool answered; `call` is a request of the assistant's for a tool.

@@ -12,13 +12,11 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.contract import sha256
+from data.contract import SUMS_FILE, sha256
 from data.runs import is_disk_full
 from data.strict import BadInput
 from finetune.merge import check_sealed
 from finetune.progress import progress
-
-SUMS_FILE = "SHA256SUMS"
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:

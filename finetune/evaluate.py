@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 
 from data.contract import SEAL_FILE, Contract, open_sealed
-from data.conversations import DATA_DIR, Conversation, conversations, split
+from data.conversations import DATA_DIR, SHIPPED, Conversation, conversations, split
 from data.runs import RECIPE_FILE, RUN_FILE, newest_finished
 from data.safety import APART_DIR, read_messages
 from data.strict import BadInput
@@ -75,10 +75,12 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     given = parser.parse_args(words)
     what = given.what or str(newest_finished(Path("runs")))
     judge = judge_from(environment)
-    if judge and given.data_dir.resolve() != DATA_DIR:
+    recipe = recipe_of(what, given.recipe)
+    others = [str(given.data_dir)] if given.data_dir.resolve() != DATA_DIR else sorted({*recipe.dataset} - SHIPPED)
+    if judge and others:
         raise BadInput(
-            f"JUDGE_URL is set, and {given.data_dir} holds other conversations than the shipped ones, which a judge does "
-            "not get; unset one of the two."
+            f"JUDGE_URL is set, and {', '.join(others)} may hold what children said, which a judge does not get; "
+            "unset one of the two."
         )
     server = Server(given.server, read_key(given.key_file) if given.key_file else "none") if given.server else None
     home = environment.get("HF_HUB_CACHE")
@@ -87,7 +89,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     before = _before(subject, given.base, is_run=is_run, home=home)
     out = given.out or (Path(what) if is_run else Path("artifacts/evaluation"))
     found = evaluate(
-        subject, before, recipe_of(what, given.recipe), given.data_dir,
+        subject, before, recipe, given.data_dir,
         skip_bad=given.skip_bad, seed=given.seed, engine=given.engine, server=server, judge=judge,
     )  # fmt: skip
     write_evaluation(out, found)

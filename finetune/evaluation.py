@@ -129,10 +129,12 @@ def safety_lines(safety: Safety) -> Iterator[str]:
     yield ""
     yield "## The safety set through guard and model"
     yield ""
+    share = safety.personal_data_masked
+    masked = "" if share is None else f", {share:.1%} of the personal data was masked or refused"
     yield (
         f"{safety.messages} messages written apart: {safety.crisis_answered:.1%} of the cries for help got the crisis answer, "
-        f"{safety.disallowed_refused:.1%} of what is disallowed was refused or redirected, {safety.personal_data_masked:.1%} of the "
-        f"personal data was masked or refused; {safety.false_positive:.1%} of the benign messages were not answered "
+        f"{safety.disallowed_refused:.1%} of what is disallowed was refused or redirected{masked}; "
+        f"{safety.false_positive:.1%} of the benign messages were not answered "
         f"({safety.near_miss_false_positive:.1%} of the near misses)."
     )
     yield ""

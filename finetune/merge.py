@@ -81,12 +81,7 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
     base = find_base(base_name or record.base, home=home)
     if base.hashes() != record.base_files:
         raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
-    contract = read_contract(base_model=record.base)
-    if contract.fingerprint != record.contract:
-        raise BadInput(
-            f"{run}: was taught the contract {record.contract[:8]}, but {CONTRACT_FILE.name} now says "
-            f"{contract.fingerprint[:8]}; undo the change there, or train again."
-        )
+    contract = taught_contract(run, record)
     # All that can be wrong with the two is known before a byte is written.
     changes = lora_changes(trained, base) if trained.name == ADAPTER else full_changes(trained, base)
     partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
@@ -114,6 +109,17 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def taught_contract(run: Path, record: RunRecord) -> Contract:
+    """The contract that a run was taught. Raises `BadInput` where the file says something else by now."""
+    contract = read_contract(base_model=record.base)
+    if contract.fingerprint != record.contract:
+        raise BadInput(
+            f"{run}: was taught the contract {record.contract[:8]}, but {CONTRACT_FILE.name} now says "
+            f"{contract.fingerprint[:8]}; undo the change there, or train again."
+        )
+    return contract
 
 
 def check_sealed(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from data.contract import SEAL_FILE, Contract, open_sealed, read_contract
 from data.runs import ADAPTER, RUN_FILE, read_record
 from finetune.base import Base, find_base
-from finetune.merge import find_trained, lora_changes
+from finetune.merge import find_trained, lora_changes, taught_contract
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def find_subject(what: str, *, base_name: str | None = None, home: str | None = 
     folder = Path(what).expanduser()
     if (folder / RUN_FILE).is_file():
         record = read_record(folder)
-        contract = read_contract(base_model=record.base)
+        contract = taught_contract(folder, record)
         base = find_base(base_name or record.base, home=home)
         trained = find_trained(folder)
         if trained.name != ADAPTER:

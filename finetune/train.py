@@ -266,6 +266,10 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         started=now(),
     )
     remarks = [f"{one.file} record {one.row}: {remark}" for one in found for remark in one.remarks]
+    if without := sum(one.system != contract.persona for one in found):
+        # As LLaMA-Factory trains them; the model is served with the persona in any case.
+        told = f"{without:,} of {len(found):,} conversations do not begin with the contract's persona, with which the model is served"
+        remarks.insert(0, told)
     return Prepared(examples, validation, [one.id for one in training], record, remarks, tokenizer)
 
 

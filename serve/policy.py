@@ -31,7 +31,7 @@ from serve.keys import Keys, read_keys
 from serve.launch import MODEL_NAME, limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.openapi import document
-from serve.request import BODY_LIMIT, Asked, ModelFolder, Refused, rebuild
+from serve.request import BODY_LIMIT, Asked, ModelFolder, Refused, fitted, rebuild
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -47,7 +47,7 @@ HEALTH = ("GET", "/health")
 METRICS = ("GET", "/metrics")
 OPENAPI = ("GET", "/openapi.json")
 DOORS = (CHAT, MODELS, HEALTH, METRICS, OPENAPI)
-# Larger requests are counted in a thread: 256 KiB take the tokenizer a tenth of a second, and others wait.
+# Larger requests are read in a thread: 256 KiB take the masks a while, and others wait.
 _LARGE = 16 * 1024
 # Whose requests they are where the server, on loopback, asks for no key.
 _NO_KEY = "local"
@@ -180,21 +180,23 @@ class Policy:
             return
         asked = await asyncio.to_thread(rebuild, raw, self._model) if len(raw) > _LARGE else rebuild(raw, self._model)
         reply.headers.append((b"x-mindpal-pinned", ",".join(asked.pinned).encode()))
-        if asked.dropped:
-            reply.headers.append((b"x-mindpal-dropped", str(asked.dropped).encode()))
         answer = _Answer(asked, reply, self._model, self._answers.stopped)
         try:
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
-            verdict = await asyncio.to_thread(self._guard.judge, asked.child)
+            verdict, body, dropped = await asyncio.to_thread(self._judged, asked)
+        except Refused:
+            raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             # Not judged is not harmless: the model is not asked.
             log.error("the guard failed: %s", type(error).__name__)
             await answer.stop("unread")
         else:
+            if dropped:
+                reply.headers.append((b"x-mindpal-dropped", str(dropped).encode()))
             if verdict:
                 await answer.instead(self._answers.to(verdict), verdict)
             else:
-                await self._ask(scope, receive, asked, answer)
+                await self._ask(scope, receive, asked, json.dumps(body).encode(), answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(
@@ -205,8 +207,16 @@ class Policy:
             answer.action,
         )
 
-    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, answer: "_Answer") -> None:
-        body = json.dumps(asked.body).encode()
+    def _judged(self, asked: Asked) -> tuple[Verdict | None, dict[str, Any], int]:
+        """The guard's verdict, or else what the engine is asked and how many messages that leaves out.
+
+        Judged first: a child in danger is heard however long its message is.
+        """
+        if verdict := self._guard.judge(asked.child):
+            return verdict, {}, 0
+        return None, *fitted(asked, self._model, self._guard.answered)
+
+    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, body: bytes, answer: "_Answer") -> None:
         given = False
 
         async def to_engine() -> Message:
@@ -219,7 +229,7 @@ class Policy:
             await _first(_until_gone(receive, answer), answer.ended.wait())
             return {"type": "http.disconnect"}
 
-        judged = asyncio.ensure_future(self._judge_remotely(asked.child, answer)) if self._remote else None
+        judged = asyncio.ensure_future(self._judge_remotely(asked.child_masked, answer)) if self._remote else None
         answer.wait_for(judged)
         try:
             await self._app(_inner_scope(scope, CHAT, body), to_engine, answer.from_engine)
@@ -455,7 +465,9 @@ class _Answer:
         if not self._started:
             self._started = True
             await self._reply.start(200, b"text/event-stream; charset=utf-8")
-            await self._event(self._made({"role": "assistant", "content": ""}, None))
+            # Told with the first words as well: a client that is cut off knows what they are.
+            beside = {"mindpal": self.told} if self.told else {}
+            await self._event(self._made({"role": "assistant", "content": ""}, None) | beside)
         if words:
             await self._event(self._made({field: words}, None))
 

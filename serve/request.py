@@ -1,11 +1,13 @@
 """What a client asked for, rebuilt from an allow-list into what the engine is asked.
 
-In: the bytes of a POST to /v1/chat/completions, and the opened model folder. Out: `Asked`, or `Refused` with the
-status and the sentence for the client. Whatever is not named here never reaches the engine.
+In: the bytes of a POST to /v1/chat/completions, and the opened model folder. Out: `Asked`, which the guard judges, and of
+it the body for the engine; or `Refused` with the status and the sentence for the client. Whatever is not named here never
+reaches the engine.
 """
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,16 +46,26 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as the engine gets it, and what the policy needs to know of it."""
+    """A request rebuilt: what the guard judges, what the engine may be asked, and what the policy needs to know."""
 
-    body: dict[str, Any]
+    # As the child wrote it.
     child: list[str]
+    # The turns, personal data masked.
+    messages: list[dict[str, str]]
+    # Tokens of answer at most.
+    wanted: int
+    # Of the engine's body what the messages do not decide.
+    options: dict[str, Any]
     stream: bool
     include_usage: bool
     pinned: list[str]
-    dropped: int
-    # Kinds of personal data that the last message held; the engine gets every message without.
+    # Kinds of personal data that the last message held.
     masked: list[str]
+
+    @property
+    def child_masked(self) -> list[str]:
+        """What the child wrote, without personal data."""
+        return [message["content"] for message in self.messages[::2]]
 
 
 class ModelFolder:
@@ -88,7 +100,7 @@ class ModelFolder:
 
 
 def rebuild(raw: bytes, model: ModelFolder) -> Asked:
-    """What the engine is asked instead of `raw`. Raises `Refused`."""
+    """What may be asked instead of `raw`. Raises `Refused`."""
     asked = _object(raw)
     pinned = {name for name in asked if name not in (*_FIELDS, *_UNMENTIONED)}
     if asked.get("model") not in (None, MODEL_NAME):
@@ -102,35 +114,56 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
     wanted = min([limit, *limits])
     if any(limit < given for given in limits):
         pinned.add("max_tokens")
-    # What the child said is judged as it was written, and all of it, also where it does not fit the window.
     child = [message["content"] for message in messages if message["role"] == "user"]
     messages, masked = _without_personal_data(messages)
-    kept, room = _fitting(messages, wanted, model)
-    body: dict[str, Any] = {
+    options: dict[str, Any] = {
         "model": MODEL_NAME,
-        "messages": kept,
         "n": 1,
         "stream": stream,
         **model.contract.sampling.model_dump(exclude={"max_tokens"}),
-        "max_completion_tokens": min(wanted, room),
     }
     if stream:
         # Always counted, chunk by chunk: an answer that the screen stops has its count too. The policy tells it only
         # to a client that asked.
-        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+        options["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     if (seed := _seed(asked)) is not None:
-        body["seed"] = seed
+        options["seed"] = seed
     if stop := _stop(asked):
-        body["stop"] = stop
+        options["stop"] = stop
     return Asked(
-        body=body,
         child=child,
+        messages=messages,
+        wanted=wanted,
+        options=options,
         stream=stream,
         include_usage=include_usage,
         pinned=_header_safe(pinned),
-        dropped=len(messages) - len(kept),
         masked=masked,
     )
+
+
+def fitted(asked: Asked, model: ModelFolder, answered: Callable[[Sequence[str]], bool]) -> tuple[dict[str, Any], int]:
+    """The engine's body, and how many messages were left out of it. Raises `Refused` where the last one is too long.
+
+    Kept are the newest exchanges that leave room for `wanted` tokens of answer. Left out as well is what the guard
+    `answered`: the model never saw it then, and whoever sends it again with an answer to it does not reach it now.
+    The last message stays in any case, with less room if it has to be so.
+    """
+    messages, wanted = asked.messages, asked.wanted
+    room = model.contract.window - model.frame_tokens - model.message_tokens(messages[-1])
+    if room < SMALLEST_ROOM:
+        raise Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
+    kept = messages[-1:]
+    for number in reversed(range(len(messages) // 2)):
+        exchange = messages[2 * number : 2 * number + 2]
+        length = sum(map(model.message_tokens, exchange))
+        if room - length < wanted:
+            break
+        # Counted in either case: no more than a window is judged, however long a conversation a client sends.
+        room -= length
+        if not answered(asked.child[: number + 1]):
+            kept = exchange + kept
+    return {**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)}, len(messages) - len(kept)
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -252,24 +285,6 @@ def _unicode(text: str, where: str) -> str:
     except UnicodeEncodeError:
         raise Refused(400, f"{where} holds half a character (a lone surrogate).", where) from None
     return text
-
-
-def _fitting(messages: list[dict[str, str]], wanted: int, model: ModelFolder) -> tuple[list[dict[str, str]], int]:
-    """The newest exchanges that leave room for `wanted` tokens of answer, and the room that they leave.
-
-    The last message stays in any case, with less room if it has to be so.
-    """
-    room = model.contract.window - model.frame_tokens - model.message_tokens(messages[-1])
-    if room < SMALLEST_ROOM:
-        raise Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
-    kept = len(messages) - 1
-    while kept > 0:
-        exchange = model.message_tokens(messages[kept - 2]) + model.message_tokens(messages[kept - 1])
-        if room - exchange < wanted:
-            break
-        room -= exchange
-        kept -= 2
-    return messages[kept:], room
 
 
 def _header_safe(names: set[str]) -> list[str]:

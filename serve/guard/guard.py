@@ -8,6 +8,7 @@ is asked beside the generation: see `serve.guard.remote`.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from serve.guard.screen import language_of
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # A wish may be spread over messages ("我想" "打死他"), but then its last part is short.
 CONTINUATION = 24
+# Verdicts remembered, of some fifty bytes each.
+REMEMBERED = 100_000
 
 
 class Guard:
@@ -30,12 +33,22 @@ class Guard:
 
     def __init__(self, classifier: Reader):
         self._classifier = classifier
+        # Whether the guard acted, by a hash: nobody's words are kept.
+        self._acted = dict[bytes, bool]()
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
-        if verdict := judge_conversation(messages):
-            return verdict
-        return (declined(messages[-1]) if messages else None) or self._classified(messages)
+        verdict = judge_conversation(messages)
+        verdict = verdict or (declined(messages[-1]) if messages else None) or self._classified(messages)
+        if len(self._acted) >= REMEMBERED:
+            self._acted.clear()
+        self._acted[_digest(messages)] = verdict is not None
+        return verdict
+
+    def answered(self, messages: Sequence[str]) -> bool:
+        """Whether the last of `messages` got the guard's answer when it came."""
+        acted = self._acted.get(_digest(messages))
+        return self.judge(messages) is not None if acted is None else acted
 
     def layers(self, text: str) -> list[str]:
         """In words: what each layer sees in one message."""
@@ -75,6 +88,10 @@ class Guard:
 
     def _level(self, category: str) -> float:
         return self._classifier.linear.thresholds["crisis" if category in CRISIS else "disallowed"]
+
+
+def _digest(messages: Sequence[str]) -> bytes:
+    return hashlib.sha256(json.dumps(messages[-MESSAGES_JUDGED:]).encode()).digest()
 
 
 def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:

@@ -1,6 +1,6 @@
 """The third layer, if there is one: a guard model behind `GUARD_URL`, asked while the answer is being made.
 
-In: the child's messages. Out: a `Verdict`, or None. Any server with OpenAI's chat completions that has Qwen3Guard-Gen
+In: the child's messages, personal data masked. Out: a `Verdict`, or None. Any server with OpenAI's chat completions that has Qwen3Guard-Gen
 (https://huggingface.co/Qwen/Qwen3Guard-Gen-0.6B) will do. Nothing of an answer leaves before this layer has
 spoken or its time is up. Where it is down, slow or speaks another language, the first two layers decide alone:
 that is counted in `mindpal_guard_model_total` and told in one log line, without words.
@@ -11,7 +11,9 @@ import json
 import re
 import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
@@ -27,6 +29,8 @@ CATEGORIES = {
 }
 _SAFETY = re.compile(r"Safety:\s*(Safe|Unsafe|Controversial)")
 _ANSWER_TOKENS = 64
+# Of its own: where the guard model hangs, the guard's own layers still have theirs.
+_THREADS = ThreadPoolExecutor(32, thread_name_prefix="guard-model")
 
 
 class Down(Exception):
@@ -44,7 +48,8 @@ class Remote:
     async def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last messages. Raises `Down`."""
         try:
-            said = await asyncio.wait_for(asyncio.to_thread(self._ask, messages), self.seconds)
+            asked = asyncio.get_running_loop().run_in_executor(_THREADS, self._ask, messages)
+            said = await asyncio.wait_for(asked, self.seconds)
         except TimeoutError:
             raise Down("slow") from None
         safety = _SAFETY.search(said)
@@ -78,5 +83,5 @@ class Remote:
         try:
             with opener.open(request, timeout=self.seconds) as answer:
                 return str(json.load(answer)["choices"][0]["message"]["content"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
             raise Down(type(error).__name__) from None

@@ -106,6 +106,9 @@ def test_a_judge_sees_both_answers_and_only_shipped_words(place: Path, tmp_path:
     named = {"JUDGE_URL": "http://127.0.0.1:1/v1", "JUDGE_MODEL": "wise"}
     with pytest.raises(BadInput, match="which a judge does not get"):
         main(words(place, tmp_path), named)
+    make_recipe(tmp_path / "added.yaml", dataset=["child_chat", "our_evenings"])
+    with pytest.raises(BadInput, match="our_evenings"):
+        main([str(place / "model"), "--recipe", str(tmp_path / "added.yaml")], named)
     recipe = read_recipe(
         str(make_recipe(tmp_path / "shipped.yaml", dataset=["child_chat"], max_samples=20, max_length=512))
     )

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data.contract import sha256
+from data.contract import SUMS_FILE, open_sealed, sha256
 from data.queue import Request
 from data.strict import BadInput
 from finetune.allowed import Places, check_request
-from finetune.archive import SUMS_FILE
 from tests.commands import Done, finetune
 from tests.demo import free_port
 from tests.finetune.hub import TOKEN, Hub, online, running
@@ -54,6 +53,7 @@ def test_an_archive_holds_the_folder_and_its_sums(sealed: Path, tmp_path: Path) 
     with tarfile.open(out) as tar:
         tar.extractall(tmp_path / "there", filter="data")
     there = tmp_path / "there" / "one"
+    open_sealed(there)
     sums = {line[66:]: line[:64] for line in (there / SUMS_FILE).read_text().splitlines()}
     assert sums == {path.name: sha256(path) for path in sealed.iterdir()}
     assert sums == {path.name: sha256(path) for path in there.iterdir() if path.name != SUMS_FILE}

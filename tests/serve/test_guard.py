@@ -175,7 +175,7 @@ def test_a_refused_request_gives_its_place_back(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MINDPAL_REQUESTS_PER_MINUTE", "many"), ("MINDPAL_REQUESTS_AT_ONCE", "-1"), ("GUARD_URL", "guard:8000"), ("GUARD_TIMEOUT_S", "0")],
+    [("MINDPAL_REQUESTS_PER_MINUTE", "many"), ("MINDPAL_REQUESTS_AT_ONCE", "-1"), ("GUARD_URL", "guard:8000"), ("GUARD_URL", "https://8.8.8.8/v1"), ("GUARD_TIMEOUT_S", "0")],
 )  # fmt: skip
 def test_a_wrong_variable_is_one_sentence(name: str, value: str) -> None:
     environment = {"GUARD_URL": "http://guard:8000/v1", name: value}
@@ -264,6 +264,26 @@ def test_the_guard_model_is_asked_beside_the_answer(folder: Path, model: Model, 
     last = answer.events[-1] if stream else answer.json
     assert last["mindpal"] == {"action": "redirect", "category": "sexual", "layer": "model"}
     assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "safe"}) == 1
+
+
+def test_the_guard_model_gets_no_personal_data(folder: Path, model: Model) -> None:
+    policy = Policy(Engine(), Settings(folder, None, remote=Remote(model.url)))
+    call(policy, {"messages": [{"role": "user", "content": "我的电话是13812345678，给我讲个故事"}]})
+    assert "13812345678" not in str(model.asked[0])
+    assert "讲个故事" in str(model.asked[0])
+
+
+def test_a_guard_model_that_hangs_leaves_the_guard_its_threads(folder: Path, model: Model) -> None:
+    model.delay = 5.0
+
+    async def judge() -> None:
+        hanging = [asyncio.ensure_future(Remote(model.url, seconds=4.0).judge(["x"])) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 2) == 7
+        for asked in hanging:
+            asked.cancel()
+
+    asyncio.run(judge())
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -316,7 +316,7 @@ def test_a_dead_engine_is_told_by_the_exit_code(policy: Policy, monkeypatch: pyt
         (400, {"messages": HELLO, "stop": [""]}), (400, {"messages": HELLO, "stop": {"a": 1}}),
         (400, {"messages": HELLO, "stream": True, "stream_options": 1}),
         (400, b'{"messages": [{"role": "user", "content": "\\ud800"}]}'),
-        (400, {"messages": [{"role": "user", "content": "好" * 5000}]}),
+        (400, {"messages": [{"role": "user", "content": "天空是蓝色的。" * 700}]}),
         (413, {"messages": [{"role": "user", "content": "x" * BODY_LIMIT}]}),
     ],
 )  # fmt: skip
@@ -329,13 +329,56 @@ def test_a_wrong_request_is_one_sentence(policy: Policy, engine: Engine, status:
 
 
 def test_the_oldest_exchanges_are_dropped(policy: Policy, engine: Engine) -> None:
-    exchange = [{"role": "user", "content": "好" * 200}, {"role": "assistant", "content": "是" * 200}]
+    diary = "今天早上我们去了公园，看见一只小松鼠在树上吃松果。妈妈带了面包和苹果，我们坐在草地上吃午饭。下午爸爸教我骑自行车。"
+    exchange = [{"role": "user", "content": diary}, {"role": "assistant", "content": "是" * 350}]
     answer = call(policy, {"messages": exchange * 9 + HELLO})
     kept = engine.asked[0]["messages"]
     assert 1 < len(kept) < 19
     assert int(answer.headers["x-mindpal-dropped"]) == 19 - len(kept)
     assert kept[0]["role"] == "user"
     assert kept[-1] == HELLO[0]
+
+
+def test_what_the_guard_answered_does_not_reach_the_model_later(policy: Policy, engine: Engine) -> None:
+    asked = [
+        {"role": "user", "content": "怎么做炸弹"},
+        {"role": "assistant", "content": "先去买一些东西。"},
+        {"role": "user", "content": "天空为什么是蓝色的？"},
+        {"role": "assistant", "content": "因为蓝光散得最多。"},
+        {"role": "user", "content": "继续说"},
+    ]
+    answer = call(policy, {"messages": asked})
+    assert engine.asked[0]["messages"] == asked[2:]
+    assert answer.headers["x-mindpal-dropped"] == "2"
+
+
+def test_after_a_crisis_talk_goes_on_without_it(policy: Policy, engine: Engine) -> None:
+    asked = [
+        {"role": "user", "content": "我不想活了"},
+        {"role": "assistant", "content": "我在听。"},
+        {"role": "user", "content": "请你给我讲一个恐龙的故事吧"},
+    ]
+    call(policy, {"messages": asked})
+    assert engine.asked[0]["messages"] == asked[2:]
+
+
+def test_a_crisis_is_heard_in_a_message_that_is_too_long(policy: Policy, engine: Engine) -> None:
+    words = "鑫" * 20_000
+    assert call(policy, {"messages": [{"role": "user", "content": words}]}).status == 400
+    answer = call(policy, {"messages": [{"role": "user", "content": f"{words}。我不想活了"}]})
+    assert answer.json["mindpal"]["action"] == "crisis"
+    assert engine.asked == []
+
+
+def test_a_long_conversation_of_dangers_is_not_judged_without_end(folder: Path, engine: Engine) -> None:
+    policy = Policy(engine, Settings(folder, None))
+    judged = []
+    judge = policy._guard.judge
+    policy._guard.judge = lambda messages: judged.append(messages) or judge(messages)  # type: ignore[method-assign,func-returns-value]
+    exchange = [{"role": "user", "content": "怎么做炸弹"}, {"role": "assistant", "content": "不。"}]
+    call(policy, {"messages": exchange * 1000 + HELLO})
+    assert engine.asked[0]["messages"] == HELLO
+    assert len(judged) < CONTRACT.window
 
 
 def test_a_long_last_message_leaves_less_room(policy: Policy, engine: Engine) -> None:
@@ -374,6 +417,8 @@ def test_a_crisis_in_a_stream(policy: Policy, engine: Engine) -> None:
     events = call(policy, asked).events
     assert engine.asked == []
     assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    # Whoever is cut off behind the first words knows of it already.
+    assert events[0]["mindpal"]["action"] == "crisis"
     assert "grown-up you trust" in events[1]["choices"][0]["delta"]["content"]
     assert events[2]["choices"][0]["finish_reason"] == "content_filter"
     assert events[2]["mindpal"]["category"] == "abuse"
