@@ -29,6 +29,7 @@ from ui.studio.look import LINGBAN, dress
 from ui.studio.measures import free_disk, size
 from ui.studio.password import Door
 from ui.studio.settings import settings_from
+from ui.studio.told import in_words
 from ui.studio.words import words_in
 
 Page = Callable[[Studio], None]
@@ -38,15 +39,15 @@ def main() -> None:
     """The door, then the page that the navigation names."""
     st.set_page_config(page_title="灵伴工坊 MindPal Studio", page_icon=LINGBAN, layout="wide")
     dress()
+    words = words_in(_language())
     try:
         settings = settings_from(os.environ)
-        words = words_in(_language())
         if not gate.is_open():
             gate.show(Door(settings.secret), os.environ.get(gate.CODE, ""), words)
             return
         studio = Studio(settings, words, read_knobs(), tuple(jobs(settings.runs)))
     except BadInput as error:
-        st.error(str(error))
+        st.error(in_words(words, str(error)))
         return
     st.logo(LINGBAN, size="large")
     pages = _pages(studio)
@@ -58,7 +59,7 @@ def main() -> None:
     try:
         chosen.run()
     except BadInput as error:
-        st.error(str(error))
+        st.error(in_words(words, str(error)))
 
 
 def _pages(studio: Studio) -> list[st.Page]:

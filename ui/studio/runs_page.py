@@ -131,6 +131,6 @@ def _delete(studio: Studio, job: Job, used: int) -> None:
         st.markdown(say.sure.format(name=name, size=size(used)))
         st.code(f"rm -r {shlex.quote(str(job.run))}", language="bash", wrap_lines=True)
         if st.button(say.delete_yes, type="primary", key=f"delete-{name}", icon=":material/delete_forever:"):
-            with in_red():
+            with in_red(studio.words):
                 delete(job)
                 st.rerun()

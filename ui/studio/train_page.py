@@ -20,6 +20,7 @@ from ui.studio.jobs import ALIVE, Asked, answer_of, by_hand, is_training, keep_u
 from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
 from ui.studio.look import in_red, panel
 from ui.studio.measures import count, duration, size
+from ui.studio.told import in_words
 
 FIRST = "mindpal"
 GROUPS = ("data", "method", "rate", "batch", "memory", "record")
@@ -88,7 +89,7 @@ def _knobs(studio: Studio, path: Path) -> dict[str, Any]:
                     with place:
                         draft[knob.name] = _knob(studio, knob, draft[knob.name], preset[knob.name], why, sets)
                         if wrong := wrong_with(knob, draft[knob.name]):
-                            st.error(wrong)
+                            st.error(in_words(studio.words, wrong))
     return dict(draft)
 
 
@@ -167,10 +168,11 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
         for line in log_of(job.run).read_text(encoding="utf-8").splitlines():
             # The command itself stands above.
             if not line.startswith("$ "):
-                st.caption(line)
+                argument, _, why = line.partition(": ")
+                st.caption(f"{argument}: {in_words(studio.words, why)}" if why else line)
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
-            with in_red():
+            with in_red(studio.words):
                 _use(studio, name, read_values(made, studio.knobs), taken)
 
 
@@ -179,7 +181,7 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     with st.form("save", border=False):
         name = st.text_input(say.name, placeholder="my-recipe")
         if st.form_submit_button(say.save, icon=":material/save:", width="stretch") and name:
-            with in_red():
+            with in_red(studio.words):
                 _use(studio, name, values, taken)
     st.download_button(
         say.download, as_yaml(values), file_name="recipe.yaml", mime="application/yaml", icon=":material/download:",
@@ -189,7 +191,7 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     if loaded is None or st.session_state.get("loaded") == loaded.file_id:
         return
     st.session_state["loaded"] = loaded.file_id
-    with in_red():
+    with in_red(studio.words):
         given = read_values(keep_upload(studio.settings.uploads, loaded.name, loaded.getvalue()), studio.knobs)
         _use(studio, loaded.name.rpartition(".")[0], given, taken)
 
@@ -244,9 +246,9 @@ def _plan(studio: Studio, found: dict[str, Any]) -> None:
         columns[0].metric(say.time, duration(found["seconds"]))
         columns[1].metric(say.memory, f"{size(plan['memory'])} / {size(machine['memory'])}")
     for line in found["lines"]:
-        st.caption(line)
+        st.caption(in_words(studio.words, line).removeprefix("plan: "))
     for remark in found["remarks"][:6]:
-        st.warning(remark, icon=":material/warning:")
+        st.warning(in_words(studio.words, remark), icon=":material/warning:")
 
 
 def _queue(studio: Studio) -> None:

@@ -1,7 +1,7 @@
 """Every sentence of the studio, in Chinese and English.
 
 In: `ui/locales/studio_zh.yaml` and `studio_en.yaml`. Out: one frozen `Words` per language. The English help of a knob is
-the recipe's own (data/recipe_schema.json); a translation stands in `train.knobs`.
+the recipe's own (data/recipe_schema.json), and what a command tells is English; translations stand in `train.knobs` and `told`.
 """
 
 from functools import cache
@@ -325,6 +325,8 @@ class Words(Strict):
     compare: CompareWords
     export: ExportWords
     runs: RunsWords
+    # Sentences of a command, and what the page shows for them (told.py).
+    told: dict[Sentence, Sentence]
 
 
 @cache
