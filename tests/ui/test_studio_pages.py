@@ -429,8 +429,10 @@ def test_a_wrong_knob_starts_nothing(empty: Path) -> None:
     app = drawn("train", empty)
     app.number_input(key="knob-learning_rate-1").set_value(2.0).run()
     assert any("> 0 < 1" in error.value for error in app.error)
-    start = words_in("zh").train.start
-    assert next(button for button in app.button if button.label == start).disabled
+    say = words_in("zh").train
+    assert next(button for button in app.button if button.label == say.start).disabled
+    # Beside the button, too: its own place may be folded up.
+    assert "learning_rate: 应当 > 0 < 1" in [error.value for error in app.error]
 
 
 def test_another_recipe_shows_its_own_values(empty: Path) -> None:

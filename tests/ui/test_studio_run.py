@@ -223,6 +223,7 @@ def test_a_full_disk_and_too_little_memory_are_red_with_what_helps(
 
     # rows as long and as many as this do not fit into what memory the first run took
     go(page, SAY.pages.train)
+    page.locator("summary").filter(has_text=SAY.train.groups["batch"]).click()
     for knob, value in (("max_length", 1024), ("per_device_train_batch_size", 128), ("max_samples", 160)):
         box = page.locator(f"[class*=st-key-knob-{knob}-] input")
         box.fill(str(value))

@@ -63,22 +63,23 @@ def main() -> None:
 
 
 def _pages(studio: Studio) -> list[st.Page]:
-    say = studio.words.pages
-    shown: list[tuple[str, Page, str, str]] = [
-        ("data", data_page.show, say.data, ":material/forum:"),
-        ("base", base_page.show, say.base, ":material/deployed_code:"),
-        ("train", train_page.show, say.train, ":material/tune:"),
-        ("watch", watch_page.show, say.watch, ":material/monitoring:"),
-        ("compare", compare_page.show, say.compare, ":material/compare:"),
-        ("export", export_page.show, say.export, ":material/inventory_2:"),
-        ("runs", runs_page.show, say.runs, ":material/history:"),
+    say, guide = studio.words.pages, studio.words.guide
+    shown: list[tuple[str, Page, str, str, str]] = [
+        ("data", data_page.show, say.data, guide.data, ":material/forum:"),
+        ("base", base_page.show, say.base, guide.base, ":material/deployed_code:"),
+        ("train", train_page.show, say.train, guide.train, ":material/tune:"),
+        ("watch", watch_page.show, say.watch, guide.watch, ":material/monitoring:"),
+        ("compare", compare_page.show, say.compare, guide.compare, ":material/compare:"),
+        ("export", export_page.show, say.export, guide.export, ":material/inventory_2:"),
+        ("runs", runs_page.show, say.runs, guide.runs, ":material/history:"),
     ]
-    return [_page(studio, path, show, title, icon) for path, show, title, icon in shown]
+    return [_page(studio, *one) for one in shown]
 
 
-def _page(studio: Studio, path: str, show: Page, title: str, icon: str) -> st.Page:
+def _page(studio: Studio, path: str, show: Page, title: str, guide: str, icon: str) -> st.Page:
     def page() -> None:
         st.title(title, anchor=False)
+        st.caption(guide)
         show(studio)
 
     return st.Page(page, title=title, icon=icon, url_path=path, default=path == "data")

@@ -40,7 +40,7 @@ def show(studio: Studio) -> None:
         {
             say.state: studio.words.states[state_of(job)],
             say.run: job.run.name,
-            say.verb: job.request.verb if job.request else "train",
+            say.verb: studio.words.verbs[job.request.verb if job.request else "train"],
             say.note: job.request.note if job.request else "",
             say.created: job.created[:16].replace("T", " "),
             say.disk: size(used[job.run.name]),

@@ -80,9 +80,9 @@ def _knobs(studio: Studio, path: Path) -> dict[str, Any]:
     draft: dict[str, Any] = st.session_state["draft"]
     preset, why = read_values(path, studio.knobs), reasons(path)
     sets = datasets_in(studio.settings.data)
-    for group in GROUPS:
-        with panel(f"knobs-{group}"):
-            st.subheader(say.groups[group], anchor=False)
+    for number, group in enumerate(GROUPS):
+        # What a person has to choose comes first; the rest has its values, and is there for whoever looks for it.
+        with st.expander(say.groups[group], expanded=number == 0, key=f"knobs-{group}"):
             for row in _rows([knob for knob in studio.knobs if knob.group == group]):
                 wide = row[0].kind == "list"
                 for knob, place in zip(row, st.columns(1 if wide else 2, vertical_alignment="bottom"), strict=False):
@@ -113,7 +113,7 @@ def _knob(
     parts += [say.because.format(reason=why[knob.name])] if knob.name in why else []
     tip = "\n\n".join(parts)
     unit = say.units.get(knob.unit, knob.unit)
-    label = f"{knob.name} ({unit})" if unit else knob.name
+    label = f"{say.names[knob.name]} :small[{knob.name}{f' ({unit})' if unit else ''}]"
     key = f"knob-{knob.name}-{st.session_state['draft-number']}"
     if knob.kind == "switch":
         return st.toggle(label, bool(value), key=key, help=tip)
@@ -207,18 +207,21 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
     say = studio.words.train
     st.subheader(say.start_title, anchor=False)
     words = [*words, "--base", pick(studio), *studio.settings.data_words]
-    wrong = any(wrong_with(knob, values[knob.name]) for knob in studio.knobs)
+    wrong = {knob.name: told for knob in studio.knobs if (told := wrong_with(knob, values[knob.name]))}
     st.markdown(say.plan_under)
     job = job_card.offer(
         studio, Asked("train", (*words, "--plan", "--json"), "plan"), say.plan, key="plan", icon=":material/calculate:",
-        disabled=wrong,
+        disabled=bool(wrong),
     )  # fmt: skip
     if job and state_of(job) == "done" and (found := answer_of(job.run)):
         _plan(studio, found)
     st.markdown(say.command)
     st.code(Asked("train", tuple(words), name).command, language="bash", wrap_lines=True)
+    for name_of_knob, told in wrong.items():
+        # Its own place may be folded up.
+        st.error(f"{name_of_knob}: {in_words(studio.words, told)}")
     note = st.text_input(say.note, key="note", placeholder=say.note_hint)
-    if st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=wrong):
+    if st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(wrong)):
         run = queue_training(studio.settings.runs, words, name, note)
         st.session_state["started"] = str(run)
         _show(run)

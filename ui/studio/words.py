@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ui.locales
 from data.conversations import Role
+from data.queue import Verb
 from data.runs import State
 from data.strict import Strict, read_yaml
 from ui.locales import Language, Sentence
@@ -145,6 +146,7 @@ class TrainWords(Strict):
     because: Sentence
     none: Sentence
     units: dict[str, Sentence]
+    names: dict[str, Sentence]
     knobs: dict[str, Sentence]
     importing: Sentence
     import_under: Sentence
@@ -317,6 +319,9 @@ class Words(Strict):
     disk: Sentence
     states: dict[State, Sentence]
     pages: PagesWords
+    # What each page is for, and which one comes next.
+    guide: PagesWords
+    verbs: dict[Verb, Sentence]
     gate: GateWords
     data: DataWords
     base: BaseWords
