@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from ui.studio.told import in_words, pieces
+from ui.studio.told import in_words, pieces, table_in_words
 from ui.studio.words import words_in
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,8 @@ def test_the_table_knows_nothing_that_no_command_says_any_more() -> None:
     assert len(files) > 50
     said = "\0".join(text for path in files for text in strings(path))
     said += (ROOT / "finetune" / "dataset" / "house.yaml").read_text(encoding="utf-8")
+    # A check of the rubric is told by its name.
+    said += said.replace("_", " ")
     table = words_in("zh").told
     # A sentence may be put together of clauses.
     clauses = {one: [clause for piece in pieces(one) for clause in re.split(r"[;,:?()]+", piece)] for one in table}
@@ -89,3 +91,10 @@ def test_the_table_knows_nothing_that_no_command_says_any_more() -> None:
         for one, shown in table.items()
         if not set(re.findall(r"\{(\w+)\}", shown)) <= set(re.findall(r"\{(\w+)\}", one))
     ] == []
+
+
+def test_the_table_of_an_evaluation_is_read_in_chinese_with_its_figures_as_they_are() -> None:
+    table = "# Evaluation of runs/x\n\n|  | base alone |\n| --- | --- |\n| loss on answers | 6.131 |\n| ends by itself | 3 of 4 |"
+    shown = table_in_words(words_in("zh"), table)
+    assert shown == "# runs/x 的评测\n\n|  | 基座 |\n| --- | --- |\n| 回答的损失 | 6.131 |\n| 自己说完 | 3 of 4 |"
+    assert table_in_words(words_in("en"), table) == table

@@ -20,6 +20,18 @@ def in_words(words: Words, text: str) -> str:
     return _told(_table(tuple(words.told.items())), text) if words.told and len(text) <= _LONGEST else text
 
 
+def table_in_words(words: Words, text: str) -> str:
+    """The same for a page of Markdown with tables: heading by heading, sentence by sentence, cell by cell."""
+    return "\n".join(_line_in_words(words, line) for line in text.splitlines())
+
+
+def _line_in_words(words: Words, line: str) -> str:
+    if line.startswith("| "):
+        return f"| {' | '.join(in_words(words, cell) for cell in line[2:-2].split(' | '))} |"
+    signs, space, said = line.partition(" ") if line.startswith("#") else ("", "", line)
+    return f"{signs}{space}{in_words(words, said)}"
+
+
 def pieces(pattern: str) -> list[str]:
     """The parts of a pattern that do not change."""
     return [piece for piece in _BLANK.split(pattern)[::2] if piece]
