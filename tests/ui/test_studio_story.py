@@ -157,8 +157,8 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     expect(shown).to_be_visible()
     button(panel, SAY.compare.compare).click()
     frame = page.frame_locator("iframe")
-    for question in ("为什么天空是蓝色的？", "蚂蚁会做梦吗？"):
-        expect(frame.get_by_text(question).first).to_be_visible(timeout=JOB_MS)
+    for asked in ("为什么天空是蓝色的？", "蚂蚁会做梦吗？"):
+        expect(frame.get_by_text(asked).first).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-compare")
     # It is the report that the command shown writes.
     words = shlex.split(shown.inner_text())
