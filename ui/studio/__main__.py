@@ -24,9 +24,9 @@ from ui.serving import ROOT, address, check_port, serve
 APP = ROOT / "ui" / "studio" / "app.py"
 # The worker lets its job save a checkpoint before it ends.
 PARTING_S = 120
-# The exit code for what a person has to mend: beginning again would not help.
+# The exit code for what a person has to mend: beginning again at once would not help.
 MENDABLE = 2
-AGAIN_S = 2
+AGAIN_S, MENDED_S = 2, 10
 
 
 def main() -> None:
@@ -87,13 +87,12 @@ def _worker() -> Iterator[None]:
                 _end(process)
             elif process.returncode != MENDABLE:
                 ending.wait(AGAIN_S)
-            elif is_worker_alive(settings.runs):
-                # Another one is at work here, that of a page which was killed, as a rule: when it ends, ours is needed.
+            else:
+                # It has said why. As a rule another one is at work, that of a page which was killed: when it ends, ours is
+                # needed.
+                ending.wait(MENDED_S)
                 while is_worker_alive(settings.runs) and not ending.wait(AGAIN_S):
                     pass
-            else:
-                # It has said why.
-                return
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
