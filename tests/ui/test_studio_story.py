@@ -47,6 +47,7 @@ from tests.ui.studio import (
     wait_until,
     worker_of,
 )
+from ui.studio.told import in_words
 from ui.studio.words import words_in
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
@@ -254,7 +255,7 @@ def test_a_run_is_measured_told_on_one_page_and_carried_to_a_hub(
     page.get_by_role("tab", name=SAY.compare.measured).click()
     measured = page.locator(".st-key-panel-measured")
     button(measured, SAY.compare.measure).click()
-    expect(measured.get_by_text("BLEU").first).to_be_visible(timeout=2 * JOB_MS)
+    expect(measured.get_by_role("cell", name=in_words(SAY, "loss on answers"))).to_be_visible(timeout=2 * JOB_MS)
     shot(page, "studio-measured")
 
     # everything about it on one page
