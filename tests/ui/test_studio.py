@@ -435,4 +435,4 @@ def test_every_sentence_is_said_somewhere() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "ui" / "studio").glob("*.py"))
     for page, sentences in words_in("zh").model_dump().items():
         for key in sentences if isinstance(sentences, dict) else [page]:
-            assert re.search(rf"\.{key}\b", source) or page in ("states", "told", "verbs"), f"{page}.{key}"
+            assert page in ("states", "told", "verbs") or re.search(rf"\.{key}\b", source), f"{page}.{key}"
