@@ -109,13 +109,18 @@ class Worker:
     stop: Stop
     # The open lock: jobs inherit it, so that it is free only when they are gone, too.
     lock: IO[str]
+    # The process that started it, and for which it works; None where it works for itself.
+    parent: int | None = None
     command: Sequence[str] = field(default=(sys.executable, "-m", "finetune"))
 
     def work(self, *, until_empty: bool) -> None:
-        """Until asked to end, or nothing is queued any more."""
+        """Until asked to end, nothing is queued any more, or its parent is gone: a job at work comes to its end first."""
         self._adopt()
         while not self.stop.asked:
             self._touch()
+            if self.parent is not None and os.getppid() != self.parent:
+                log.info("process %d, for which it worked, is gone", self.parent)
+                return
             waiting = self._next()
             if waiting:
                 try:
@@ -265,6 +270,12 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where model folders are made")
     parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="where data sets are registered")
     parser.add_argument("--until-empty", action="store_true", help="end when nothing is queued any more")
+    parser.add_argument(
+        "--parent",
+        type=int,
+        metavar="PID",
+        help="end when this process, which started it, is gone and the job at work done",
+    )
     given = parser.parse_args(words)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
     places = Places(given.runs, given.models, given.data_dir)
@@ -275,7 +286,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         make_data_folder(places.data)
     with _alone(places.runs, stop) as lock:
         log.info("looks after %s", places.runs)
-        Worker(places, environment, stop, lock).work(until_empty=given.until_empty)
+        Worker(places, environment, stop, lock, given.parent).work(until_empty=given.until_empty)
     return 0
 
 

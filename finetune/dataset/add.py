@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -72,7 +73,7 @@ def add(file: Path, name: str, data_dir: Path, formatting: Formatting | None, en
         try:
             partial.mkdir()
             shutil.copyfile(file, partial / target.name)
-            entry = _entry(partial / target.name, file, formatting)
+            entry = _entry(partial / target.name, formatting)
             write_whole(partial / INDEX_FILE, dump({name: entry}))
             records = _checked(name, partial, environment)
             (partial / target.name).replace(target)
@@ -107,7 +108,7 @@ def _checked(name: str, data_dir: Path, environment: Mapping[str, str]) -> int:
     return records
 
 
-def _entry(copy: Path, file: Path, formatting: Formatting | None) -> dict[str, Any]:
+def _entry(copy: Path, formatting: Formatting | None) -> dict[str, Any]:
     """The entry of dataset_info.json that fits the file's records. Raises `BadInput`."""
     first, keys = _first(copy), set()
     if isinstance(first, dict):
@@ -115,7 +116,7 @@ def _entry(copy: Path, file: Path, formatting: Formatting | None) -> dict[str, A
     found = formatting or next((kind for key, kind in _TOLD_BY.items() if key in keys), None)
     if found is None:
         raise BadInput(
-            f"{file}: its first record has none of the keys {', '.join(_TOLD_BY)}; write it as ShareGPT, OpenAI "
+            f"{copy.name}: its first record has none of the keys {', '.join(_TOLD_BY)}; write it as ShareGPT, OpenAI "
             "messages or Alpaca."
         )
     # A column that only some records have is empty in the others.
@@ -132,11 +133,25 @@ def _entry(copy: Path, file: Path, formatting: Formatting | None) -> dict[str, A
 
 def _first(path: Path) -> object:
     """The first record as far as it can be read; what is wrong with a file is the check's to say."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace").lstrip()
-    start = text if path.suffix == ".jsonl" else text[1:].lstrip()
-    if path.suffix == ".json" and not text.startswith("["):
-        raise BadInput(f"{path.name}: expected a list of records, `[…]`.")
+    raw = path.read_bytes()
+    text = raw.decode("utf-8-sig", "replace").strip()
+    if not text.strip("[] \t\r\n"):
+        raise BadInput(f"{path.name}: holds no record.")
+    is_list = path.suffix == ".jsonl" or text.startswith("[")
+    with suppress(ValueError, RecursionError):
+        if is_list:
+            return json.JSONDecoder().raw_decode(text if path.suffix == ".jsonl" else text[1:].lstrip())[0]
+    raise BadInput(f"{path.name}: {_unreadable(raw, is_list=is_list)}")
+
+
+def _unreadable(raw: bytes, *, is_list: bool) -> str:
     try:
-        return json.JSONDecoder().raw_decode(start)[0]
-    except (ValueError, RecursionError):
-        raise BadInput(f"{path.name}: its first record is not valid JSON; is the file cut short?") from None
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # Then nothing else can be said of what is in it.
+        return f"not UTF-8 at byte {error.start}; save the file as UTF-8."
+    return (
+        "its first record is not valid JSON; is the file cut short?"
+        if is_list
+        else "expected a list of records, `[…]`."
+    )

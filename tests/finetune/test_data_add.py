@@ -44,7 +44,7 @@ def test_a_good_file_is_registered_as_what_it_is(tmp_path: Path, formatting: str
         ([{"text": "a novel"}], ["--name", "mine"], "none of the keys"),
         ([RECORDS["sharegpt"]], ["--name", "small"], "registered already"),
         ([RECORDS["sharegpt"]], ["--name", "../up"], "a set's name is letters"),
-        ([], ["--name", "mine"], "first record is not valid JSON"),
+        ([], ["--name", "mine"], "mine.json: holds no record."),
     ],
 )
 def test_a_bad_file_changes_nothing(tmp_path: Path, content: list[Any], words: list[str], told: str) -> None:

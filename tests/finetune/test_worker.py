@@ -135,6 +135,15 @@ def test_a_second_worker_says_so(place: Place) -> None:
     assert worker.wait().code == 0
 
 
+def test_a_worker_whose_parent_is_gone_takes_up_nothing_more(place: Place) -> None:
+    run = place.ask("data", "stats")
+    # The parent of the tests' commands is another process.
+    done = place.worker("--parent", str(os.getpid())).wait()
+    assert done.code == 0, done.err
+    assert "is gone" in done.err
+    assert read_status(run).state == "queued"
+
+
 def test_paused_then_killed_with_its_worker_it_ends_the_same(place: Place, whole: Path) -> None:
     run = place.ask("train")
     worker = place.worker()

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,7 +19,7 @@ from data.queue import jobs
 from data.runs import State
 from tests.demo import free_port
 from tests.small_models import make_base
-from tests.ui.conftest import PATIENCE_MS, ROOT, wait_for
+from tests.ui.conftest import CHROMIUM, PATIENCE_MS, ROOT, wait_for
 from ui.studio.words import words_in
 
 PASSWORD = "correct-horse"
@@ -29,59 +28,59 @@ SAY = words_in("zh")
 JOB_MS = 300_000
 
 
-@dataclass(frozen=True)
 class Studio:
-    """A studio that is being served with its worker: the address that it told, and its folders."""
+    """A studio that is being served with its worker: the address that it told first, its folders, and its process."""
 
-    url: str
-    folder: Path
-    process: int
+    def __init__(self, folder: Path, more: dict[str, str]) -> None:
+        self.folder, self.runs, self.models = folder, folder / "runs", folder / "models"
+        self.log, self._port = folder / "log", free_port()
+        self._environment = {
+            **os.environ,
+            "MINDPAL_RUNS": str(self.runs),
+            "MINDPAL_MODELS": str(self.models),
+            "MINDPAL_DATA": str(folder / "sets"),
+            "MINDPAL_STUDIO_PASSWORD_FILE": str(folder / "secret" / "password.json"),
+            "HF_HOME": str(folder / "hub"),
+            # Two threads would wait for one another longer than so small a model computes.
+            "OMP_NUM_THREADS": "1",
+            **more,
+        }
+        self.start("--worker")
+        told = re.search(r"http://\S+", self.log.read_text())
+        assert told
+        self.url = told[0]
 
-    @property
-    def runs(self) -> Path:
-        return self.folder / "runs"
+    def start(self, *words: str) -> None:
+        """Serve, until the page answers on its port."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ui.studio", "--port", str(self._port), *words],
+                cwd=ROOT, env=self._environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        wait_for(self._port, self.process)
 
-    @property
-    def models(self) -> Path:
-        return self.folder / "models"
+    def kill(self) -> None:
+        """End the page's process, and no other one, as `kill -9` does."""
+        self.process.kill()
+        self.process.wait()
 
 
 @contextmanager
 def serving(folder: Path, **more: str) -> Iterator[Studio]:
     """Serve a studio that has one small base, with these variables `more`, and look at what its processes told."""
     make_base(folder / "models" / "small-base")
-    port = free_port()
-    environment = {
-        **os.environ,
-        "MINDPAL_RUNS": str(folder / "runs"),
-        "MINDPAL_MODELS": str(folder / "models"),
-        "MINDPAL_DATA": str(folder / "sets"),
-        "MINDPAL_STUDIO_PASSWORD_FILE": str(folder / "secret" / "password.json"),
-        "HF_HOME": str(folder / "hub"),
-        # Two threads would wait for one another longer than so small a model computes.
-        "OMP_NUM_THREADS": "1",
-        **more,
-    }
-    log = folder / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ui.studio", "--port", str(port), "--worker"],
-            cwd=ROOT, env=environment, stdout=file, stderr=file,
-        )  # fmt: skip
+    studio = Studio(folder, more)
     try:
-        wait_for(port, process)
-        told = re.search(r"http://\S+", log.read_text())
-        assert told
-        yield Studio(told[0], folder, process.pid)
+        yield studio
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(150)
-    told_all = log.read_text()
+        studio.process.send_signal(signal.SIGINT)
+        studio.process.wait(150)
+    told_all = studio.log.read_text()
     assert "Traceback" not in told_all, told_all
-    assert not _worker_of(folder / "runs"), "the worker outlived the page"
+    assert not has_worker(studio.runs), "the worker outlived the page"
 
 
-def _worker_of(runs: Path) -> bool:
+def has_worker(runs: Path) -> bool:
     """Whether a process holds the worker's lock on this runs folder."""
     with (runs / ".worker").open("a") as file:
         try:
@@ -187,8 +186,30 @@ def carried(page: Page, name: str) -> Path:
 
 
 def worker_of(studio: Studio) -> psutil.Process:
-    (worker,) = psutil.Process(studio.process).children()
+    (worker,) = psutil.Process(studio.process.pid).children()
     return worker
+
+
+@contextmanager
+def doomed(browser: Browser) -> Iterator[tuple[Browser, psutil.Process]]:
+    """One more browser, and its process, which can be killed without harm to the others."""
+    before = set(_browsers())
+    opened = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    (process,) = set(_browsers()) - before
+    try:
+        yield opened, process
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _browsers() -> Iterator[psutil.Process]:
+    """The main process of each browser of these tests."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            if "--remote-debugging-pipe" in words and not any(word.startswith("--type=") for word in words):
+                yield process
 
 
 def wait_until(what: Callable[[], bool], seconds: float = 300) -> None:

@@ -2,7 +2,9 @@
 Run: `pytest tests/ui/test_studio_pages.py`.
 """
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,8 +12,12 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
+from data.contract import read_contract
+from data.conversations import conversations, is_validation
 from data.queue import JOB_LOG, Request, jobs, read_want, write_request
 from data.runs import ADAPTER, RUN_FILE, State, Status, append_metrics, write_status
+from data.strict import BadInput
+from finetune.dataset import add
 from finetune.recipe import RECIPES
 from tests.finetune.small_runs import make_data
 from tests.small_models import make_base, make_sealed
@@ -246,6 +252,111 @@ def test_a_set_is_searched(empty: Path) -> None:
     assert told(0)
 
 
+def test_a_set_is_looked_at_by_topic_and_by_side_and_only_answers_have_the_colour_of_what_is_learned(
+    empty: Path,
+) -> None:
+    file = empty / "sets" / "small.json"
+    records = [{**one, "topic": ("sky", "sea")[row % 2]} for row, one in enumerate(json.loads(file.read_text()))]
+    file.write_text(json.dumps(records, ensure_ascii=False))
+    held_out = {one.id for one in conversations("small", empty / "sets")[0] if is_validation(one, 0.5)}
+    app = drawn("data", empty)
+
+    def shown() -> set[str]:
+        return {word for caption in app.caption for word in caption.value.split(" · ") if word.startswith("small-")}
+
+    app.selectbox(key="topic").set_value("sky").run()
+    app.slider(key="share").set_value(0.5).run()
+    of_topic = {one["id"] for one in records if one["topic"] == "sky"}
+    sides = {"validation": of_topic & held_out, "train": of_topic - held_out}
+    assert 0 < len(sides["validation"]) < len(of_topic)
+    for side, expected in sides.items():
+        app.segmented_control(key="side").set_value(side).run()
+        assert shown() == expected, side
+    blocks = [block for found in app.get("html") for block in found.proto.body.split('<div class="said ')[1:]]
+    asks, answers = ([block for block in blocks if block.startswith(side)] for side in ("asks", "answers"))
+    assert len(answers) == len(sides["train"])
+    assert not [block for block in asks if 'class="learned"' in block]
+    by_id = {one["id"]: one["conversations"][1]["value"] for one in records}
+    for block in answers:
+        learned = re.findall(r'<span class="learned">(.*?)</span>', block, re.DOTALL)
+        assert [html.unescape(text).removesuffix("<|im_end|>") in by_id.values() for text in learned] == [True]
+
+
+GOOD = [{"from": "human", "value": "为什么天空是蓝色的？"}, {"from": "gpt", "value": "空气把蓝色的光撒得到处都是。"}]
+
+
+def written(*turns: dict[str, str]) -> bytes:
+    """A file of one conversation."""
+    return json.dumps([{"conversations": turns or GOOD}], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (written()[:-20], "第一条记录不是合法的 JSON"),
+        (written()[:-1] + b', {"conv', "第 1 行不是合法的 JSON"),
+        (b'{"a": 1}', "应当是一个列表"),
+        (written({**GOOD[0], "from": "humam"}, GOOD[1]), '是不是 "human"'),
+        (written(GOOD[0], GOOD[0], GOOD[1]), "连着两句都是"),
+        (written(GOOD[0]), "请补上回答"),
+        (b"", "里面没有记录"),
+        (b"[]", "里面没有记录"),
+        (written({**GOOD[0], "value": ""}, GOOD[1]), "是空的"),
+        (written({**GOOD[0], "value": "为什么？" * 3000}, GOOD[1]), "请缩短这一句"),
+        (written().decode().encode("gb18030"), "不是 UTF-8"),
+        (written().decode().encode("utf-16"), "不是 UTF-8"),
+        (written({**GOOD[0], "value": "我的电话是 13907315562"}, GOOD[1]), "手机号"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_one_sentence_and_registers_nothing(empty: Path, content: bytes, sentence: str) -> None:
+    before = {path.name: path.read_bytes() for path in (empty / "sets").iterdir()}
+    app = drawn("data", empty)
+    app.file_uploader(key="upload").upload("mine.json", content).run()
+    app.button(key="ask-add").click().run()
+    (job,) = jobs(empty / "runs")
+    assert job.request
+    assert job.request.words[0] == "add"
+    # What the worker runs, and tells of it.
+    with pytest.raises(BadInput) as refused:
+        add.main(list(job.request.words[1:]), {})
+    write_status(job.run, Status(state="failed", message=str(refused.value)))
+    (error,) = app.run().error
+    assert sentence in error.value
+    assert not re.search("[a-z]+ [a-z]+ [a-z]+", error.value), error.value
+    assert {path.name: path.read_bytes() for path in (empty / "sets").iterdir()} == before
+    assert not app.success
+
+
+def test_a_live_question_is_sampled_as_the_contract_says_or_freely(used: Path) -> None:
+    app = drawn("compare", used)
+    model, sampling = str(used / "models" / "done"), read_contract().sampling
+    app.multiselect(key="live-models").set_value([model]).run()
+    app.text_input(key="live-question").set_value("天为什么是蓝的？")
+    next(button for button in app.button if button.label == words_in("zh").compare.ask).click().run()
+    app.segmented_control(key="live-mode").set_value("on").run()
+
+    def asked() -> str:
+        (command,) = [code.value for code in app.code if code.value.startswith(f"python -m finetune chat {model}")]
+        return command.partition("？' ")[2]
+
+    assert asked() == "--thinking --seed 42 --json"
+    app.segmented_control(key="live-way").set_value("free").run()
+    # From the contract's values on.
+    free = f"--temperature {sampling.temperature:g} --top-p {sampling.top_p:g} --max-tokens {sampling.max_tokens}"
+    assert asked() == f"--thinking --seed 42 --json {free}"
+    app.slider(key="temperature").set_value(1.0).run()
+    assert "--temperature 1 " in asked()
+
+
+def test_how_a_run_goes_is_told_in_the_readers_language(used: Path) -> None:
+    write_status(used / "runs" / "running", Status(state="paused", message="paused by a person"))
+    told: dict[Language, str] = {"zh": "由人暂停，可以继续", "en": "paused by a person"}
+    for language, shown in told.items():
+        assert shown in [caption.value for caption in drawn("watch", used, language).caption]
+    write_status(used / "runs" / "running", Status(state="paused", message="something that no table knows"))
+    assert "something that no table knows" in [caption.value for caption in drawn("watch", used).caption]
+
+
 def test_a_download_is_weighed_against_the_disk_that_it_goes_to(empty: Path) -> None:
     # A file system of its own, which is always full.
     (empty / "hub").symlink_to("/proc")
@@ -319,8 +430,10 @@ def test_a_wrong_knob_starts_nothing(empty: Path) -> None:
     app = drawn("train", empty)
     app.number_input(key="knob-learning_rate-1").set_value(2.0).run()
     assert any("> 0 < 1" in error.value for error in app.error)
-    start = words_in("zh").train.start
-    assert next(button for button in app.button if button.label == start).disabled
+    say = words_in("zh").train
+    assert next(button for button in app.button if button.label == say.start).disabled
+    # Beside the button, too: its own place may be folded up.
+    assert "learning_rate: 应当 > 0 < 1" in [error.value for error in app.error]
 
 
 def test_another_recipe_shows_its_own_values(empty: Path) -> None:

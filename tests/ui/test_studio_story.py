@@ -1,11 +1,12 @@
 """The studio in a real browser, with a real worker and a real base: from an uploaded data set to a promoted model
-without a terminal; browser and worker are killed in the middle of a run; a run is measured, told on one page, archived and
-pushed; a base is fetched from a hub, stopped and fetched on; a job that cannot work says why.
+without a terminal, with browser and worker killed in the middle of the run; a run is asked, measured, told on one page,
+archived and pushed; a base is fetched from a hub, stopped and fetched on; a job that cannot work says why.
 Run: `pytest tests/ui/test_studio_story.py`.
 """
 
 import json
 import re
+import shlex
 import shutil
 import tarfile
 import tempfile
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.torch import load_file, save_file
 
 from data.contract import open_sealed, sha256
 from data.conversations import datasets_in
 from data.queue import JOB_LOG, jobs
 from data.runs import read_metrics, read_status
+from finetune.compare import read_compared
 from tests.finetune.hub import TOKEN, Hub, running
 from tests.finetune.small_runs import make_data, make_recipe, make_run
 from tests.small_models import make_base
@@ -33,6 +35,7 @@ from tests.ui.studio import (
     button,
     carried,
     choose,
+    doomed,
     go,
     name_it,
     noted,
@@ -44,6 +47,7 @@ from tests.ui.studio import (
     wait_until,
     worker_of,
 )
+from ui.studio.told import in_words
 from ui.studio.words import words_in
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
@@ -79,35 +83,49 @@ def studio(tmp_path: Path, hub: Hub) -> Iterator[Studio]:
         yield served
 
 
+def ground(shown: Locator) -> str:
+    """The colour that lies behind a text."""
+    colour: str = shown.first.evaluate("found => getComputedStyle(found).backgroundColor")
+    return colour
+
+
 def test_from_an_uploaded_set_to_a_promoted_model(
     browser: Browser, studio: Studio, shot: Callable[[Page, str], None], tmp_path: Path
 ) -> None:
-    page = open_studio(browser, studio, first=True)
-    before = datasets_in(tmp_path / "sets")
+    with doomed(browser) as (closing, process):
+        page = open_studio(closing, studio, first=True)
+        before = datasets_in(tmp_path / "sets")
 
-    # a set is checked and registered
-    make_data(tmp_path / "mine")
-    upload(page, tmp_path / "mine" / "small.json")
-    expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
-    assert datasets_in(tmp_path / "sets") == [*before, "small"]
+        # a set is checked and registered, and its answers alone have the colour of what is learned
+        make_data(tmp_path / "mine")
+        upload(page, tmp_path / "mine" / "small.json")
+        expect(page.get_by_text(SAY.data.added.format(name="small"))).to_be_visible(timeout=JOB_MS)
+        assert datasets_in(tmp_path / "sets") == [*before, "small"]
+        page.get_by_role("tab", name=SAY.data.browse).click()
+        learned, given = (ground(page.get_by_text(words, exact=True)) for words in (SAY.data.learned, SAY.data.given))
+        answer, question = page.locator(".said.answers").first, page.locator(".said.asks").first
+        assert ground(answer.locator(".learned")) == learned != given == ground(question.locator(".given"))
+        expect(question.locator(".learned")).to_have_count(0)
 
-    # the base is there
-    go(page, SAY.pages.base)
-    base = str(studio.models / "small-base")
-    choose(page, SAY.base.base, base)
-    expect(page.get_by_text(SAY.base.here).first).to_be_visible()
+        # the base is there
+        go(page, SAY.pages.base)
+        base = str(studio.models / "small-base")
+        choose(page, SAY.base.base, base)
+        expect(page.get_by_text(SAY.base.here).first).to_be_visible()
 
-    # a recipe, and a start
-    go(page, SAY.pages.train)
-    recipe = make_recipe(
-        tmp_path / "small.yaml", max_steps=200, num_train_epochs=300, logging_steps=10, save_steps=50, eval_steps=50
-    )
-    upload_recipe(page, recipe)
-    expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}").first).to_be_visible()
-    run = start(page, studio, "第一次")
+        # a recipe, and a start
+        go(page, SAY.pages.train)
+        recipe = make_recipe(
+            tmp_path / "small.yaml", max_steps=200, num_train_epochs=300, logging_steps=10, save_steps=50, eval_steps=50
+        )
+        upload_recipe(page, recipe)
+        expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}").first).to_be_visible()
+        run = start(page, studio, "第一次")
+        # The browser is killed in the middle of it,
+        process.kill()
+        process.wait(60)
 
-    # the browser is killed in the middle of it, and the worker with -9: the run goes on from its checkpoint
-    page.context.close()
+    # and the worker with -9: the run goes on from its checkpoint
     wait_until(lambda: read_status(run).step > 60)
     worker_of(studio).kill()
     page = open_studio(browser, studio)
@@ -119,14 +137,6 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     assert "--resume" in (run / JOB_LOG).read_text()
     assert [line["step"] for line in read_metrics(run) if "loss" in line] == list(range(10, 201, 10))
 
-    # before and after, side by side
-    go(page, SAY.pages.compare)
-    page.get_by_text(SAY.compare.thinking_off, exact=True).first.click()
-    button(page, SAY.compare.compare).click()
-    frame = page.frame_locator("iframe")
-    expect(frame.get_by_text("为什么天空是蓝色的？").first).to_be_visible(timeout=JOB_MS)
-    shot(page, "studio-compare")
-
     # merged, sealed, promoted
     go(page, SAY.pages.export)
     button(page, SAY.export.merge).click()
@@ -134,8 +144,33 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     button(page, SAY.export.promote).click()
     expect(page.get_by_text(SAY.export.is_current).first).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-export")
+    sampling = open_sealed(studio.models / "current").contract.sampling
     assert (studio.models / "current").resolve() == (studio.models / run.name).resolve()
     assert open_sealed(studio.models / "current").contract.base_model == base
+
+    # before, after and merged, side by side, thinking, with a question of one's own beside the tutorial's
+    go(page, SAY.pages.compare)
+    panel = page.locator(".st-key-panel-report")
+    panel.get_by_text(SAY.compare.thinking_on, exact=True).click()
+    panel.get_by_label(SAY.compare.questions).fill("蚂蚁会做梦吗？")
+    panel.get_by_label(SAY.compare.questions).press("Control+Enter")
+    shown = panel.locator("code").filter(has_text=re.compile(r"--thinking --questions \S+-questions\.txt --out"))
+    expect(shown).to_be_visible()
+    button(panel, SAY.compare.compare).click()
+    frame = page.frame_locator("iframe")
+    for asked in ("为什么天空是蓝色的？", "蚂蚁会做梦吗？"):
+        expect(frame.get_by_text(asked).first).to_be_visible(timeout=JOB_MS)
+    shot(page, "studio-compare")
+    # It is the report that the command shown writes.
+    words = shlex.split(shown.inner_text())
+    assert words[:5] == ["python", "-m", "finetune", "compare", str(run)]
+    written = Path(words[-1])
+    assert carried(page, SAY.compare.download).read_bytes() == (written / "report.html").read_bytes()
+    lines = read_compared(written / "report.jsonl")
+    assert [line.model for line in lines] == [name for name in ("base", "adapter", "merged") for _ in range(5)]
+    assert {(line.thinking, line.sampling.temperature, line.sampling.max_tokens) for line in lines} == {
+        (True, sampling.temperature, sampling.max_tokens)
+    }
 
     # all of it is in the history
     go(page, SAY.pages.runs)
@@ -153,7 +188,7 @@ def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps([{"conversations": [{"from": "human", "value": "你好"}]}]))
     upload(page, bad)
-    expect(page.get_by_test_id("stAlert").filter(has_text="bad.json record 0")).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_test_id("stAlert").filter(has_text="bad.json 的记录 0")).to_be_visible(timeout=JOB_MS)
     expect(badge(page, "failed")).to_be_visible()
     assert datasets_in(tmp_path / "sets") == ["small"]
     shot(page, "studio-bad-set")
@@ -174,7 +209,7 @@ def test_the_base_speaks_a_plan_is_told_and_what_cannot_work_is_red(
     start(page, studio, "四比特")
     go(page, SAY.pages.watch)
     # 4 bits need a GPU of NVIDIA's: told before anything is loaded.
-    sentence = "need an NVIDIA GPU" if shutil.which("nvidia-smi") is None else "bitsandbytes is not installed"
+    sentence = "要用 NVIDIA 显卡" if shutil.which("nvidia-smi") is None else "没有安装 bitsandbytes"
     expect(page.get_by_test_id("stAlert").filter(has_text=sentence)).to_be_visible(timeout=JOB_MS)
     expect(badge(page, "failed")).to_be_visible()
     shot(page, "studio-failed")
@@ -195,22 +230,32 @@ def test_a_run_is_measured_told_on_one_page_and_carried_to_a_hub(
     make_recipe(run / "recipe.yaml")
     page = open_studio(browser, studio, first=True)
 
-    # live: base and adapter answer side by side, with sampling of one's own
+    # merged, so that three can be asked
+    go(page, SAY.pages.export)
+    button(page, SAY.export.merge).click()
+    expect(page.get_by_text(SAY.export.merged.partition("{")[0]).first).to_be_visible(timeout=JOB_MS)
+
+    # live: base, adapter and merged model answer side by side, thinking, with sampling of one's own
     go(page, SAY.pages.compare)
     page.get_by_role("tab", name=SAY.compare.live).click()
     live = page.locator(".st-key-panel-live")
+    live.get_by_text(SAY.compare.thinking_on, exact=True).click()
     live.get_by_text(SAY.compare.free, exact=True).click()
     live.get_by_label(SAY.compare.max_tokens).fill("16")
     live.get_by_label(SAY.compare.max_tokens).press("Enter")
     live.get_by_label(SAY.compare.question).fill("你好呀")
     button(live, SAY.compare.ask).click()
-    expect(live.get_by_test_id("stChatMessage")).to_have_count(4, timeout=JOB_MS)
+    expect(live.get_by_test_id("stChatMessage")).to_have_count(6, timeout=2 * JOB_MS)
+    asked = [job.request.words for job in jobs(studio.runs) if job.request and job.request.verb == "chat"]
+    assert {words[0] for words in asked} == {str(studio.models / "small-base"), str(run), str(studio.models / "made")}
+    assert all({"--thinking", "--temperature", "--max-tokens"} <= set(words) for words in asked)
+    shot(page, "studio-live")
 
     # measured on what was held out
     page.get_by_role("tab", name=SAY.compare.measured).click()
     measured = page.locator(".st-key-panel-measured")
     button(measured, SAY.compare.measure).click()
-    expect(measured.get_by_text("BLEU").first).to_be_visible(timeout=2 * JOB_MS)
+    expect(measured.get_by_role("cell", name=in_words(SAY, "loss on answers"))).to_be_visible(timeout=2 * JOB_MS)
     shot(page, "studio-measured")
 
     # everything about it on one page
@@ -225,8 +270,6 @@ def test_a_run_is_measured_told_on_one_page_and_carried_to_a_hub(
 
     # one file, which holds all of it with its checksums; and a hub, which gets all of it
     go(page, SAY.pages.export)
-    button(page, SAY.export.merge).click()
-    expect(page.get_by_text(SAY.export.merged.partition("{")[0]).first).to_be_visible(timeout=JOB_MS)
     button(page, SAY.export.archive).click()
     download = page.get_by_role("button", name=re.compile(re.escape(SAY.export.download.partition("{")[0])))
     expect(download).to_be_visible(timeout=JOB_MS)

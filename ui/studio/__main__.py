@@ -1,7 +1,8 @@
 """Serve the studio, for adults. In: a host, a port, and the environment of `ui/studio/settings.py`. Out: a page.
 
 Run: `python -m ui.studio [--host 127.0.0.1] [--port 8502] [--worker]`. With --worker the jobs are done on this machine:
-`python -m finetune worker` runs beside the page and ends with it. `--new-password` sets the password anew, for whoever
+`python -m finetune worker` runs beside the page and ends with it; where the page is killed, the job at work goes on to its
+end, and the next page's worker takes up what waits. `--new-password` sets the password anew, for whoever
 may run commands on this machine. Everything else stands in `ui/studio/.streamlit/config.toml`.
 """
 
@@ -23,9 +24,9 @@ from ui.serving import ROOT, address, check_port, serve
 APP = ROOT / "ui" / "studio" / "app.py"
 # The worker lets its job save a checkpoint before it ends.
 PARTING_S = 120
-# The exit code for what a person has to mend: beginning again would not help.
+# The exit code for what a person has to mend: beginning again at once would not help.
 MENDABLE = 2
-AGAIN_S = 2
+AGAIN_S, MENDED_S = 2, 10
 
 
 def main() -> None:
@@ -65,27 +66,33 @@ def _serve(host: str, port: int) -> None:
 @contextmanager
 def _worker() -> Iterator[None]:
     """The worker in a process of its own: begun again when it is killed, told to end when the page does."""
+    from data.queue import is_worker_alive
     from ui.studio.settings import settings_from
 
     settings = settings_from(os.environ)
     places = ["--runs", str(settings.runs), "--models", str(settings.models), "--data-dir", str(settings.data)]
+    # Killed, the page can tell it nothing: the worker sees for itself that nobody would look after it any more.
+    words = [*places, "--parent", str(os.getpid())]
     ending = threading.Event()
 
     def look_after() -> None:
         while not ending.is_set():
             # A group of its own: Ctrl-C in a terminal reaches the page, and the page tells the worker.
             process = subprocess.Popen(
-                [sys.executable, "-m", "finetune", "worker", *places], cwd=ROOT, start_new_session=True
+                [sys.executable, "-m", "finetune", "worker", *words], cwd=ROOT, start_new_session=True
             )
             while process.poll() is None and not ending.wait(0.5):
                 pass
             if process.poll() is None:
                 _end(process)
-            elif process.returncode == MENDABLE:
-                # It has said why: another one is at work here, as a rule.
-                return
-            else:
+            elif process.returncode != MENDABLE:
                 ending.wait(AGAIN_S)
+            else:
+                # It has said why. As a rule another one is at work, that of a page which was killed: when it ends, ours is
+                # needed.
+                ending.wait(MENDED_S)
+                while is_worker_alive(settings.runs) and not ending.wait(AGAIN_S):
+                    pass
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

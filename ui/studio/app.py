@@ -29,6 +29,7 @@ from ui.studio.look import LINGBAN, dress
 from ui.studio.measures import free_disk, size
 from ui.studio.password import Door
 from ui.studio.settings import settings_from
+from ui.studio.told import in_words
 from ui.studio.words import words_in
 
 Page = Callable[[Studio], None]
@@ -38,15 +39,15 @@ def main() -> None:
     """The door, then the page that the navigation names."""
     st.set_page_config(page_title="灵伴工坊 MindPal Studio", page_icon=LINGBAN, layout="wide")
     dress()
+    words = words_in(_language())
     try:
         settings = settings_from(os.environ)
-        words = words_in(_language())
         if not gate.is_open():
             gate.show(Door(settings.secret), os.environ.get(gate.CODE, ""), words)
             return
         studio = Studio(settings, words, read_knobs(), tuple(jobs(settings.runs)))
     except BadInput as error:
-        st.error(str(error))
+        st.error(in_words(words, str(error)))
         return
     st.logo(LINGBAN, size="large")
     pages = _pages(studio)
@@ -58,26 +59,27 @@ def main() -> None:
     try:
         chosen.run()
     except BadInput as error:
-        st.error(str(error))
+        st.error(in_words(words, str(error)))
 
 
 def _pages(studio: Studio) -> list[st.Page]:
-    say = studio.words.pages
-    shown: list[tuple[str, Page, str, str]] = [
-        ("data", data_page.show, say.data, ":material/forum:"),
-        ("base", base_page.show, say.base, ":material/deployed_code:"),
-        ("train", train_page.show, say.train, ":material/tune:"),
-        ("watch", watch_page.show, say.watch, ":material/monitoring:"),
-        ("compare", compare_page.show, say.compare, ":material/compare:"),
-        ("export", export_page.show, say.export, ":material/inventory_2:"),
-        ("runs", runs_page.show, say.runs, ":material/history:"),
+    say, guide = studio.words.pages, studio.words.guide
+    shown: list[tuple[str, Page, str, str, str]] = [
+        ("data", data_page.show, say.data, guide.data, ":material/forum:"),
+        ("base", base_page.show, say.base, guide.base, ":material/deployed_code:"),
+        ("train", train_page.show, say.train, guide.train, ":material/tune:"),
+        ("watch", watch_page.show, say.watch, guide.watch, ":material/monitoring:"),
+        ("compare", compare_page.show, say.compare, guide.compare, ":material/compare:"),
+        ("export", export_page.show, say.export, guide.export, ":material/inventory_2:"),
+        ("runs", runs_page.show, say.runs, guide.runs, ":material/history:"),
     ]
-    return [_page(studio, path, show, title, icon) for path, show, title, icon in shown]
+    return [_page(studio, *one) for one in shown]
 
 
-def _page(studio: Studio, path: str, show: Page, title: str, icon: str) -> st.Page:
+def _page(studio: Studio, path: str, show: Page, title: str, guide: str, icon: str) -> st.Page:
     def page() -> None:
         st.title(title, anchor=False)
+        st.caption(guide)
         show(studio)
 
     return st.Page(page, title=title, icon=icon, url_path=path, default=path == "data")

@@ -15,6 +15,7 @@ from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, latest, state_of
 from ui.studio.look import panel
 from ui.studio.measures import count, free_disk, free_memory, size
+from ui.studio.told import in_words
 
 KEY = "base"
 
@@ -58,7 +59,7 @@ def _weigh(studio: Studio, name: str) -> bool:
         needed = KNOWN.get(name)
         st.warning(say.not_here, icon=":material/cloud_download:")
         if name not in KNOWN:
-            st.caption(str(error))
+            st.caption(in_words(studio.words, str(error)))
         else:
             with st.container(key="measures-base"):
                 columns = st.columns(3)

@@ -18,6 +18,7 @@ from ui.studio.context import Studio
 from ui.studio.export_page import model_words, models
 from ui.studio.jobs import Asked, has_result, keep_upload, latest, queue, record_of, state_of
 from ui.studio.look import framed, panel
+from ui.studio.told import table_in_words
 
 REPORT = "report.html"
 COMPARED = "compare"
@@ -124,7 +125,7 @@ def _measured(studio: Studio, subjects: dict[str, str]) -> None:
     asked, out = _asked(studio, "evaluate", words, Path(what) if (Path(what) / RUN_FILE).is_file() else None)
     job = job_card.offer(studio, asked, say.measure, key="evaluate", primary=True, icon=":material/speed:")
     if job and state_of(job) == "done" and (out / EVALUATION).is_file():
-        st.markdown((out / EVALUATION).read_text(encoding="utf-8"))
+        st.markdown(table_in_words(studio.words, (out / EVALUATION).read_text(encoding="utf-8")))
 
 
 def _live(studio: Studio, subjects: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ from ui.studio.context import Studio
 from ui.studio.jobs import Asked, answer_of, keep_upload, latest, state_of
 from ui.studio.look import COLOURS, chart, coloured, draw, panel
 from ui.studio.sets import Read, Span, counted, read_set, search, spans, stamp, topic_of
+from ui.studio.told import in_words
 from ui.studio.words import Words
 
 A_PAGE = 8
@@ -61,7 +62,15 @@ def _table(studio: Studio, names: list[str]) -> None:
         try:
             read = _read(studio, name)
         except BadInput as error:
-            rows.append({say.set: name, say.file: str(error), say.conversations: 0, say.bad: 0, say.checked: "—"})
+            rows.append(
+                {
+                    say.set: name,
+                    say.file: in_words(studio.words, str(error)),
+                    say.conversations: 0,
+                    say.bad: 0,
+                    say.checked: "—",
+                }
+            )
             continue
         job = latest(studio.jobs, "data", _check_words(studio, name))
         told = answer_of(job.run) if job and state_of(job) in ("done", "failed") else None
@@ -98,7 +107,7 @@ def _browse(studio: Studio, name: str) -> None:
     held_out = sum(is_validation(one, share) for one in read.conversations)
     st.caption(say.counted.format(found=len(found), train=len(read.conversations) - held_out, validation=held_out))
     for problem in read.problems[:5]:
-        st.error(str(problem))
+        st.error(in_words(studio.words, str(problem)))
     pages = max(1, -(-len(found) // A_PAGE))
     number = st.number_input(say.page.format(pages=pages), 1, pages, 1, key=f"page-{name}-{pages}") if pages > 1 else 1
     st.html(
@@ -156,10 +165,10 @@ def _check(studio: Studio, name: str) -> None:
     rows = [
         {
             say.level: levels[one["level"]],
-            say.rule: one["rule"],
+            say.rule: in_words(studio.words, one["rule"]),
             say.row: one["row"],
             say.turn: one["turn"],
-            say.sentence: one["sentence"],
+            say.sentence: in_words(studio.words, one["sentence"]),
         }
         for one in told["findings"]
         if one["level"] in level

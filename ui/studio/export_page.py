@@ -17,6 +17,7 @@ from ui.studio.jobs import Asked, has_result, state_of, titled
 from ui.studio.look import panel
 from ui.studio.measures import free_disk, size
 from ui.studio.settings import MODELS, Settings
+from ui.studio.told import in_words
 
 CARD = "README.md"
 CURRENT = "current"
@@ -102,7 +103,7 @@ def _about(studio: Studio, folder: Path) -> None:
     try:
         sealed = open_sealed(folder)
     except BadInput as error:
-        st.error(str(error))
+        st.error(in_words(studio.words, str(error)))
         return
     with st.container(key="measures-model"):
         columns = st.columns(3)

@@ -14,6 +14,7 @@ from data.runs import State
 from ui.studio.choices import show_next
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, answer_of, is_moving, is_training, latest, queue, state_of, tail
+from ui.studio.told import in_words
 from ui.studio.words import Words
 
 Colour = Literal["red", "orange", "blue", "green", "gray"]
@@ -75,7 +76,7 @@ def follow(words: Words, run: Path, *, key: str, lines: int = 14, told: bool = T
 def badge(words: Words, job: Job) -> None:
     """The state in its colour, and the sentence that belongs to it."""
     state = state_of(job)
-    message = job.wrong or (job.status.message if job.status else "")
+    message = in_words(words, job.wrong or (job.status.message if job.status else ""))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(words.states[state], color=COLOURS[state], icon=ICONS[state])
         if job.status and job.status.steps:
@@ -83,7 +84,6 @@ def badge(words: Words, job: Job) -> None:
     if job.status and job.status.steps and state in ("running", "paused"):
         st.progress(min(1.0, job.status.step / job.status.steps))
     if state == "failed":
-        # What a command says is English, here as in a terminal; the page's own words lead to it.
         st.error(f"{words.why}\n\n{message}", icon=":material/error:")
     elif message and state != "done":
         st.caption(message)

@@ -13,6 +13,8 @@ from streamlit.delta_generator import DeltaGenerator
 from data.strict import BadInput
 from data.template import NO_THOUGHT
 from ui.studio.sets import Span
+from ui.studio.told import in_words
+from ui.studio.words import Words
 
 HERE = Path(__file__).parent
 LINGBAN = str(HERE.parent / "companion" / "lingban.svg")
@@ -54,12 +56,12 @@ def framed(page: Path, label: str, name: str) -> None:
 
 
 @contextmanager
-def in_red() -> Iterator[None]:
+def in_red(words: Words) -> Iterator[None]:
     """What is wrong with something, told in red where it was asked for, with the rest of the page as it was."""
     try:
         yield
     except BadInput as error:
-        st.error(str(error))
+        st.error(in_words(words, str(error)))
 
 
 def chart(rows: list[dict[str, Any]]) -> alt.Chart:

@@ -40,7 +40,7 @@ def show(studio: Studio) -> None:
         {
             say.state: studio.words.states[state_of(job)],
             say.run: job.run.name,
-            say.verb: job.request.verb if job.request else "train",
+            say.verb: studio.words.verbs[job.request.verb if job.request else "train"],
             say.note: job.request.note if job.request else "",
             say.created: job.created[:16].replace("T", " "),
             say.disk: size(used[job.run.name]),
@@ -131,6 +131,6 @@ def _delete(studio: Studio, job: Job, used: int) -> None:
         st.markdown(say.sure.format(name=name, size=size(used)))
         st.code(f"rm -r {shlex.quote(str(job.run))}", language="bash", wrap_lines=True)
         if st.button(say.delete_yes, type="primary", key=f"delete-{name}", icon=":material/delete_forever:"):
-            with in_red():
+            with in_red(studio.words):
                 delete(job)
                 st.rerun()

@@ -20,6 +20,7 @@ from ui.studio.jobs import ALIVE, Asked, answer_of, by_hand, is_training, keep_u
 from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
 from ui.studio.look import in_red, panel
 from ui.studio.measures import count, duration, size
+from ui.studio.told import in_words
 
 FIRST = "mindpal"
 GROUPS = ("data", "method", "rate", "batch", "memory", "record")
@@ -79,16 +80,16 @@ def _knobs(studio: Studio, path: Path) -> dict[str, Any]:
     draft: dict[str, Any] = st.session_state["draft"]
     preset, why = read_values(path, studio.knobs), reasons(path)
     sets = datasets_in(studio.settings.data)
-    for group in GROUPS:
-        with panel(f"knobs-{group}"):
-            st.subheader(say.groups[group], anchor=False)
+    for number, group in enumerate(GROUPS):
+        # What a person has to choose comes first; the rest has its values, and is there for whoever looks for it.
+        with st.expander(say.groups[group], expanded=number == 0, key=f"knobs-{group}"):
             for row in _rows([knob for knob in studio.knobs if knob.group == group]):
                 wide = row[0].kind == "list"
                 for knob, place in zip(row, st.columns(1 if wide else 2, vertical_alignment="bottom"), strict=False):
                     with place:
                         draft[knob.name] = _knob(studio, knob, draft[knob.name], preset[knob.name], why, sets)
                         if wrong := wrong_with(knob, draft[knob.name]):
-                            st.error(wrong)
+                            st.error(in_words(studio.words, wrong))
     return dict(draft)
 
 
@@ -112,7 +113,7 @@ def _knob(
     parts += [say.because.format(reason=why[knob.name])] if knob.name in why else []
     tip = "\n\n".join(parts)
     unit = say.units.get(knob.unit, knob.unit)
-    label = f"{knob.name} ({unit})" if unit else knob.name
+    label = f"{say.names[knob.name]} :small[{knob.name}{f' ({unit})' if unit else ''}]"
     key = f"knob-{knob.name}-{st.session_state['draft-number']}"
     if knob.kind == "switch":
         return st.toggle(label, bool(value), key=key, help=tip)
@@ -167,10 +168,11 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
         for line in log_of(job.run).read_text(encoding="utf-8").splitlines():
             # The command itself stands above.
             if not line.startswith("$ "):
-                st.caption(line)
+                argument, _, why = line.partition(": ")
+                st.caption(f"{argument}: {in_words(studio.words, why)}" if why else line)
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
-            with in_red():
+            with in_red(studio.words):
                 _use(studio, name, read_values(made, studio.knobs), taken)
 
 
@@ -179,7 +181,7 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     with st.form("save", border=False):
         name = st.text_input(say.name, placeholder="my-recipe")
         if st.form_submit_button(say.save, icon=":material/save:", width="stretch") and name:
-            with in_red():
+            with in_red(studio.words):
                 _use(studio, name, values, taken)
     st.download_button(
         say.download, as_yaml(values), file_name="recipe.yaml", mime="application/yaml", icon=":material/download:",
@@ -189,7 +191,7 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     if loaded is None or st.session_state.get("loaded") == loaded.file_id:
         return
     st.session_state["loaded"] = loaded.file_id
-    with in_red():
+    with in_red(studio.words):
         given = read_values(keep_upload(studio.settings.uploads, loaded.name, loaded.getvalue()), studio.knobs)
         _use(studio, loaded.name.rpartition(".")[0], given, taken)
 
@@ -205,18 +207,21 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
     say = studio.words.train
     st.subheader(say.start_title, anchor=False)
     words = [*words, "--base", pick(studio), *studio.settings.data_words]
-    wrong = any(wrong_with(knob, values[knob.name]) for knob in studio.knobs)
+    wrong = {knob.name: told for knob in studio.knobs if (told := wrong_with(knob, values[knob.name]))}
     st.markdown(say.plan_under)
     job = job_card.offer(
         studio, Asked("train", (*words, "--plan", "--json"), "plan"), say.plan, key="plan", icon=":material/calculate:",
-        disabled=wrong,
+        disabled=bool(wrong),
     )  # fmt: skip
     if job and state_of(job) == "done" and (found := answer_of(job.run)):
         _plan(studio, found)
     st.markdown(say.command)
     st.code(Asked("train", tuple(words), name).command, language="bash", wrap_lines=True)
+    for name_of_knob, told in wrong.items():
+        # Its own place may be folded up.
+        st.error(f"{name_of_knob}: {in_words(studio.words, told)}")
     note = st.text_input(say.note, key="note", placeholder=say.note_hint)
-    if st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=wrong):
+    if st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(wrong)):
         run = queue_training(studio.settings.runs, words, name, note)
         st.session_state["started"] = str(run)
         _show(run)
@@ -244,9 +249,9 @@ def _plan(studio: Studio, found: dict[str, Any]) -> None:
         columns[0].metric(say.time, duration(found["seconds"]))
         columns[1].metric(say.memory, f"{size(plan['memory'])} / {size(machine['memory'])}")
     for line in found["lines"]:
-        st.caption(line)
+        st.caption(in_words(studio.words, line).removeprefix("plan: "))
     for remark in found["remarks"][:6]:
-        st.warning(remark, icon=":material/warning:")
+        st.warning(in_words(studio.words, remark), icon=":material/warning:")
 
 
 def _queue(studio: Studio) -> None:

@@ -1,7 +1,7 @@
 """Every sentence of the studio, in Chinese and English.
 
 In: `ui/locales/studio_zh.yaml` and `studio_en.yaml`. Out: one frozen `Words` per language. The English help of a knob is
-the recipe's own (data/recipe_schema.json); a translation stands in `train.knobs`.
+the recipe's own (data/recipe_schema.json), and what a command tells is English; translations stand in `train.knobs` and `told`.
 """
 
 from functools import cache
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ui.locales
 from data.conversations import Role
+from data.queue import Verb
 from data.runs import State
 from data.strict import Strict, read_yaml
 from ui.locales import Language, Sentence
@@ -145,6 +146,7 @@ class TrainWords(Strict):
     because: Sentence
     none: Sentence
     units: dict[str, Sentence]
+    names: dict[str, Sentence]
     knobs: dict[str, Sentence]
     importing: Sentence
     import_under: Sentence
@@ -317,6 +319,9 @@ class Words(Strict):
     disk: Sentence
     states: dict[State, Sentence]
     pages: PagesWords
+    # What each page is for, and which one comes next.
+    guide: PagesWords
+    verbs: dict[Verb, Sentence]
     gate: GateWords
     data: DataWords
     base: BaseWords
@@ -325,6 +330,8 @@ class Words(Strict):
     compare: CompareWords
     export: ExportWords
     runs: RunsWords
+    # Sentences of a command, and what the page shows for them (told.py).
+    told: dict[Sentence, Sentence]
 
 
 @cache
