@@ -120,6 +120,7 @@ class Home(Strict):
     blocked_topics: Sentence
     blocked_hint: Sentence
     read_aloud: Sentence
+    read_aloud_hint: Sentence
     voice: Sentence
     new_pin: Sentence
     no_consent: Sentence
