@@ -102,6 +102,8 @@ class Calm(Strict):
     unsaid: Sentence
     adults: Sentence
     not_kept: Sentence
+    broken: Sentence
+    broken_under: Sentence
 
 
 class Home(Strict):
