@@ -377,6 +377,8 @@ def _answer(
         _waking(slot, words)
     else:
         text = _bubble(slot, words, typed=typed)
+    if typed:  # the field's own Stop ends this run, and nothing draws what then is to be seen
+        calm.again(FOLLOW_S)
     try:
         with closing(talk.reply_to(store, settings, child, question)) as growing:
             for so_far in growing:
