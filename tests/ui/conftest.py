@@ -67,7 +67,8 @@ def child_id(store: Store) -> int:
 class Site:
     """A page that is being served, its model's port, its family folder and what its process tells."""
 
-    def __init__(self, folder: Path, more_environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, more_environment: dict[str, str], program: tuple[str, ...]) -> None:
+        self.program = program
         self.port, self.model_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = folder / "family"
@@ -85,7 +86,7 @@ class Site:
         """Serve, until the page answers on its port."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ui", "--port", str(self.port)],
+                [sys.executable, "-m", *self.program, "--port", str(self.port)],
                 cwd=ROOT, env=self.environment, stdout=log, stderr=log,
             )  # fmt: skip
         wait_for(self.port, self.process)
@@ -127,8 +128,14 @@ def more_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, more_environment: dict[str, str]) -> Iterator[Site]:
-    served = Site(tmp_path, more_environment)
+def program() -> tuple[str, ...]:
+    """The module that serves the page, and its first words."""
+    return ("ui",)
+
+
+@pytest.fixture
+def site(tmp_path: Path, more_environment: dict[str, str], program: tuple[str, ...]) -> Iterator[Site]:
+    served = Site(tmp_path, more_environment, program)
     yield served
     served.end()
 

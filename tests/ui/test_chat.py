@@ -7,23 +7,13 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.ui.conftest import Site
 from tests.ui.model_server import HEARD, ModelServer
-from tests.ui.walk import accessible, open_parents, replies, say, section
+from tests.ui.walk import VOICES, accessible, open_parents, replies, say, section, tab_to, wait_until
 from ui.locales import sentences
 
 WORDS = sentences("zh")
 Shot = Callable[[Page, str], None]
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.end_to_end]
-
-# A voice that keeps what it is given, and finishes a sentence when the test says so.
-VOICE = """
-window.said = [];
-window.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
-Object.defineProperty(window, "speechSynthesis", { value: {
-  speak(utterance) { window.said.push([utterance.text, utterance.lang]); window.current = utterance; },
-  cancel() { window.said.push("cancel"); },
-} });
-"""
 
 
 def test_a_reply_is_tried_again_edited_and_judged(site: Site, page: Page, shot: Shot) -> None:
@@ -116,7 +106,14 @@ def test_a_crisis_is_shown_to_an_adult_and_read_with_its_passage(site: Site, pag
         section(page, WORDS.home.alerts)
         page.get_by_text(WORDS.chats.passage).click()
         expect(page.get_by_text("我不想活了")).to_be_visible()
+        section(page, WORDS.chats.title)
+        page.get_by_test_id("stSelectbox").click()
+        page.get_by_role("option").click()
+        expect(page.get_by_test_id("stChatMessage").get_by_text("我不想活了")).to_be_visible()
         section(page, WORDS.data.title)
+        log = page.get_by_test_id("stTable")
+        for deed in ("passage", "transcript"):
+            expect(log.get_by_text(WORDS.data.acts[deed], exact=True)).to_have_count(1)
         shot(page, "parents-data")
         with page.expect_download() as download:
             page.get_by_role("button", name=WORDS.data.export.format(form="HTML")).click()
@@ -125,27 +122,76 @@ def test_a_crisis_is_shown_to_an_adult_and_read_with_its_passage(site: Site, pag
         page.get_by_role("button", name=WORDS.data.delete_all).click()
         expect(page.get_by_text(WORDS.welcome_title)).to_be_visible()
     store = site.store()
-    assert [line.what for line in store.audited()] == ["delete all", "export", "passage"]
+    assert [line.what for line in store.audited()] == ["delete all", "export", "transcript", "passage"]
     store.close()
 
 
-def test_a_reply_is_read_aloud_sentence_by_sentence(site: Site, page: Page) -> None:
+def test_a_reply_is_read_aloud_sentence_by_sentence_by_a_voice_of_the_device_only(site: Site, page: Page) -> None:
     site.family()
-    page.add_init_script(VOICE)
+    page.add_init_script(VOICES)
     with ModelServer(site.model_port):
         page.goto(site.url)
         say(page, "为什么天空是蓝色的？")
         read = page.get_by_role("button", name=WORDS.talk.read)
+        expect(page.get_by_text(WORDS.talk.read)).to_have_count(1)
+        expect(read).to_have_count(0)  # it is there, and hidden: nothing here speaks Mandarin but a voice far away
+        page.evaluate("window.give('Mandarin', 'zh_CN')")
         read.click()
         page.evaluate("window.current.onend()")
         stop = page.get_by_role("button", name=f"■ {WORDS.talk.read_stop}")
         assert page.evaluate("window.said") == [
-            ["天空是蓝色的，因为阳光穿过空气时，蓝光被散射得最多。", "zh-CN"],
-            ["公式：", "zh-CN"],
+            ["天空是蓝色的，因为阳光穿过空气时，蓝光被散射得最多。", "Mandarin"],
+            ["公式：", "Mandarin"],
         ]
+        page.get_by_role("button", name=WORDS.talk.up, exact=True).click()  # the page is drawn anew meanwhile
+        expect(page.locator("[class*='st-key-up-'] button[kind=secondary]")).to_be_visible()
         stop.click()
         expect(read).to_be_visible()
         assert page.evaluate("window.said.at(-1)") == "cancel"
+        assert len(page.evaluate("window.said")) == 3
+
+
+def test_a_whole_chat_by_the_keyboard_alone(site: Site, page: Page) -> None:
+    """Mood, question, Stop, another question, try again, the menu; and what has the focus can be seen each time."""
+    (child,) = site.family()
+    keys, field = page.keyboard, page.get_by_test_id("stChatInputTextArea")
+    with ModelServer(site.model_port) as server:
+        page.goto(site.url)
+        tab_to(page, page.get_by_role("button", name=WORDS.talk.moods["good"], exact=True))
+        keys.press("Enter")
+        expect(page.get_by_text(WORDS.talk.mood_thanks)).to_be_visible()
+        tab_to(page, field)
+        keys.type("讲一个很长的故事")
+        keys.press("Enter")
+        expect(page.get_by_text("第1句。")).to_be_visible()
+        tab_to(page, page.get_by_test_id("stChatInputStopButton"))
+        keys.press("Enter")
+        assert server.hung_up.wait(20)
+        expect(page.get_by_text(WORDS.stopped)).to_be_visible()
+        tab_to(page, field)
+        keys.type("你好")
+        keys.press("Enter")
+        expect(replies(page)).to_have_count(2)
+        tab_to(page, page.get_by_role("button", name=WORDS.talk.again))
+        keys.press("Enter")
+        wait_until(page, lambda: len(server.requests) == 3)
+        expect(replies(page)).to_have_count(2)
+        assert [request["messages"][-1]["content"] for request in server.requests] == [
+            "讲一个很长的故事",
+            "你好",
+            "你好",
+        ]
+        tab_to(page, page.get_by_role("button", name=WORDS.talk.manage))
+        keys.press("Enter")
+        tab_to(page, page.get_by_label(WORDS.talk.rename))
+        keys.press("Control+A")
+        keys.type("故事")
+        keys.press("Enter")
+        expect(page.locator(".st-key-history").get_by_text("故事", exact=True)).to_be_visible()
+    store = site.store()
+    assert [found.mood for found in store.moods(child.id, store.now().replace(year=2000))] == ["good"]
+    assert [found.title for found in store.conversations(child.id)] == ["故事"]
+    store.close()
 
 
 class TestSpeaking:

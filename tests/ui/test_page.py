@@ -15,16 +15,17 @@ from playwright.sync_api import Page, expect
 from tests.ui.conftest import ROOT, Site
 from tests.ui.databases import PIN_HASH
 from tests.ui.model_server import ModelServer
-from tests.ui.walk import first_run, fits, open_parents, replies, say, section
+from tests.ui.walk import SOCKETS, first_run, fits, open_parents, replies, say, scrolling, section
 from ui.locales import sentences
 from ui.store import Profile
 
 WORDS = sentences("zh")
+Shot = Callable[[Page, str], None]
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.end_to_end]
 
 
-def test_first_run_to_history(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+def test_first_run_to_history(site: Site, page: Page, shot: Shot) -> None:
     foreign: list[str] = []
     page.on("request", lambda request: None if _ours(request.url) else foreign.append(request.url))
     with ModelServer(site.model_port) as server:
@@ -39,6 +40,7 @@ def test_first_run_to_history(site: Site, page: Page, shot: Callable[[Page, str]
         first_run(page)
         expect(page.get_by_text(WORDS.ai_line)).to_be_visible()
         shot(page, "empty-chat")
+        assert set(scrolling(page).evaluate_all("all => all.map(each => each.scrollHeight - each.clientHeight)")) == {0}
         page.get_by_role("button", name="为什么天空是蓝色的？", exact=True).click()
         _finished(page, "阳光")
         expect(page.locator(".katex")).to_have_count(1)
@@ -62,9 +64,7 @@ def test_first_run_to_history(site: Site, page: Page, shot: Callable[[Page, str]
     assert foreign == []
 
 
-def test_stop_keeps_what_was_said_and_the_server_sees_it(
-    site: Site, page: Page, shot: Callable[[Page, str], None]
-) -> None:
+def test_stop_keeps_what_was_said_and_the_server_sees_it(site: Site, page: Page, shot: Shot) -> None:
     with ModelServer(site.model_port) as server:
         page.goto(site.url)
         first_run(page)
@@ -80,6 +80,34 @@ def test_stop_keeps_what_was_said_and_the_server_sees_it(
         assert len(server.requests) == 1
         say(page, "你好")
         _finished(page, "阳光")
+
+
+def test_a_line_that_breaks_in_the_middle_of_a_reply_loses_nothing(site: Site, page: Page, shot: Shot) -> None:
+    site.family()
+    page.add_init_script(SOCKETS)
+    with ModelServer(site.model_port) as server:
+        page.goto(site.url)
+        say(page, "讲一个很长的故事")
+        expect(page.get_by_text("第3句。")).to_be_visible()
+        page.context.set_offline(True)
+        page.evaluate("window.sockets.at(-1).close()")
+        assert server.hung_up.wait(20)
+        expect(page.get_by_text("第3句。")).to_be_visible()
+        expect(page.get_by_text(WORDS.calm.broken)).to_be_visible()
+        expect(page.get_by_text(WORDS.calm.broken_under)).to_be_visible()
+        dialog = page.get_by_test_id("stDialog")
+        dialog.wait_for(state="attached")  # Streamlit's own, in English: after some seconds it is there,
+        expect(dialog).to_be_hidden()  # and hidden
+        shot(page, "offline")
+        page.context.set_offline(False)
+        expect(page.get_by_text(WORDS.stopped)).to_be_visible()  # by itself
+        expect(page.get_by_text(WORDS.calm.broken)).to_be_hidden()
+        expect(replies(page).get_by_text("第3句。")).to_be_visible()
+        expect(page.locator("[class*='st-key-said-user']")).to_have_count(1)
+        assert len(server.requests) == 1
+        say(page, "你好")
+        _finished(page, "阳光")
+        assert [message["content"] for message in server.requests[-1]["messages"]][::2] == ["讲一个很长的故事", "你好"]
 
 
 def test_stop_is_there_for_a_starter_too(site: Site, page: Page) -> None:
@@ -114,7 +142,7 @@ def test_another_chat_stops_a_reply_and_a_reload_asks_nothing_again(site: Site, 
         assert len(server.requests) == 2
 
 
-def test_a_sleeping_server_wakes_and_answers(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+def test_a_sleeping_server_wakes_and_answers(site: Site, page: Page, shot: Shot) -> None:
     site.family()
     page.goto(site.url)
     page.get_by_role("button", name="你好", exact=True).click()
@@ -128,7 +156,7 @@ def test_a_sleeping_server_wakes_and_answers(site: Site, page: Page, shot: Calla
         assert len(server.requests) == 1
 
 
-def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Shot) -> None:
     site.family()
     with ModelServer(site.model_port):
         page.goto(site.url)
@@ -157,7 +185,7 @@ def test_a_crisis_is_a_calm_card_and_an_alert(site: Site, page: Page, shot: Call
     store.close()
 
 
-def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Shot) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     with ModelServer(site.model_port):
         page.goto(site.url)
@@ -175,7 +203,7 @@ def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Callable
         shot(page, "phone-chat")
 
 
-def test_english_is_chosen_by_the_profile(site: Site, page: Page, shot: Callable[[Page, str], None]) -> None:
+def test_english_is_chosen_by_the_profile(site: Site, page: Page, shot: Shot) -> None:
     store = site.store()
     store.first_run("Mum", "Gran 555", PIN_HASH, Profile("Bean", "10-12", "en"))
     store.close()

@@ -1,5 +1,7 @@
 """What a person does on the companion's page, for the tests that walk through it in a browser."""
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from axe_playwright_python.sync_playwright import Axe
@@ -14,6 +16,49 @@ BEGINS_BELOW_HEADER = """() => {
   const first = document.querySelector("[data-testid=stMainBlockContainer] [class*=st-key-]");
   const top = first.getBoundingClientRect().top + scrolls.reduce((sum, each) => sum + each.scrollTop, 0);
   return top >= document.querySelector("[data-testid=stHeader]").getBoundingClientRect().bottom;
+}"""
+
+# Voices as a browser has them, for one that has none: they keep what they are given, and a sentence ends when the test says
+# so. What speaks at first is a voice of a browser's maker, one that speaks Cantonese, and one that speaks English.
+VOICES = """
+window.said = [];
+window.voices = [
+  { name: "far", lang: "zh-CN", localService: false, default: true },
+  { name: "Cantonese", lang: "zh-HK", localService: true },
+  { name: "English", lang: "en-US", localService: true },
+];
+window.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
+Object.defineProperty(window, "speechSynthesis", { value: Object.assign(new EventTarget(), {
+  getVoices() { return window.voices; },
+  speak(utterance) { window.said.push([utterance.text, utterance.voice.name]); window.current = utterance; },
+  cancel() { window.said.push("cancel"); },
+}) });
+window.give = (name, lang) => {
+  window.voices = [...window.voices, { name, lang, localService: true }];
+  window.speechSynthesis.dispatchEvent(new Event("voiceschanged"));
+};
+"""
+
+# The sockets of a page, so that a test can cut them.
+SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...asked) { super(...asked); window.sockets.push(this); }
+};
+"""
+
+TABS = 60
+# A line around a button, or the button's colour around a field: Streamlit draws it around one of its parents.
+SEEN = """each => {
+  if (!each.matches("input, textarea")) {
+    const line = getComputedStyle(each);
+    return line.outlineStyle !== "none" && parseFloat(line.outlineWidth) >= 2;
+  }
+  for (let around = each, step = 0; around && step < 6; around = around.parentElement, step++) {
+    const line = getComputedStyle(around);
+    if (parseFloat(line.borderTopWidth) >= 1 && line.borderTopColor === "rgb(194, 80, 15)") return true;
+  }
+  return false;
 }"""
 
 FINGER = 40  # pixels that a button is high, at least
@@ -61,9 +106,33 @@ def say(page: Page, text: str) -> None:
     field.press("Enter")
 
 
+def tab_to(page: Page, target: Locator) -> None:
+    """Go there by the Tab key, and see where one is."""
+    expect(target).to_be_visible()
+    for _ in range(TABS):
+        page.keyboard.press("Tab")
+        if target.evaluate("each => each === document.activeElement"):
+            wait_until(page, lambda: bool(target.evaluate(SEEN)))  # it may fade in
+            return
+    raise AssertionError(f"{TABS} times Tab, and not at {target}")
+
+
 def replies(page: Page) -> Locator:
     """灵伴's finished messages."""
     return page.locator("[class*='st-key-said-assistant']")
+
+
+def scrolling(page: Page) -> Locator:
+    """What of the page may scroll."""
+    return page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
+
+
+def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
+    """Wait, a minute at most, for something that is no part of the page."""
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until, is_so
+        page.wait_for_timeout(100)
 
 
 def accessible(page: Page, where: str) -> None:
@@ -80,8 +149,7 @@ def accessible(page: Page, where: str) -> None:
 
 def fits(page: Page, where: str) -> None:
     """On a phone: nothing scrolls sideways, what the page begins with lies below Streamlit's header, fingers hit."""
-    scrolls = page.locator("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")
-    widths = scrolls.evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
+    widths = scrolling(page).evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
     assert widths, where
     assert all(inner <= outer for inner, outer in widths), where
     assert page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth"), where

@@ -1,47 +1,63 @@
-// Speaks the sentences one after another; a tap while it speaks stops it. One voice at a time on the page.
+// Speaks the sentences one after another; a tap while it speaks stops it. One voice at a time on the page, and only one
+// that speaks on this device: other voices send what they are to say to servers of the browser's maker.
+const synthesis = window.speechSynthesis;
+const drawn = new Map(); // each button on the page, and what shows its state: a page that is drawn anew brings another
+let speaking = null; // the button whose sentences are being spoken, and the sentence
+
+const tag = (voice) => voice.lang.replaceAll("_", "-").toLowerCase(); // Android writes zh_CN
+
+const voiceFor = (speaks) => {
+  const fit = new RegExp(speaks);
+  const here = synthesis.getVoices().filter((voice) => voice.localService === true && fit.test(tag(voice)));
+  return here.find((voice) => voice.default) ?? here[0];
+};
+
+const quiet = () => {
+  if (!speaking) return;
+  const { button } = speaking;
+  speaking = null;
+  synthesis.cancel();
+  drawn.get(button)?.();
+};
+
+// A browser tells its voices late, and a device may get one while the page is open.
+synthesis?.addEventListener?.("voiceschanged", () => drawn.forEach((show) => show()));
+
 export default function ({ parentElement, data }) {
-  const button = parentElement.querySelector("button");
-  const synthesis = window.speechSynthesis;
   if (!synthesis) return;
-  let speaking = false;
+  const button = parentElement.querySelector("button");
 
   const show = () => {
-    button.textContent = (speaking ? "■ " : "▶ ") + (speaking ? data.stop : data.read);
-    button.setAttribute("aria-pressed", String(speaking));
+    const now = speaking?.button === button;
+    button.hidden = voiceFor(data.speaks) === undefined;
+    button.textContent = now ? `■ ${data.stop}` : `▶ ${data.read}`;
+    button.setAttribute("aria-pressed", String(now));
   };
-  const stop = () => {
-    if (!speaking) return;
-    speaking = false;
-    synthesis.cancel();
-    show();
-  };
-  const say = (at) => {
-    if (!speaking) return;
-    if (at >= data.sentences.length) {
-      speaking = false;
-      show();
-      return;
-    }
-    const utterance = new SpeechSynthesisUtterance(data.sentences[at]);
-    utterance.lang = data.voice;
-    utterance.rate = 0.95;
-    utterance.onend = () => say(at + 1);
-    utterance.onerror = stop;
-    synthesis.speak(utterance);
+  const say = (at, mine) => {
+    if (speaking !== mine) return;
+    const voice = voiceFor(data.speaks);
+    if (at >= data.sentences.length || !voice) return quiet();
+    mine.sentence = new SpeechSynthesisUtterance(data.sentences[at]); // held: Chrome forgets its end otherwise
+    mine.sentence.voice = voice;
+    mine.sentence.lang = voice.lang;
+    mine.sentence.rate = 0.95;
+    mine.sentence.onend = () => say(at + 1, mine);
+    mine.sentence.onerror = () => speaking === mine && quiet();
+    synthesis.speak(mine.sentence);
   };
 
-  button.hidden = false;
   button.onclick = () => {
-    if (speaking) return stop();
-    window.dispatchEvent(new Event("mindpal-quiet"));
-    speaking = true;
+    const again = speaking?.button !== button;
+    quiet();
+    if (!again) return;
+    speaking = { button };
     show();
-    say(0);
+    say(0, speaking);
   };
-  window.addEventListener("mindpal-quiet", stop);
+  drawn.set(button, show);
   show();
   return () => {
-    stop();
-    window.removeEventListener("mindpal-quiet", stop);
+    if (speaking?.button === button) quiet();
+    drawn.delete(button);
   };
 }

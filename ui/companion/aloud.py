@@ -1,7 +1,7 @@
 """Read a reply aloud with the browser's own speech synthesis, sentence by sentence; a second tap stops it.
 
-In: a reply and its language. Out: a button. The words go to the browser's voice (SECURITY.md says whose that may be);
-where a browser has no voice, there is no button.
+In: a reply and its language. Out: a button. Only a voice of the device itself is given the words; where it has none for
+the language, there is no button.
 """
 
 import re
@@ -12,7 +12,8 @@ import streamlit as st
 from ui.locales import Language, Sentences
 
 HERE = Path(__file__).parent
-VOICES: dict[Language, str] = {"zh": "zh-CN", "en": "en-US"}
+# Tags of the voices that speak a language. A voice for Hong Kong speaks Cantonese, which is another language to hear.
+SPEAKS: dict[Language, str] = {"zh": r"^(zh|cmn)\b(?!.*-hk\b)", "en": r"^en\b"}
 _ENDS = re.compile(r"(?<=[。！？!?；;])|(?<=\.)(?=\s)|\n")  # a point inside a number ends nothing
 
 
@@ -20,7 +21,7 @@ def button(text: str, language: Language, words: Sentences, key: str) -> None:
     """Draw the button."""
     data = {
         "sentences": sentences_of(text),
-        "voice": VOICES[language],
+        "speaks": SPEAKS[language],
         "read": words.talk.read,
         "stop": words.talk.read_stop,
     }

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from ui.client import Asleep, Refused, Settings, transcribe
-from ui.companion import adult, aloud, calm, door, talk
+from ui.companion import adult, aloud, calm, door, drawer, talk
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
 from ui.companion.safe_text import safe
@@ -228,6 +228,7 @@ def _sidebar(store: Store, child: Child, here: int | None, minutes_left: int, wo
                 _link(conversation, here)
         st.divider()
         parents_button(words)
+        drawer.shuts_itself()
 
 
 def _link(conversation: Conversation, here: int | None) -> None:
@@ -377,6 +378,8 @@ def _answer(
         _waking(slot, words)
     else:
         text = _bubble(slot, words, typed=typed)
+    if typed:  # the field's own Stop ends this run, and nothing draws what then is to be seen
+        calm.again(FOLLOW_S)
     try:
         with closing(talk.reply_to(store, settings, child, question)) as growing:
             for so_far in growing:

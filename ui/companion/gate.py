@@ -8,7 +8,7 @@ import time
 
 import streamlit as st
 
-from ui.companion.look import LINGBAN
+from ui.companion.look import LINGBAN, line_broken
 from ui.locales import Sentences
 from ui.pin import Locked, Opened, check, locked
 from ui.store import Store
@@ -50,6 +50,7 @@ def watch() -> None:
 
 def show(store: Store, words: Sentences) -> None:
     """Ask for the PIN."""
+    line_broken(words)
     with st.container(key="gate"):
         st.image(LINGBAN, width=96, alt=words.name)
         st.title(words.pin.title, anchor=False)

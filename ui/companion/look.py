@@ -39,6 +39,15 @@ def ai_line(words: Sentences, transcripts: Access) -> None:
     """Say what 灵伴 is and who can read along. Shown on every page of the child, always."""
     with st.container(key="ai-line"):
         st.markdown(words.ai_line if transcripts == "full" else words.ai_line_alerts)
+    line_broken(words, words.calm.broken_under)
+
+
+def line_broken(words: Sentences, under: str | None = None) -> None:
+    """What the style sheet shows while the browser cannot reach this page: then no page can be drawn."""
+    with st.container(key="broken"):
+        st.markdown(f"**{words.calm.broken}**")
+        if under:
+            st.caption(under)
 
 
 def parents_button(words: Sentences) -> None:

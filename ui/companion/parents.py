@@ -16,7 +16,7 @@ from ui.companion import (
     parents_family,
     parents_overview,
 )
-from ui.companion.look import brand
+from ui.companion.look import brand, line_broken
 from ui.locales import Sentences
 from ui.store import Store
 
@@ -26,6 +26,7 @@ Section = Callable[[Store, Sentences], None]
 def show(store: Store, words: Sentences) -> None:
     """Draw the area."""
     gate.watch()
+    line_broken(words)
     with st.sidebar:
         brand(words)
         st.button(

@@ -61,7 +61,7 @@ def _limits(store: Store, child: Child, words: Sentences) -> None:
             key=f"{key}-blocked",
         )
         with st.container(horizontal=True):
-            aloud = st.toggle(say.read_aloud, child.read_aloud, key=f"{key}-aloud")
+            aloud = st.toggle(say.read_aloud, child.read_aloud, help=say.read_aloud_hint, key=f"{key}-aloud")
             voice = st.toggle(say.voice, child.voice, key=f"{key}-voice")
         if st.form_submit_button(words.save, type="primary"):
             topics = "\n".join(line.strip() for line in blocked.splitlines() if line.strip())

@@ -90,7 +90,8 @@ def _settings(store: Store, words: Sentences) -> None:
                 transcripts="full" if transcripts == "full" else "alerts",
                 retention_days=days,
             )
-            store.audit("transcripts", detail=transcripts)
+            if transcripts != home.transcripts:
+                store.audit("transcripts", detail=transcripts)
             st.toast(words.saved)
 
 

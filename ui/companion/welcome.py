@@ -4,7 +4,7 @@ import streamlit as st
 
 from ui import pin
 from ui.companion import profile
-from ui.companion.look import LINGBAN
+from ui.companion.look import LINGBAN, line_broken
 from ui.locales import LANGUAGES, Language, Sentences, sentences
 from ui.store import Profile, Store
 
@@ -14,6 +14,7 @@ def show(store: Store) -> None:
     children = store.children()
     language = _language(children[-1].language if children else "zh")
     words = sentences(language)
+    line_broken(words)
     with st.container(horizontal=True, vertical_alignment="center", key="welcome-head"):
         st.image(LINGBAN, width=84, alt=words.name)
         with st.container(gap=None):

@@ -102,6 +102,8 @@ class Calm(Strict):
     unsaid: Sentence
     adults: Sentence
     not_kept: Sentence
+    broken: Sentence
+    broken_under: Sentence
 
 
 class Home(Strict):
@@ -120,6 +122,7 @@ class Home(Strict):
     blocked_topics: Sentence
     blocked_hint: Sentence
     read_aloud: Sentence
+    read_aloud_hint: Sentence
     voice: Sentence
     new_pin: Sentence
     no_consent: Sentence
