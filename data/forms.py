@@ -20,6 +20,9 @@ _HOMOPHONES = {
     "轻身": "轻生",
     "亖": "死",
 }
+# Letters that a digit or sign stands for among letters: k1ll, pr0n, @ss.
+_LEET = str.maketrans("013457@$!", "oieastasi")
+_DISGUISED = re.compile(r"[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|[0-9@$]+[a-z]{2,}[a-z0-9@$]*")
 _SPREAD = re.compile(r"\b(?:[a-z] ){3,}[a-z]\b")
 
 
@@ -45,6 +48,13 @@ def forms(text: str) -> Forms:
     for spelling, word in _HOMOPHONES.items():
         squashed = squashed.replace(spelling, word)
     return Forms(squashed, words)
+
+
+def undisguised(text: str) -> str:
+    """`text` with the letters that digits and signs stand for; empty where there is no such word."""
+    raw = unicodedata.normalize("NFKC", text).lower()
+    plain, count = _DISGUISED.subn(lambda word: word.group().translate(_LEET), raw)
+    return plain if count else ""
 
 
 def visible(text: str) -> str:

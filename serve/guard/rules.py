@@ -9,7 +9,7 @@ for one of the words that the file's `parts` name.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from data.forms import Forms
+from data.forms import NOTHING, Forms
 from data.strict import BadInput, Strict, read_yaml
 
 Language = Literal["zh", "en"]
@@ -56,6 +56,24 @@ class Pattern:
         return any(match.end() > len(offset) for match in self.expression.finditer(text))
 
 
+@dataclass(frozen=True)
+class Rules:
+    """The compiled rules of a file, in its order."""
+
+    patterns: tuple[Pattern, ...]
+    # Each matches where any of the patterns for that form does: one pass, and most messages need no other.
+    any_squashed: re.Pattern[str]
+    any_words: re.Pattern[str]
+
+    def first(self, forms: Forms, start: Forms = NOTHING) -> Pattern | None:
+        """The first pattern that is found behind `start`, a beginning of `forms`."""
+        squashed, words = self.any_squashed.search(forms.squashed), self.any_words.search(forms.words)
+        for pattern in self.patterns:
+            if (squashed if pattern.squashed else words) and pattern.found_after(forms, start):
+                return pattern
+        return None
+
+
 def _as_words(source: str) -> str:
     # Beside `\w+` the blank stays: where it may be missing, one long word can be parted in countless ways, and a
     # message of 256 KiB would hold the server for minutes. For the same reason such a word has an end.
@@ -68,7 +86,7 @@ def _as_words(source: str) -> str:
 
 
 @cache
-def read_rules(path: Path) -> tuple[Pattern, ...]:
+def read_rules(path: Path) -> Rules:
     """The compiled patterns of a rules file. Raises `BadInput` on an unknown key or part, or a pattern that is none."""
     patterns = []
     file = RulesFile.parse(read_yaml(path), str(path))
@@ -84,7 +102,16 @@ def read_rules(path: Path) -> tuple[Pattern, ...]:
                     f"{path}: the pattern {written!r} of {rule.category} does not compile: {error}."
                 ) from None
             patterns.append(Pattern(rule.category, "en" if rule.language == "en" else "zh", squashed, expression))
-    return tuple(patterns)
+    return Rules(
+        tuple(patterns),
+        _any([pattern for pattern in patterns if pattern.squashed]),
+        _any([pattern for pattern in patterns if not pattern.squashed]),
+    )
+
+
+def _any(patterns: Sequence[Pattern]) -> re.Pattern[str]:
+    # Where there is none, what never matches.
+    return re.compile("|".join(f"(?:{pattern.expression.pattern})" for pattern in patterns) or r"(?!)")
 
 
 def whole_parts(sources: Mapping[str, str], path: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.forms import NOTHING, forms
+from data.forms import forms
 from serve.guard.rules import Language, read_rules
 
 RULES_FILE = Path(__file__).parent / "output.yaml"
@@ -60,10 +60,8 @@ class Screen:
         together = self._left[-_OVERLAP:] + sentence
         if any(token in together for token in (*self._control_tokens, _THOUGHT, _THOUGHT_END)):
             raise Stopped("control")
-        seen = forms(together)
-        for pattern in read_rules(RULES_FILE):
-            if pattern.found_after(seen, NOTHING):
-                raise Stopped(pattern.category)
+        if found := read_rules(RULES_FILE).first(forms(together)):
+            raise Stopped(found.category)
         self._left = together
         return sentence
 
