@@ -22,7 +22,9 @@ _HOMOPHONES = {
 }
 # Letters that a digit or sign stands for among letters: k1ll, pr0n, @ss.
 _LEET = str.maketrans("013457@$!", "oieastasi")
-_DISGUISED = re.compile(r"[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|[0-9@$]+[a-z]{2,}[a-z0-9@$]*")
+_DISGUISED = re.compile(
+    r"(?<![a-z0-9@$!])(?:[a-z0-9@$!]{0,20}[a-z][0-9@$!]{1,4}[a-z]|[0-9@$]{1,4}[a-z]{2})[a-z0-9@$!]{0,20}"
+)
 _SPREAD = re.compile(r"\b(?:[a-z] ){3,}[a-z]\b")
 
 

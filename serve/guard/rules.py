@@ -9,7 +9,7 @@ for one of the words that the file's `parts` name.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic import Field
 
 from data.forms import NOTHING, Forms
 from data.strict import BadInput, Strict, read_yaml
+from serve.guard.literals import Clause, clauses, may_match
 
 Language = Literal["zh", "en"]
 # A part of a pattern, by its name. A count such as {2,6} has no letter.
@@ -49,10 +50,14 @@ class Pattern:
     language: Language
     squashed: bool
     expression: re.Pattern[str]
+    # What a text without cannot match: see `literals.py`.
+    needed: tuple[Clause, ...]
 
     def found_after(self, forms: Forms, start: Forms) -> bool:
         """Whether it matches and the match ends behind `start`, a beginning of `forms`."""
         text, offset = (forms.squashed, start.squashed) if self.squashed else (forms.words, start.words)
+        if not may_match(self.needed, text):
+            return False
         return any(match.end() > len(offset) for match in self.expression.finditer(text))
 
 
@@ -61,17 +66,10 @@ class Rules:
     """The compiled rules of a file, in its order."""
 
     patterns: tuple[Pattern, ...]
-    # Each matches where any of the patterns for that form does: one pass, and most messages need no other.
-    any_squashed: re.Pattern[str]
-    any_words: re.Pattern[str]
 
     def first(self, forms: Forms, start: Forms = NOTHING) -> Pattern | None:
         """The first pattern that is found behind `start`, a beginning of `forms`."""
-        squashed, words = self.any_squashed.search(forms.squashed), self.any_words.search(forms.words)
-        for pattern in self.patterns:
-            if (squashed if pattern.squashed else words) and pattern.found_after(forms, start):
-                return pattern
-        return None
+        return next((pattern for pattern in self.patterns if pattern.found_after(forms, start)), None)
 
 
 def _as_words(source: str) -> str:
@@ -101,17 +99,9 @@ def read_rules(path: Path) -> Rules:
                 raise BadInput(
                     f"{path}: the pattern {written!r} of {rule.category} does not compile: {error}."
                 ) from None
-            patterns.append(Pattern(rule.category, "en" if rule.language == "en" else "zh", squashed, expression))
-    return Rules(
-        tuple(patterns),
-        _any([pattern for pattern in patterns if pattern.squashed]),
-        _any([pattern for pattern in patterns if not pattern.squashed]),
-    )
-
-
-def _any(patterns: Sequence[Pattern]) -> re.Pattern[str]:
-    # Where there is none, what never matches.
-    return re.compile("|".join(f"(?:{pattern.expression.pattern})" for pattern in patterns) or r"(?!)")
+            language: Language = "en" if rule.language == "en" else "zh"
+            patterns.append(Pattern(rule.category, language, squashed, expression, clauses(expression.pattern)))
+    return Rules(tuple(patterns))
 
 
 def whole_parts(sources: Mapping[str, str], path: Path) -> dict[str, str]:
