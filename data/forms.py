@@ -20,6 +20,13 @@ _HOMOPHONES = {
     "轻身": "轻生",
     "亖": "死",
 }
+# Letters that a digit or sign stands for among letters: k1ll, pr0n, @ss.
+_LEET = str.maketrans("013457@$!", "oieastasi")
+_DISGUISED = re.compile(
+    r"(?<![a-z0-9@$!])(?:[a-z0-9@$!]{0,20}[a-z][0-9@$!]{1,4}[a-z]|[0-9@$]{1,4}[a-z]{2})[a-z0-9@$!]{0,20}"
+)
+# ASCII, Chinese characters and their punctuation: in most messages there is nothing else to look at one by one.
+_ALL_VISIBLE = re.compile(r"[\n\t\x20-\x7e\u2014\u2018-\u201d\u2026\u3001-\u3011\u4e00-\u9fff]*")
 _SPREAD = re.compile(r"\b(?:[a-z] ){3,}[a-z]\b")
 
 
@@ -47,8 +54,17 @@ def forms(text: str) -> Forms:
     return Forms(squashed, words)
 
 
+def undisguised(text: str) -> str:
+    """`text` with the letters that digits and signs stand for; empty where there is no such word."""
+    raw = unicodedata.normalize("NFKC", text).lower()
+    plain, count = _DISGUISED.subn(lambda word: word.group().translate(_LEET), raw)
+    return plain if count else ""
+
+
 def visible(text: str) -> str:
     """`text` without what cannot be seen, and without accents, so that `bù xiǎng huó` is read as it sounds."""
+    if _ALL_VISIBLE.fullmatch(text):
+        return text
     # Cf: zero-width and direction marks; Mn: accents.
     return "".join(
         sign

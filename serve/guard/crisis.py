@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from data.forms import NOTHING, forms
+from data.forms import NOTHING, forms, undisguised
 from data.strict import Strict, read_yaml
 from serve.guard.rules import Language, read_rules
 
@@ -65,14 +65,13 @@ def judge_conversation(messages: Sequence[str]) -> Verdict | None:
     """
     if not messages:
         return None
+    rules = read_rules(RULES_FILE)
     *earlier, last = [forms(message) for message in messages[-MESSAGES_JUDGED:]]
     before = sum(earlier, NOTHING)
-    for whole, start in ((last, NOTHING), (before + last, before)):
-        for pattern in read_rules(RULES_FILE):
-            if pattern.found_after(whole, start):
-                return Verdict("crisis", pattern.category, "rules", pattern.language)
-    if earlier and len(last.squashed) <= CONTINUATION:
-        for pattern in read_rules(RULES_FILE):
-            if pattern.found_after(earlier[-1], NOTHING):
-                return Verdict("crisis", pattern.category, "rules", pattern.language)
-    return None
+    found = rules.first(last) or (rules.first(before + last, before) if earlier else None)
+    if not found and (plain := undisguised(messages[-1])):
+        found = rules.first(forms(plain))
+    if not found and earlier and len(last.squashed) <= CONTINUATION:
+        # What the message before this one completed.
+        found = rules.first(before, sum(earlier[:-1], NOTHING))
+    return Verdict("crisis", found.category, "rules", found.language) if found else None

@@ -6,7 +6,7 @@ In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `declin
 
 from pathlib import Path
 
-from data.forms import NOTHING, forms
+from data.forms import forms, undisguised
 from serve.guard.crisis import Verdict
 from serve.guard.rules import read_rules
 
@@ -15,8 +15,8 @@ RULES_FILE = Path(__file__).parent / "declined.yaml"
 
 def declined(text: str) -> Verdict | None:
     """The verdict on one message: a role, data of somebody else, or how harm is done."""
-    seen = forms(text)
-    for pattern in read_rules(RULES_FILE):
-        if pattern.found_after(seen, NOTHING):
-            return Verdict("redirect", pattern.category, "rules", pattern.language)
-    return None
+    rules = read_rules(RULES_FILE)
+    found = rules.first(forms(text))
+    if not found and (plain := undisguised(text)):
+        found = rules.first(forms(plain))
+    return Verdict("redirect", found.category, "rules", found.language) if found else None

@@ -17,8 +17,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from data.forms import Forms
+from data.forms import NOTHING, Forms
 from data.strict import BadInput, Strict, read_yaml
+from serve.guard.literals import Clause, clauses, may_match
 
 Language = Literal["zh", "en"]
 # A part of a pattern, by its name. A count such as {2,6} has no letter.
@@ -49,11 +50,26 @@ class Pattern:
     language: Language
     squashed: bool
     expression: re.Pattern[str]
+    # What a text without cannot match: see `literals.py`.
+    needed: tuple[Clause, ...]
 
     def found_after(self, forms: Forms, start: Forms) -> bool:
         """Whether it matches and the match ends behind `start`, a beginning of `forms`."""
         text, offset = (forms.squashed, start.squashed) if self.squashed else (forms.words, start.words)
+        if not may_match(self.needed, text):
+            return False
         return any(match.end() > len(offset) for match in self.expression.finditer(text))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The compiled rules of a file, in its order."""
+
+    patterns: tuple[Pattern, ...]
+
+    def first(self, forms: Forms, start: Forms = NOTHING) -> Pattern | None:
+        """The first pattern that is found behind `start`, a beginning of `forms`."""
+        return next((pattern for pattern in self.patterns if pattern.found_after(forms, start)), None)
 
 
 def _as_words(source: str) -> str:
@@ -68,7 +84,7 @@ def _as_words(source: str) -> str:
 
 
 @cache
-def read_rules(path: Path) -> tuple[Pattern, ...]:
+def read_rules(path: Path) -> Rules:
     """The compiled patterns of a rules file. Raises `BadInput` on an unknown key or part, or a pattern that is none."""
     patterns = []
     file = RulesFile.parse(read_yaml(path), str(path))
@@ -83,8 +99,9 @@ def read_rules(path: Path) -> tuple[Pattern, ...]:
                 raise BadInput(
                     f"{path}: the pattern {written!r} of {rule.category} does not compile: {error}."
                 ) from None
-            patterns.append(Pattern(rule.category, "en" if rule.language == "en" else "zh", squashed, expression))
-    return tuple(patterns)
+            language: Language = "en" if rule.language == "en" else "zh"
+            patterns.append(Pattern(rule.category, language, squashed, expression, clauses(expression.pattern)))
+    return Rules(tuple(patterns))
 
 
 def whole_parts(sources: Mapping[str, str], path: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.forms import NOTHING, forms
+from data.forms import forms
 from serve.guard.rules import Language, read_rules
 
 RULES_FILE = Path(__file__).parent / "output.yaml"
@@ -68,11 +68,8 @@ class Screen:
 
 def harm_in(text: str) -> str | None:
     """The category of the first pattern of `output.yaml` that is found in what was said to a child."""
-    seen = forms(text)
-    for pattern in read_rules(RULES_FILE):
-        if pattern.found_after(seen, NOTHING):
-            return pattern.category
-    return None
+    found = read_rules(RULES_FILE).first(forms(text))
+    return found.category if found else None
 
 
 def language_of(text: str) -> Language:

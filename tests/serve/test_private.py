@@ -43,6 +43,7 @@ MASKED = {
         ("加我qq 1000000000", "加我qq 〔账号〕"),
         ("扣扣１２３４５６７８９", "扣扣〔账号〕"),
         ("my discord is moonwolf#1234", "my discord is [account]"),
+        ("add me on fortnite its NoobMaster69", "add me on fortnite its [account]"),
         ("my roblox username is CoolGamer2011", "my roblox username is [account]"),
     ],
     "password": [
@@ -61,6 +62,8 @@ MASKED = {
         ("我家住:彩.虹.苑.8.幢.1.0.2", "我家住:〔地址〕"),
         ("I live at 12 Maple Street", "I live at [address]"),
         ("i live in apartment 4B", "i live in [address]"),
+        ("we moved to 31 West 4th Street", "we moved to [address]"),
+        ("send it to 1600 Amphitheatre Pkwy", "send it to [address]"),
         ("the spare key is under the flower pot", "the spare key is under [address]"),
         ("my coordinates are 40.7128, -74.0060", "my coordinates are [address]"),
     ],
@@ -69,9 +72,17 @@ MASKED = {
         ("我爸爸的车牌是京A00000", "我爸爸的车牌是〔车牌号〕"),
         ("my dad's license plate is ABC 0000", "my dad's license plate is [licence plate]"),
     ],
+    "birthday": [
+        ("我的生日是2014年5月3日", "我的生日是〔生日〕"),
+        ("my birthday is march 3 2015", "my birthday is [date of birth]"),
+        ("i was born on the 5th of june 2013", "i was born on the [date of birth]"),
+        ("my dob is 12/05/2014", "my dob is [date of birth]"),
+    ],
+    "name": [("my name is Emily Parker and I like cats", "my name is [name] and I like cats")],
     "school": [
         ("我在阳光小学上学", "我在〔学校〕上学"),
         ("i go to Sunnyside Elementary School", "i go to [school]"),
+        ("my school's name is Hillcrest Academy", "my school's name is [school]"),
         ("my little sister goes to Happy Days nursery", "my little sister goes to [school]"),
     ],
 }  # fmt: skip
@@ -95,7 +106,8 @@ STAYS = [
     "why is the number 7 lucky", "I am 8 years old", "2026-01-01", "what is a password", "middle school is hard", "I live in a house",
     "I live in a big city", "I live in London", "I go to a small school", "my name is Tom and I like dinosaurs", "I'm in class 3B",
     "my password is too hard to remember", "my number is 7, I wear it in soccer", "Sherlock Holmes lives at 221B Baker Street",
-    "one two three four five six seven eight nine ten", "4 boys run down the street", "my mom works at a hospital", "",
+    "my birthday is in june", "Einstein was born on March 14, 1879", "爱因斯坦1879年3月14日出生", "my name is Tom", "add me to the team please",
+    "we walked on 4th Street", "one two three four five six seven eight nine ten", "4 boys run down the street", "my mom works at a hospital", "",
 ]  # fmt: skip
 
 

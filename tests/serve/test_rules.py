@@ -1,11 +1,18 @@
-"""The rules: a pattern sees a text in its forms, and no text keeps it busy."""
+"""The rules: a pattern sees a text in its forms, no text keeps it busy, and what it needs is read from it."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
+from data.conversations import DATA_DIR
 from data.forms import forms
+from serve.guard import crisis, declined, screen
 from serve.guard.crisis import judge
+from serve.guard.literals import clauses, may_match
+from serve.guard.rules import read_rules
+from tests.serve.test_crisis import HEARD
 
 
 def test_the_forms_of_a_text() -> None:
@@ -17,9 +24,48 @@ def test_the_forms_of_a_text() -> None:
 
 @pytest.mark.parametrize("text", ["i " + "a" * 60_000, "i want " + "i" * 60_000, "我" * 60_000, "我想" * 30_000,
                                   "我" + "真的好" * 20_000, "i want to " * 6_000, "my dad " * 9_000, "我死" * 30_000, "爸" * 60_000,
-                                  "a " * 60_000])  # fmt: skip
+                                  "a " * 60_000, "my friend " * 12_000, "爸爸打" * 20_000, "我想" + "他说" * 30_000,
+                                  "he said i am " * 9_000, "教我做" * 20_000])  # fmt: skip
 def test_no_text_keeps_the_server_busy(text: str) -> None:
     begun = time.monotonic()
     judge(text)
+    declined.declined(text)
     # Some 0.3 s on an idle core.
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("source", "needed"),
+    [
+        ("ab", {("ab",)}),
+        ("(?:cat|dog)s? home", {("cat", "dog"), (" home",)}),
+        ("x(?:cat|c*)y", {("x",), ("y",)}),
+        ("a?(?!b)[cd]{1,2}e*f", {("c", "d"), ("f",)}),
+        (r"\w+|.", set()),
+    ],
+)
+def test_what_a_pattern_needs_is_read_from_it(source: str, needed: set[tuple[str, ...]]) -> None:
+    assert set(clauses(source)) == needed
+
+
+@pytest.mark.parametrize("path", [crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE])
+def test_no_rule_is_passed_over_that_would_match(path: Path) -> None:
+    told = [
+        turn["value"]
+        for record in json.loads((DATA_DIR / "child_chat_en.json").read_text("utf-8"))
+        for turn in record["conversations"]
+    ]
+    told += [
+        turn["value"]
+        for record in json.loads((DATA_DIR / "child_chat.json").read_text("utf-8"))[::8]
+        for turn in record["conversations"]
+    ]
+    told += [words for *_, words in HEARD]
+    seen = [forms(words) for words in told]
+    for pattern in read_rules(path).patterns:
+        for one in seen:
+            text = one.squashed if pattern.squashed else one.words
+            assert may_match(pattern.needed, text) or not pattern.expression.search(text), (
+                pattern.expression.pattern,
+                text,
+            )
