@@ -83,7 +83,7 @@ def test_an_answer_under_way_is_given_to_its_end_and_no_other_begins(folder: Pat
 def test_it_ends_when_the_grace_ends_or_is_told_again(folder: Path, tmp_path: Path, again: bool) -> None:
     log = tmp_path / "log"
     with (
-        _serving(folder, log, grace_s=600 if again else 5, pieces=10_000) as (address, process),
+        _serving(folder, log, grace_s=600 if again else 5, pieces=200) as (address, process),
         openai.OpenAI(base_url=address, api_key="none", max_retries=0) as client,
         ThreadPoolExecutor(1) as beside,
     ):
