@@ -2,9 +2,9 @@
 
 In: uvicorn's server, vLLM's engine and the seconds that answers may still take. Out: what SIGTERM (`docker stop`) and SIGINT do.
 
-vLLM's own handlers stop the engine first, and every answer with it; its `--shutdown-timeout` lets the engine end its
-work, but the words that it made last are lost where the server closes before they are read. uvicorn waits for its
-answers, so it ends first here, and vLLM stops the engine after it, as it does whenever its server ends.
+vLLM's own handlers stop the engine first, and every answer with it; with its `--shutdown-timeout` the engine ends its
+work, but nothing there waits until the server has passed the last words on. uvicorn waits for its answers, so it ends
+first here, and vLLM stops the engine after it, as it does whenever its server ends.
 """
 
 import asyncio
