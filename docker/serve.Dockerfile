@@ -8,12 +8,15 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eea
 ARG VLLM_IMAGE=vllm/vllm-openai:v0.32.0
 
 FROM $PYTHON_IMAGE AS installer
+# A mirror of the package index, for pip and uv.
+ARG PIP_INDEX_URL
 COPY docker/requirements.txt /
 RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r /requirements.txt
 
 FROM $PYTHON_IMAGE AS on-cpu
 # vLLM binds its threads to cores with it.
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
+ARG PIP_INDEX_URL
 # Installed here and not copied from a stage: a builder keeps both, gigabytes each.
 # vllm._C: vLLM itself only warns where a library of the system is missing, and then cannot start.
 RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
@@ -26,13 +29,14 @@ RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
 ENV PATH=/venv/bin:$PATH
 
 FROM $VLLM_IMAGE AS on-cuda
+ARG PIP_INDEX_URL
 # The two packages of pyproject.toml's `serve` that the official image lacks; what it has stays as it is.
 RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
     --mount=source=constraints.txt,target=/constraints.txt \
     grep -E '^(limits|onnxruntime)==' /constraints.txt >/tmp/constraints.txt \
     && uv pip install -q --python python3 --system --break-system-packages --link-mode=copy \
-        -c /tmp/constraints.txt limits onnxruntime
+        ${PIP_INDEX_URL:+--default-index=$PIP_INDEX_URL} -c /tmp/constraints.txt limits onnxruntime
 # What is in the official image is told, not judged.
 RUN --mount=source=docker/packages.py,target=/packages.py \
     mkdir /venv && { python3 /packages.py >/venv/PACKAGES.txt || true; }

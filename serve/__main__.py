@@ -22,6 +22,7 @@ environment:
   GUARD_URL                a guard model's OpenAI-compatible address (http://guard:8000/v1), asked beside each answer
   GUARD_MODEL              its name there (Qwen/Qwen3Guard-Gen-0.6B)
   GUARD_TIMEOUT_S          seconds that it may take (2); later, or where it is down, the other two layers decide alone
+  MINDPAL_GRACE_S          seconds that answers may still take after SIGTERM (55); a second one ends at once
   MINDPAL_GPU_MEMORY       on a GPU: the share of its memory to take (vLLM's default is nearly all of it)
   MINDPAL_COMPILE=1        on CPU: compile the model (faster answers, a minute more of start-up)
   MINDPAL_PORT             the port that `python -m serve.health` asks (8000)

@@ -35,7 +35,7 @@ CPU_ANSWERS_AT_ONCE = 32
 CPU_TOKENS_A_STEP = 4096
 # Set unless the person who starts the server says otherwise.
 CPU_DEFAULTS = {
-    # The engine in the server's own process: 8 s of start-up less on two cores.
+    # The model in the engine's own process, which is the server's child: 8 s of start-up less on two cores.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # vLLM keeps a core free for the server by default; on two cores that is half the machine.
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
@@ -47,6 +47,8 @@ PRIVACY = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1
 # Seconds that a quiet connection stays open. httpx, which most clients are made of, keeps one for 5, and so does vLLM: where
 # one side closes what the other is about to use, a request is lost. So the client is always first.
 CONNECTIONS = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
+# Seconds that answers may take when the server is told to end: the longest on a small CPU; compose.yaml gives a bit more.
+GRACE_S = 55
 # Each opens a door or writes a child's words into a log.
 REFUSED = ("VLLM_SERVER_DEV_MODE", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
 
@@ -86,6 +88,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     read_guard()
     limits_from(environment)
     remote_from(environment)
+    grace_from(environment)
     share = gpu_share_from(environment)
     cpu = _is_cpu_build()
     sealed = open_sealed(folder)
@@ -112,6 +115,11 @@ def limits_from(environment: Mapping[str, str]) -> Limits:
         per_minute=_whole_number(environment, "MINDPAL_REQUESTS_PER_MINUTE", usual.per_minute),
         at_once=_whole_number(environment, "MINDPAL_REQUESTS_AT_ONCE", usual.at_once),
     )
+
+
+def grace_from(environment: Mapping[str, str]) -> int:
+    """How long answers may take when the server is told to end. Raises `BadInput`."""
+    return _whole_number(environment, "MINDPAL_GRACE_S", GRACE_S, "0 ends at once")
 
 
 def remote_from(environment: Mapping[str, str]) -> Remote | None:
@@ -160,10 +168,10 @@ def gpu_share_from(environment: Mapping[str, str]) -> float | None:
     return share
 
 
-def _whole_number(environment: Mapping[str, str], name: str, usual: int) -> int:
+def _whole_number(environment: Mapping[str, str], name: str, usual: int, zero: str = "0 is no limit") -> int:
     given = environment.get(name, "")
     if given and not (given.isdecimal() and len(given) < 10):
-        raise BadInput(f"{name} is {given!r}: it should be a whole number; 0 is no limit.")
+        raise BadInput(f"{name} is {given!r}: it should be a whole number; {zero}.")
     return int(given) if given else usual
 
 

@@ -28,10 +28,11 @@ from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import Screen, Stopped, language_of
 from serve.keys import Keys, read_keys
-from serve.launch import MODEL_NAME, limits_from, remote_from
+from serve.launch import GRACE_S, MODEL_NAME, grace_from, limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.openapi import document
 from serve.request import BODY_LIMIT, Asked, ModelFolder, Refused, fitted, rebuild
+from serve.stop import Stop
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -63,6 +64,8 @@ class Settings:
     remote: Remote | None = None
     # Where the guard's actions are counted; None: in a registry of one's own, which nobody reads.
     registry: CollectorRegistry | None = None
+    # Seconds that answers may still take when the server is told to end.
+    grace_s: int = GRACE_S
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -74,6 +77,7 @@ class Settings:
             remote_from(os.environ),
             # vLLM's own, so that /metrics tells both.
             REGISTRY,
+            grace_from(os.environ),
         )
 
 
@@ -92,6 +96,7 @@ class Policy:
         self._remote = settings.remote
         self._desk = Desk(settings.limits)
         self._started = int(time.time())
+        self._grace_s = settings.grace_s
         registry = settings.registry or CollectorRegistry()
         self._acted = Counter(
             "mindpal_guard_actions", "What the guard did", ["action", "category", "layer"], registry=registry
@@ -114,13 +119,14 @@ class Policy:
             await self._request(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        engine: Any = None
+        stop: Stop | None = None
 
         async def told(message: Message) -> None:
-            nonlocal engine
+            nonlocal stop
             if message["type"] == "lifespan.startup.complete" and "app" in scope:
-                engine = scope["app"].state.engine_client
-            elif message["type"] == "lifespan.shutdown.complete" and engine is not None and engine.errored:
+                state = scope["app"].state
+                stop = Stop(state.server, state.engine_client, self._grace_s)
+            elif message["type"] == "lifespan.shutdown.complete" and stop and stop.engine_died:
                 # vLLM ends with 0 when its engine was killed, and a supervisor would take that for a wish.
                 log.error("the engine died")
                 os._exit(1)
@@ -149,6 +155,11 @@ class Policy:
                 await self._app(_inner_scope(scope, door, b""), receive, reply.passed_on)
         except Refused as refused:
             await reply.error(refused.status, refused.message, refused.param)
+        except asyncio.CancelledError:
+            # The server ends and the grace is over. A stream that breaks off tells its client; others get a sentence.
+            if not reply.started:
+                reply.headers.append((b"retry-after", b"60"))
+                await reply.error(503, "The server is being stopped; try again when it is back.")
 
     def _models(self) -> dict[str, Any]:
         # Told from here: the engine's own list names the model's folder on this machine.
@@ -262,8 +273,10 @@ class _Reply:
     def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]):
         self._send = send
         self.headers = headers
+        self.started = False
 
     async def start(self, status: int, content_type: bytes) -> None:
+        self.started = True
         headers = [(b"content-type", content_type), (b"cache-control", b"no-store"), *self.headers]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
@@ -284,6 +297,7 @@ class _Reply:
     async def passed_on(self, message: Message) -> None:
         """A message of the engine's own, with our headers."""
         if message["type"] == "http.response.start":
+            self.started = True
             message = {**message, "headers": [*message.get("headers", []), *self.headers]}
         await self._send(message)
 

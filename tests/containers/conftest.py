@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 import docker
+from data.contract import read_contract
 from tests.containers import engine
 from tests.containers.project import ROOT, Project
 from tests.demo import free_port
 from tests.ui.walk import daytime
+
+# A file in the volume `runs`.
+RECIPE = "runs/short.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +52,7 @@ def empty_project(started: bool, client: docker.DockerClient, secrets: Path) -> 
     """The images, built, and a project of which nothing runs."""
     port = free_port()
     variables = {
-        "DEVICE": "cpu", "SECRETS": str(secrets), "PAGE_PORT": str(port), "RECIPE": "tiny", "TZ": daytime(),
+        "DEVICE": "cpu", "SECRETS": str(secrets), "PAGE_PORT": str(port), "RECIPE": RECIPE, "TZ": daytime(),
         # By its tag: one that was made here has no registry's digest.
         "PYTHON_IMAGE": engine.BASE_IMAGE,
     }  # fmt: skip
@@ -65,12 +69,22 @@ def empty_project(started: bool, client: docker.DockerClient, secrets: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def project(empty_project: Project) -> Project:
-    """The server and the page, up and healthy, on a model that was trained and merged in containers."""
-    base = "data/standin"
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a person types `make`: what a clone holds, as it is in this checkout."""
+    return tmp_path_factory.mktemp("clone") / "mindpal"
+
+
+@pytest.fixture(scope="session")
+def project(empty_project: Project, clone: Path) -> Project:
+    """The server and the page, up and healthy, on a model that the profile `train` trained and merged."""
+    # The stand-in lies where a download of the contract's base would, and the run is of four steps.
+    place = f"hub/hub/models--{read_contract().base_model.replace('/', '--')}"
     empty_project.compose(
-        "run", "--rm", "finetune", "train", "tiny", "max_steps=4", "--base", base, "--run", "runs/one"
-    )
-    empty_project.compose("run", "--rm", "finetune", "merge", "--base", base)
-    empty_project.up()
+        "run", "--rm", "--no-deps", "--entrypoint", "sh", "finetune", "-euc",
+        f"mkdir -p {place}/refs {place}/snapshots && cp -r data/standin {place}/snapshots/1 && printf 1 >{place}/refs/main"
+        f" && {{ cat finetune/recipes/tiny.yaml; echo 'max_steps: 4'; }} >{RECIPE}",
+    )  # fmt: skip
+    empty_project.compose("run", "--rm", "merge")
+    told = empty_project.make(clone, "up")
+    assert f"http://127.0.0.1:{empty_project.page_port}" in told
     return empty_project

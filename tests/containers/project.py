@@ -1,6 +1,7 @@
 """A compose project of the tests: its name, its variables, and what a test wants to know of its containers."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,20 @@ import docker
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 420
+GIB = 2**30
+# What of this checkout `make` and `docker compose` need.
+CLONE = (
+    "Makefile",
+    "compose.yaml",
+    "pyproject.toml",
+    "constraints.txt",
+    ".dockerignore",
+    "docker",
+    "data",
+    "finetune",
+    "serve",
+    "ui",
+)
 
 
 @dataclass(frozen=True)
@@ -26,13 +41,34 @@ class Project:
 
     def compose(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run `docker compose WORDS` on compose.yaml, untouched by a .env of this checkout."""
-        ours = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "DOCKER_HOST", "TMPDIR")}
         done = subprocess.run(
             ["docker", "compose", "--env-file", os.devnull, "-p", self.name, *words],
-            cwd=ROOT, env={**ours, **self.variables}, capture_output=True, text=True, timeout=1200, check=False,
+            cwd=ROOT, env={**_machine(), **self.variables}, capture_output=True, text=True, timeout=1200, check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"docker compose {' '.join(words)}:\n{done.stderr[-3000:]}"
         return done
+
+    def type(self, clone: Path, *words: str) -> "subprocess.Popen[str]":
+        """Type `make WORDS` in a clone whose .env holds the variables, as a person does; what it says is on `stdout`."""
+        if not clone.is_dir():
+            clone.mkdir()
+            for name in CLONE:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                copy(ROOT / name, clone / name)
+        variables = {**self.variables, "COMPOSE_PROJECT_NAME": self.name}
+        (clone / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        # A group of its own, for the Ctrl-C of a terminal goes to every process in it.
+        return subprocess.Popen(
+            ["make", *words], cwd=clone, env=_machine(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def make(self, clone: Path, *words: str) -> str:
+        """`make WORDS` to its end, which is a good one; what it said."""
+        typed = self.type(clone, *words)
+        said = typed.communicate(timeout=1200)[0]
+        assert typed.returncode == 0, f"make {' '.join(words)}:\n{said[-3000:]}"
+        return said
 
     def up(self) -> None:
         """Bring the server and the page up, and wait until both are healthy."""
@@ -59,6 +95,38 @@ class Project:
         """The same project with other variables; an empty one is not set."""
         merged = {**self.variables, **changed}
         return replace(self, variables={name: value for name, value in merged.items() if value})
+
+
+def assert_locked_down(container: Any, *, memory: float, restart: str = "unless-stopped") -> None:
+    """What SECURITY.md says of every container, as the engine itself tells it; `memory` in GiB."""
+    container.reload()
+    host, config = container.attrs["HostConfig"], container.attrs["Config"]
+    assert (host["CapAdd"] or [], host["CapDrop"], host["Privileged"]) == ([], ["ALL"], False)
+    assert (host["ReadonlyRootfs"], host["Init"]) == (True, True)
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["RestartPolicy"]["Name"] == restart
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert host["Memory"] == memory * GIB
+    assert 0 < host["PidsLimit"] <= 2048
+    # The limits are in force, not only written down.
+    assert int(_cgroup(container, "memory.max", "memory/memory.limit_in_bytes")) == memory * GIB
+    assert int(_cgroup(container, "pids.max", "pids/pids.max")) == host["PidsLimit"]
+    assert not any("docker.sock" in mount["Source"] for mount in container.attrs["Mounts"])
+    assert config["Healthcheck"]["Test"]
+    # Seconds, in the engine's nanoseconds.
+    assert config["Healthcheck"]["StartPeriod"] >= 60 * 10**9
+
+
+def _cgroup(container: Any, *places: str) -> str:
+    """A limit from where a container sees it: cgroups of version 2, or of version 1."""
+    done = container.exec_run(["sh", "-c", " || ".join(f"cat /sys/fs/cgroup/{place} 2>/dev/null" for place in places)])
+    assert done.exit_code == 0, done.output
+    return str(done.output.decode().strip())
+
+
+def _machine() -> dict[str, str]:
+    """What a container engine's programs need of this environment, and nothing of ours."""
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "DOCKER_HOST", "TMPDIR")}
 
 
 def health(container: Any) -> str:

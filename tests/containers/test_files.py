@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from serve.keys import read_keys
+from serve.launch import GRACE_S
 from tests.containers.project import ROOT
 from ui.sealing import read_key
 
@@ -77,7 +78,7 @@ def test_every_variable_is_told_in_the_example() -> None:
     told = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
     used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE + (ROOT / "docker/device.yaml").read_text(encoding="utf-8")))
     # And what a build asks for by name alone.
-    used |= set(re.findall(r"(\w+_IMAGE): null", COMPOSE))
+    used |= set(re.findall(r"([A-Z_]+): null", COMPOSE))
     # make says the commit.
     assert used - {"COMMIT"} <= told
     assert told - {"COMPOSE_PROFILES"} <= used
@@ -105,9 +106,23 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     assert "docker compose build finetune serve ui\n" in commands("images")
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [("", " --torch-backend=auto"), ("TORCH_BACKEND=cu126", " --torch-backend=cu126"), ("TORCH_BACKEND=cuda", "")],
+)
+def test_the_build_of_torch_for_a_gpu_can_be_chosen(words: str, option: str) -> None:
+    # -W: as if pyproject.toml were new, whatever is installed.
+    made = ["make", "-n", "-W", "pyproject.toml", "setup", "DEVICE=cuda", "WHERE=local", *words.split()]
+    done = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"constraints-cuda.txt{option} -e '.[finetune,serve-cuda," in " ".join(done.stdout.split())
+
+
 def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     passed = ("HF_ENDPOINT", "TZ", "GUARD_URL", "GUARD_MODEL", "VLLM_CPU_KVCACHE_SPACE", "DATABASE_URL")
+    renamed = {"GPU_MEMORY": "MINDPAL_GPU_MEMORY"}
+    installing = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+    names = (*passed, *renamed.values(), *installing)
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     # In the programs' place: it tells what it was given.
@@ -116,12 +131,12 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
 
     def given(verb: str, env: str) -> dict[str, str]:
         (tmp_path / ".env").write_text(env)
-        clean = {name: value for name, value in os.environ.items() if name not in (*passed, "MAKEFLAGS", "MAKELEVEL")}
+        clean = {name: value for name, value in os.environ.items() if name not in (*names, "MAKEFLAGS", "MAKELEVEL")}
         # -o: what `setup` would install is taken as there.
         made = ["make", "-s", "-o", "setup", verb, "WHERE=local", "DEVICE=cpu"]
         done = subprocess.run(made, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
         told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-        return {name: told[name] for name in passed if name in told}
+        return {name: told[name] for name in names if name in told}
 
     values = {name: f"http://{name.lower()}:8000/v1?a=b" for name in passed}
     full = "".join(f"{name}={value}\n" for name, value in values.items())
@@ -129,8 +144,46 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
         assert given(verb, full) == values, verb
         assert given(verb, "TZ=Asia/Shanghai\nGUARD_URL=\n") == {"TZ": "Asia/Shanghai"}, verb
         assert given(verb, "") == {}, verb
+    # The server knows its share of the GPU by the name that it has in its container.
+    assert given("serve", "GPU_MEMORY=0.5\n") == {"MINDPAL_GPU_MEMORY": "0.5"}
+    assert given("ui", "GPU_MEMORY=0.5\n") == {}
+    # pip and uv each have a name for the package index.
+    mirror = "http://127.0.0.1:9/simple"
+    assert given("demo", f"PIP_INDEX_URL={mirror}\n") == dict.fromkeys(installing, mirror)
     # The demo's page keeps its records to itself.
     assert given("demo", full) == {"HF_ENDPOINT": values["HF_ENDPOINT"]}
+
+
+def test_the_server_is_given_the_time_that_it_gives_its_answers() -> None:
+    grace = re.fullmatch(r"(\d+)s", yaml.safe_load(COMPOSE)["services"]["serve"]["stop_grace_period"])
+    assert grace
+    # The rest is for the engine to end in.
+    assert int(grace[1]) >= GRACE_S + 5
+
+
+def test_packages_come_from_the_mirror_that_is_named(tmp_path: Path) -> None:
+    # uv itself is told by what it is given; where pip and uv are called, the builder passes the name on.
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\nenv\nexit 3\n")
+    uv.chmod(0o755)
+
+    def given(**mirror: str) -> "subprocess.CompletedProcess[str]":
+        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **mirror}
+        return subprocess.run(
+            [str(ROOT / "docker/install.sh"), "ui", "cpu"], env=env, capture_output=True, text=True, check=False
+        )
+
+    mirror = "http://127.0.0.1:9/simple"
+    told = given(PIP_INDEX_URL=mirror)
+    assert told.returncode == 3
+    assert f"UV_DEFAULT_INDEX={mirror}\n" in told.stdout
+    for unset in ({}, {"PIP_INDEX_URL": ""}):
+        assert "UV_DEFAULT_INDEX" not in given(**unset).stdout
+    for path in DOCKERFILES:
+        for stage in re.split(r"^FROM ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            calls = re.search(r"^RUN (?:.*\\\n)*.*(pip install|install\.sh)", stage, re.MULTILINE)
+            assert ("\nARG PIP_INDEX_URL\n" in stage) == bool(calls), f"{path.name}: FROM {stage.splitlines()[0]}"
+            assert not calls or stage.index("\nARG PIP_INDEX_URL\n") < calls.start()
 
 
 def test_every_service_is_as_safe_as_the_others() -> None:

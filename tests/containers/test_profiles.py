@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.containers.project import ROOT, Project, health, until
+from tests.containers.project import ROOT, Project, assert_locked_down, health, until
 from tests.demo import free_port
 from tests.ui.walk import first_run
 from ui.locales import sentences
@@ -59,8 +59,7 @@ def test_the_studio_and_its_worker_are_healthy_and_locked_down(studio: Project) 
     assert {name: health(one) for name, one in containers.items()} == {"studio": "healthy", "worker": "healthy"}
     for name, container in containers.items():
         assert {process[0] for process in container.top(ps_args="-eo uid,pid,args")["Processes"]} == {"10001"}
-        host = container.attrs["HostConfig"]
-        assert (host["CapDrop"], host["ReadonlyRootfs"], host["Init"]) == (["ALL"], True, True)
+        assert_locked_down(container, memory={"studio": 2, "worker": 24}[name])
         for place in ("/mindpal", "/mindpal/data", "/venv", "/etc", "/run/secrets"):
             assert container.exec_run(["touch", f"{place}/written"]).exit_code != 0, f"{name} can write to {place}"
     # The page asks and reads; only the worker makes models and data sets.
@@ -136,6 +135,7 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
         db = own.containers()["db"]
         assert set(db.attrs["NetworkSettings"]["Networks"]) == {f"{own.name}_records"}
         assert not any(db.attrs["NetworkSettings"]["Ports"].values())
+        assert_locked_down(db, memory=1)
         assert "0" not in {process[0] for process in db.top(ps_args="-eo uid,pid,args")["Processes"]}
     finally:
         own.end()

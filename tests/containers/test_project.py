@@ -1,11 +1,17 @@
 """The whole compose project on a real engine: what README and SECURITY.md say of the containers, seen from outside."""
 
+import asyncio
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import openai
@@ -14,7 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 import docker
 from tests.containers import engine
-from tests.containers.project import ROOT, Project, health, until
+from tests.containers.project import GIB, ROOT, Project, assert_locked_down, health, until
 from tests.demo import QUESTIONS, free_port
 from tests.ui.walk import first_run, replies, say
 from ui.locales import sentences
@@ -40,11 +46,35 @@ def test_no_process_runs_as_root(project: Project) -> None:
         assert top["Titles"][0] == "UID"
         assert len(top["Processes"]) >= 2
         assert {process[0] for process in top["Processes"]} == {"10001"}
-        host = container.attrs["HostConfig"]
-        assert (host["CapDrop"], host["Privileged"], host["Init"]) == (["ALL"], False, True)
-        assert host["SecurityOpt"] == ["no-new-privileges:true"]
         # torch and others ask for the user's name.
         assert container.exec_run("id -un").output == b"mindpal\n"
+
+
+def test_the_engine_tells_of_every_container_what_was_promised(project: Project) -> None:
+    containers = project.containers()
+    for name, memory, grace_s in (("serve", 16, 60), ("ui", 2, 15)):
+        assert_locked_down(containers[name], memory=memory)
+        config, host = containers[name].attrs["Config"], containers[name].attrs["HostConfig"]
+        assert config["StopTimeout"] == grace_s
+        assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+        assert config["Labels"]["org.opencontainers.image.title"].startswith("MindPal: ")
+        assert not any("PASSWORD" in one or "KEY=" in one for one in config["Env"])
+        assert host["RestartPolicy"]["MaximumRetryCount"] == 0
+    assert project.containers()["serve"].attrs["HostConfig"]["ShmSize"] == GIB
+
+
+def test_the_profile_train_trains_first_and_merges_then(project: Project) -> None:
+    # `docker compose run --rm merge`, in the fixture; what it depended on is left.
+    trained = project.client.containers.list(
+        all=True, filters={"label": [f"com.docker.compose.project={project.name}", "com.docker.compose.service=train"]}
+    )
+    assert [one.attrs["State"]["ExitCode"] for one in trained] == [0]
+    assert trained[0].attrs["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    serve = project.containers()["serve"]
+    seal = json.loads(serve.exec_run("cat models/current/mindpal.json").output)
+    assert "max_steps: 4" in seal["provenance"]["recipe"]
+    run = project.compose("run", "--rm", "--no-deps", "--entrypoint", "sh", "finetune", "-c", "cat runs/*/status.json")
+    assert '"done"' in run.stdout
 
 
 def test_a_write_outside_the_volumes_fails(project: Project) -> None:
@@ -158,6 +188,30 @@ def test_a_changed_source_installs_nothing_again(empty_project: Project, tmp_pat
     assert step["COPY ui ui"] not in cached
 
 
+def test_packages_are_asked_of_the_mirror_that_is_named(empty_project: Project) -> None:
+    asked: list[str] = []
+
+    class Mirror(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as mirror:
+        threading.Thread(target=mirror.serve_forever).start()
+        named = f"PIP_INDEX_URL=http://127.0.0.1:{mirror.server_port}/simple"
+        # Whether a wheel is found elsewhere or not: pip asked here first.
+        subprocess.run(
+            ["docker", "buildx", "build", "--network", "host", "--target", "installer", "--build-arg", named,
+             "--build-arg", f"PYTHON_IMAGE={engine.BASE_IMAGE}", "-f", "docker/ui.Dockerfile", "."],
+            cwd=ROOT, capture_output=True, timeout=300, check=False,
+        )  # fmt: skip
+        mirror.shutdown()
+    assert "/simple/uv/" in asked
+
+
 @pytest.fixture
 def page(project: Project) -> Iterator[Page]:
     """The published page in a browser."""
@@ -173,7 +227,7 @@ def page(project: Project) -> Iterator[Page]:
         browser.close()
 
 
-def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Project, page: Page) -> None:
+def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Project, clone: Path, page: Page) -> None:
     words = sentences("zh")
     first_run(page)
     say(page, QUESTIONS[0])
@@ -197,7 +251,7 @@ def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Pr
     expect(page.get_by_text(said)).to_be_visible()
     expect(replies(page).first).to_be_visible()
 
-    project.compose("down")
+    project.make(clone, "down")
     assert project.containers() == {}
     project.up()
     page.goto(f"http://127.0.0.1:{project.page_port}")
@@ -207,9 +261,95 @@ def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Pr
     expect(page.get_by_text(QUESTIONS[0], exact=True).first).to_be_visible()
     expect(page.get_by_text(said)).to_be_visible()
     assert words.welcome_title not in page.content()
-    runs = project.compose("run", "--rm", "--no-deps", "--entrypoint", "ls", "finetune", "runs/one", "models").stdout
-    assert "status.json" in runs
-    assert "current" in runs
+    kept = project.compose(
+        "run", "--rm", "--no-deps", "--entrypoint", "sh", "finetune", "-c", "ls runs/*/ models"
+    ).stdout
+    assert "status.json" in kept
+    assert "current" in kept
+
+
+def test_the_trainers_verbs_typed_as_they_are_told(project: Project, clone: Path, tmp_path: Path) -> None:
+    # A base in a folder and a recipe in a file, both of this machine.
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text((ROOT / "finetune/recipes/tiny.yaml").read_text() + "max_steps: 2\n")
+    said = project.make(
+        clone, "train", "merge", "WHERE=containers", "BASE=data/standin", f"RECIPE={recipe}", "RUN=runs/typed"
+    )
+    assert "runs/typed" in said
+    told = project.make(clone, "ps")
+    assert re.search(r"-serve-1\b.*\(healthy\)", told)
+    assert re.search(r"-ui-1\b.*\(healthy\)", told)
+    # Ctrl-C leaves `make logs`, which follows.
+    following = project.type(clone, "logs")
+    assert following.stdout
+    try:
+        assert any("serve-1" in line for line in following.stdout)
+    finally:
+        os.killpg(following.pid, signal.SIGINT)
+        following.communicate(timeout=60)
+    assert set(project.containers()) == {"serve", "ui"}
+    models = project.containers()["serve"].exec_run("readlink models/current").output.decode().strip()
+    assert models.endswith("typed")
+
+
+def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Project, clone: Path, secrets: Path) -> None:
+    port = free_port()
+    serving = project.type(clone, "serve", f"PORT={port}")
+    try:
+        # The key is asked for before anything else: a server that answers so is ready.
+        until(lambda: _status(f"http://127.0.0.1:{port}/v1/models") == 401, "the published API answers")
+        bound = project.containers()["serve"].attrs["NetworkSettings"]["Ports"]["8000/tcp"]
+        assert [(one["HostIp"], one["HostPort"]) for one in bound] == [("127.0.0.1", str(port))]
+        container = project.containers()["serve"]
+        key = (secrets / "api_key").read_text().strip()
+        finishes = asyncio.run(_stopped_while_it_answers(f"http://127.0.0.1:{port}/v1", key, serving.pid))
+        # None broke off, and the container ended by itself.
+        assert set(finishes) <= {"stop", "length", "content_filter"}
+        said = serving.communicate(timeout=120)[0]
+    finally:
+        if serving.poll() is None:
+            os.killpg(serving.pid, signal.SIGKILL)
+    container.reload()
+    assert (container.attrs["State"]["Running"], container.attrs["State"]["ExitCode"]) == (False, 0)
+    under_way = re.search(r"stopping: answers under way=(\d+)", container.logs().decode())
+    assert under_way
+    assert int(under_way[1]) > 0
+    assert "Traceback" not in said
+    project.make(clone, "down")
+    assert project.containers() == {}
+
+
+async def _stopped_while_it_answers(address: str, key: str, group: int) -> list[str | None]:
+    """Ask as often as one key may at once, and press Ctrl-C when all have begun; how each answer ended."""
+    begun: list[int] = []
+
+    async def one(number: int, client: openai.AsyncOpenAI) -> str | None:
+        stream = await client.chat.completions.create(
+            model="mindpal", messages=[{"role": "user", "content": QUESTIONS[0]}], seed=number, stream=True
+        )
+        finish = None
+        async for chunk in stream:
+            if not finish and number not in begun:
+                begun.append(number)
+            finish = chunk.choices[0].finish_reason if chunk.choices else finish
+        return finish
+
+    async with openai.AsyncOpenAI(base_url=address, api_key=key, timeout=300, max_retries=0) as client:
+        asked = [asyncio.ensure_future(one(number, client)) for number in range(48)]
+        while len(begun) < len(asked):
+            await asyncio.sleep(0.01)
+        os.killpg(group, signal.SIGINT)
+        return await asyncio.gather(*asked)
+
+
+def _status(address: str) -> int:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
 
 
 def _restarts(container: "docker.models.containers.Container") -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -284,6 +285,7 @@ def test_a_dead_engine_is_told_by_the_exit_code(policy: Policy, monkeypatch: pyt
 
     inner, codes, sent = Starlette(), list[int](), list[str]()
     inner.state.engine_client = type("Engine", (), {"errored": errored})()
+    inner.state.server = uvicorn.Server(uvicorn.Config(inner))
     monkeypatch.setattr("os._exit", codes.append)
     monkeypatch.setattr(policy, "_app", inner)
     asked = ["lifespan.startup", "lifespan.shutdown"]
