@@ -10,8 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests.ui.conftest import Site
 from tests.ui.model_server import ModelServer
 from tests.ui.walk import open_parents, replies, say, section
+from ui import visits
 from ui.locales import sentences
-from ui.store import Limits
+from ui.records import Limits
 from ui.tables import Visit
 
 WORDS = sentences("zh")
@@ -114,7 +115,7 @@ def test_what_it_is_and_a_break_are_said(site: Site, page: Page, shot: Shot) -> 
     page.goto(site.url)
     expect(page.locator(".st-key-remind")).to_be_visible()
     with store.writing() as session:
-        visit = session.get_one(Visit, store.last_visit(child.id).id)
+        visit = session.get_one(Visit, visits.newest(store, child.id).id)
         visit.began -= timedelta(minutes=31)
     page.reload()
     # A child who does not confirm what it is told hears of the break all the same.
