@@ -59,9 +59,9 @@ def test_a_days_time_used_up_on_most_days_is_told(database: Database) -> None:
     for day in range(FULL_DAYS):
         assert not week(store, child).leaning, day
         began = clock[0]
-        while clock[0] - began < timedelta(minutes=child.minutes_a_day):
+        while clock[0] - began <= timedelta(minutes=child.minutes_a_day):
             visits.act(store, child.id)
-            clock[0] += timedelta(minutes=1)
+            clock[0] += timedelta(minutes=4)
         clock[0] = began + timedelta(days=1)
     assert week(store, child).leaning == Leaning(full_days=FULL_DAYS)
     child.minutes_a_day = 0
