@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from ui import forget
 from ui.client import Asleep, Refused, Settings
 from ui.companion.talk import reply_to
 from ui.database import Gone, Unreachable
@@ -18,6 +19,7 @@ from ui.store import Store
 SEND_S = 2.0
 SWEEP_S = 3600.0
 LEFT_S = 30.0
+SCRUB_S = 10.0
 
 log = logging.getLogger("mindpal")
 
@@ -38,7 +40,8 @@ def answer_left(store: Store, settings: Settings) -> Iterator[None]:
 
 def run(store: Store, settings: Settings) -> None:
     """Do all of it, for ever."""
-    swept, looked = -SWEEP_S, time.monotonic()
+    began = time.monotonic()
+    swept, scrubbed, looked = began - SWEEP_S, began - SCRUB_S, began
     while True:
         try:
             send_due(store)
@@ -48,9 +51,13 @@ def run(store: Store, settings: Settings) -> None:
                 looked = time.monotonic()
             if time.monotonic() - swept >= SWEEP_S:
                 swept = time.monotonic()
-                gone = store.enforce_retention()
+                gone = forget.expired(store)
                 if gone:
-                    log.info("retention conversations=%d", gone)
+                    log.info("retention messages=%d", gone)
+            if time.monotonic() - scrubbed >= SCRUB_S:
+                scrubbed = time.monotonic()
+                if forget.is_owed(store) and forget.scrub(store, patience_s=0):
+                    log.info("what was deleted is gone from the files, too")
         except Unreachable as error:  # a database that restarts is tried again: alerts wait in it
             log.warning("chores: the database cannot be reached: %s", error)
         except Exception:  # one channel's mistake must not end the sending of alerts

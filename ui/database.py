@@ -9,13 +9,14 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from time import monotonic, sleep
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event, func, select, text
+from sqlalchemy import Connection, create_engine, event, func, select, text
 from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
@@ -25,6 +26,8 @@ from ui.sealing import Sealer
 from ui.tables import Household
 
 PATIENCE_S = 15  # another program that holds the records, a backup as a rule, is waited for so long
+SCRUB_TRY_MS = 200  # one try at a clean file waits so long, and no longer: meanwhile nobody can write
+SCRUB_AGAIN_S = 0.2  # and between two tries the children's words are written
 TURN_S = 60  # a writer waits so long for the others of this process, which only a busy machine makes slow
 
 
@@ -47,6 +50,7 @@ class Database:
         event.listen(self._engine, "connect", partial(careful, round(1000 * patience_s)))
         # SQLite's own waiting is no queue: of thirty writers, some waited three times as long as behind this lock.
         self._turn = _Turn(TURN_S) if self._sqlite else nullcontext()
+        self._patience_s = patience_s
 
     def close(self) -> None:
         """Let go of it."""
@@ -66,7 +70,8 @@ class Database:
         """Bring the tables up to date. Raises `BadInput` when they are newer than this program."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        scripts = ScriptDirectory.from_config(config)
+        known = {script.revision for script in scripts.walk_revisions()}
         with self._engine.begin() as connection:
             stored = MigrationContext.configure(connection).get_current_revision()
             if stored is not None and stored not in known:
@@ -74,6 +79,9 @@ class Database:
                     f"{self._name()}: the database is at revision {stored}, which is newer than this program; update"
                     " MindPal, or open the database that belongs to this version."
                 )
+            if self._sqlite and stored != scripts.get_current_head():
+                # Without it a change of tables is no part of the transaction, and two pages may start at once.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"], config.attributes["sealer"] = connection, sealer
             command.upgrade(config, "head")
 
@@ -89,16 +97,25 @@ class Database:
         with _told(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
-    def scrub(self) -> None:
-        """Rewrite it without what was deleted: neither its pages nor its log hold it afterwards."""
+    def scrub(self, patience_s: float | None = None) -> bool:
+        """Rewrite it without what was deleted; whether neither its tables nor SQLite's log hold it now.
+
+        Somebody who reads with an old view, a backup as a rule, keeps the old pages in the files. They are waited for
+        `patience_s`, and then it is False: try again later.
+        """
+        until = monotonic() + (self._patience_s if patience_s is None else patience_s)
+        while not (done := self._scrubbed()) and monotonic() < until:
+            sleep(SCRUB_AGAIN_S)
+        return done
+
+    def _scrubbed(self) -> bool:
         isolated = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with _told(), self._turn, isolated.connect() as connection:
-            if self._sqlite:
-                connection.execute(text("VACUUM"))
-                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-            else:
-                for table in Household.metadata.tables:
-                    connection.execute(text(f"VACUUM FULL {table}"))
+        try:
+            with _told(), self._turn, isolated.connect() as connection:
+                connection.detach()  # it waits less than the others, so it is not given back to them
+                return _sqlite_scrubbed(connection) if self._sqlite else _postgresql_scrubbed(connection)
+        except Unreachable:  # another program writes, or the disk is full
+            return False
 
     def _name(self) -> str:
         return self._engine.url.render_as_string()  # without the password
@@ -147,6 +164,37 @@ def _careful_sqlite(patience_ms: int, connection: Any, _: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
     connection.execute(f"PRAGMA busy_timeout={patience_ms}")
+
+
+def _sqlite_scrubbed(connection: Connection) -> bool:
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={SCRUB_TRY_MS}")
+    # Emptied before, too: behind a reader that lasts, each try's copy of everything would lengthen the log.
+    if not _log_emptied(connection):
+        return False
+    connection.exec_driver_sql("VACUUM")
+    return _log_emptied(connection)
+
+
+def _log_emptied(connection: Connection) -> bool:
+    """Write SQLite's log into the file and cut it to nothing; its first column tells that somebody was in the way."""
+    busy: int = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+    return not busy
+
+
+def _postgresql_scrubbed(connection: Connection) -> bool:
+    # VACUUM FULL copies a deleted row that an older view may still see, and says nothing of it.
+    older = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
+        " AND greatest(age(backend_xmin), age(backend_xid)) > age(CAST(CAST(:now AS text) AS xid))"
+    )
+    now = connection.exec_driver_sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text").scalar_one()
+    if connection.execute(older, {"now": now}).scalar_one():
+        return False
+    connection.exec_driver_sql(f"SET lock_timeout = {SCRUB_TRY_MS}")
+    for table in Household.metadata.tables:
+        connection.exec_driver_sql(f"VACUUM FULL {table}")
+    return True
 
 
 def _careful_postgresql(patience_ms: int, connection: Any, _: object) -> None:

@@ -1,6 +1,7 @@
-"""What a guardian sees without reading: time per day, moods, alerts and themes. In: the store. Out: numbers.
+"""What a guardian sees without reading: time per day, moods, alerts, themes, and whether a child leans on 灵伴.
 
-Run: `week(store, child_id)`. Themes are counted by words in what the child said; no sentence leaves this module.
+In: the store. Out: numbers. Run: `week(store, child)`. Themes are counted by words in what the child said; no sentence
+leaves this module.
 """
 
 from collections import Counter
@@ -9,10 +10,15 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import select
 
-from ui.store import READING, Store
-from ui.tables import ConversationRow, MessageRow, Mood
+from ui import visits
+from ui.store import Store
+from ui.tables import Child, ConversationRow, MessageRow, Mood
 
 DAYS = 7
+# Kinds of the server's guard in which a child takes 灵伴 for a person: it cannot do without it, or wants it for kin.
+LEANING = ("dependence", "roles")
+LEANED = 3  # so many such words in a week are told, not one or two
+FULL_DAYS = 4  # and a day's time used up on most days
 # A theme and the words that tell it, in both languages; a message may tell several.
 THEMES: dict[str, tuple[str, ...]] = {
     "nature": ("动物", "恐龙", "猫", "狗", "兔", "鸟", "鱼", "花", "树", "animal", "dinosaur", "cat", "dog", "bird", "fish"),
@@ -37,6 +43,22 @@ class Day:
 
 
 @dataclass(frozen=True)
+class Leaning:
+    """Signs over several turns or chats that a child may take 灵伴 for more than it is. What was counted, no verdict.
+
+    `chats`, `days`: in how many chats, on how many days, the guard answered that 灵伴 is no person. `full_days`: on how
+    many days the day's time was used up. One word of love, or one long day, is no sign: then they are 0.
+    """
+
+    chats: int = 0
+    days: int = 0
+    full_days: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.days or self.full_days)
+
+
+@dataclass(frozen=True)
 class Week:
     """Seven days, today the last, and what was talked about in them."""
 
@@ -44,6 +66,7 @@ class Week:
     chats: int
     questions: int
     themes: tuple[tuple[str, int], ...]
+    leaning: Leaning
 
     @property
     def minutes(self) -> float:
@@ -56,17 +79,18 @@ class Week:
         return sum(day.alerts for day in self.days)
 
 
-def week(store: Store, child_id: int) -> Week:
+def week(store: Store, child: Child) -> Week:
     """The last seven days by the server's calendar."""
+    child_id = child.id
     today = store.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     starts = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
-    visits = store.visits(child_id, starts[0])
+    here = visits.since(store, child_id, starts[0])
     moods = store.moods(child_id, starts[0])
     alerts = store.alerts(child_id)
     days = []
     for start in starts:
         end = start + timedelta(days=1)
-        spent = sum(_inside(visit.began, visit.seen + READING, start, end) for visit in visits)
+        spent = sum(_inside(visit.began, visit.seen + visits.READING, start, end) for visit in here)
         days.append(
             Day(
                 start.date(),
@@ -80,7 +104,9 @@ def week(store: Store, child_id: int) -> Week:
         theme for _, text in said for theme, words in THEMES.items() if any(word in text for word in words)
     )
     chats = len({conversation for conversation, _ in said})
-    return Week(tuple(days), chats, len(said), tuple(counted.most_common()))
+    full_days = sum(day.minutes >= child.minutes_a_day > 0 for day in days)
+    leaning = _leaning(_leaned(store, child_id, starts[0]), full_days)
+    return Week(tuple(days), chats, len(said), tuple(counted.most_common()), leaning)
 
 
 def _questions(store: Store, child_id: int, start: datetime) -> list[tuple[int, str]]:
@@ -92,6 +118,27 @@ def _questions(store: Store, child_id: int, start: datetime) -> list[tuple[int, 
     )
     with store.reading() as session:
         return [(found, store.sealer.open(sealed).casefold()) for found, sealed in session.execute(asked)]
+
+
+def _leaned(store: Store, child_id: int, start: datetime) -> list[tuple[int, date]]:
+    """The chat and the day of each answer of the guard's that 灵伴 is no person."""
+    answered = (
+        select(MessageRow.conversation_id, MessageRow.created)
+        .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
+        .where(ConversationRow.child_id == child_id, MessageRow.created >= start)
+        .where(MessageRow.category.in_(LEANING))
+    )
+    with store.reading() as session:
+        return [(found, created.astimezone().date()) for found, created in session.execute(answered)]
+
+
+def _leaning(leaned: list[tuple[int, date]], full_days: int) -> Leaning:
+    told = len(leaned) >= LEANED
+    return Leaning(
+        chats=len({chat for chat, _ in leaned}) if told else 0,
+        days=len({day for _, day in leaned}) if told else 0,
+        full_days=full_days if full_days >= FULL_DAYS else 0,
+    )
 
 
 def _inside(began: datetime, ended: datetime, start: datetime, end: datetime) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Literal
 
+from ui import visits
 from ui.store import Store
 from ui.tables import Child, Visit
 
@@ -32,7 +33,7 @@ def rule(store: Store, child: Child, visit: Visit | None = None) -> Ruling:
     now = store.now()
     local = now.astimezone()
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    used = store.seconds_since(child.id, midnight)
+    used = visits.seconds_since(store, child.id, midnight)
     left = max(0, round(child.minutes_a_day - used / 60))
     if in_quiet_hours(local, child.quiet_from, child.quiet_to):
         return Ruling("night", left)

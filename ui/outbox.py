@@ -11,7 +11,7 @@ a row that is sent a second time ten minutes later: an alert told twice is bette
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, update
 
@@ -19,6 +19,7 @@ from data.strict import BadInput
 from ui.locales import Language, sentences
 from ui.store import Store
 from ui.tables import Alert, Channel, Child, ConversationRow, Delivery, MessageRow
+from ui.telling import category
 
 TAKEN_FOR = timedelta(minutes=10)
 FIRST_WAIT = timedelta(seconds=10)
@@ -87,12 +88,23 @@ def waiting(store: Store) -> int:
         return session.scalar(select(func.count()).select_from(Delivery).where(Delivery.sent.is_(None))) or 0
 
 
+def arrived(store: Store, alert_ids: list[int]) -> dict[int, list[datetime]]:
+    """When which of these alerts reached a channel that is still kept."""
+    found: dict[int, list[datetime]] = {}
+    with store.reading() as session:
+        sent = select(Delivery).where(Delivery.alert_id.in_(alert_ids), Delivery.sent.is_not(None))
+        for row in session.scalars(sent.order_by(Delivery.id)):
+            if row.sent is not None:
+                found.setdefault(row.alert_id, []).append(row.sent)
+    return found
+
+
 def send_due(store: Store, send: Notify = notify) -> int:
     """Send what is due; how many arrived."""
     arrived = 0
     while (due := _take(store)) is not None:
         words = sentences(due.language)
-        told = words.categories.get(due.category, words.category_other)
+        told = category(due.category, words)
         ok = send(due.address, words.sending.title, words.sending.body.format(nickname=due.nickname, category=told))
         _mark(store, due, ok=ok)
         arrived += ok

@@ -7,37 +7,34 @@ why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) a
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, Update, delete, select, update
+from sqlalchemy import Select, Update, select, update
 from sqlalchemy.orm import Session
 
 from data.strict import BadInput
 from ui.database import PATIENCE_S, Database, Gone
+from ui.records import Consent, Conversation, Limits, Message, Profile
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.tables import (
     Access,
-    AgeBand,
     Alert,
     Audit,
     Channel,
     Child,
-    Consent,
+    ConsentRow,
     ConversationRow,
     Deed,
     Delivery,
     Feedback,
     Household,
-    Language,
     MessageRow,
     Mood,
     MoodRow,
     Role,
     State,
-    Visit,
 )
 
 POLICY_VERSION = "2026-11-24"
@@ -45,64 +42,8 @@ TITLE_CHARS = 40
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
 LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
-# Acts closer together than this belong to one visit. Each visit counts a minute more than from its first act to its
-# last: the reading after the last one.
-SAME_VISIT = timedelta(minutes=5)
-SAME_ACT = timedelta(seconds=3)  # acts so close together are counted once: a page that draws itself twice writes once
-READING = timedelta(minutes=1)
 RETENTION_DAYS = 180  # nothing is kept without an end (16 CFR 312.10); the guardian may choose another number
 KEY_CHECK = "mindpal"
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a guardian says of a child."""
-
-    nickname: str
-    age_band: AgeBand = "7-9"
-    language: Language = "zh"
-    avatar: str = "star"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a guardian allows a child. `quiet_from` and `quiet_to` are HH:MM by the server's clock."""
-
-    minutes_a_day: int
-    quiet_from: str
-    quiet_to: str
-    break_minutes: int
-    blocked_topics: str
-    read_aloud: bool
-    voice: bool
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """One conversation of one child, with its title opened."""
-
-    id: int
-    child_id: int
-    title: str
-    created: datetime
-    updated: datetime
-    hidden: bool
-
-
-@dataclass(frozen=True)
-class Message:
-    """One thing said, opened."""
-
-    id: int
-    conversation_id: int
-    role: Role
-    text: str
-    state: State
-    action: str | None
-    category: str | None
-    contract: str | None
-    feedback: Feedback | None
-    created: datetime
 
 
 class Store:
@@ -166,18 +107,20 @@ class Store:
     def consent(self) -> Consent | None:
         """The consent that holds now, or None: then nobody may chat."""
         with self.reading() as session:
-            holds = Consent.withdrawn_at.is_(None) & (Consent.policy_version == POLICY_VERSION)
-            return session.scalars(select(Consent).where(holds).order_by(Consent.id.desc())).first()
+            holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
+            row = session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
+        return self._agreed(row) if row is not None else None
 
     def consents(self) -> list[Consent]:
         """Every consent ever given, newest first."""
         with self.reading() as session:
-            return list(session.scalars(select(Consent).order_by(Consent.id.desc())))
+            rows = list(session.scalars(select(ConsentRow).order_by(ConsentRow.id.desc())))
+        return [self._agreed(row) for row in rows]
 
     def withdraw(self) -> None:
         """End every consent, at once."""
         with self.writing() as session:
-            session.execute(update(Consent).where(Consent.withdrawn_at.is_(None)).values(withdrawn_at=self.now()))
+            session.execute(update(ConsentRow).where(ConsentRow.withdrawn_at.is_(None)).values(withdrawn_at=self.now()))
 
     def last_contract(self) -> str | None:
         """The fingerprint that the newest answer carried."""
@@ -190,12 +133,11 @@ class Store:
         self, deed: Deed, child_id: int | None = None, conversation_id: int | None = None, detail: str = ""
     ) -> None:
         """Add a line to the log of what was looked at, exported or deleted: `deed`, or `deed: detail`."""
-        what = f"{deed}: {detail}" if detail else deed
         with self.writing() as session:
-            session.add(Audit(at=self.now(), what=what, child_id=child_id, conversation_id=conversation_id))
+            self.note(session, deed, child_id, conversation_id, detail)
 
-    def audited(self, limit: int = 100) -> list[Audit]:
-        """The newest lines of that log, newest first."""
+    def audited(self, limit: int | None = 100) -> list[Audit]:
+        """The newest lines of that log, or all of them, newest first."""
         with self.reading() as session:
             return list(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit)))
 
@@ -234,57 +176,7 @@ class Store:
             child.blocked_topics = limits.blocked_topics
             child.read_aloud, child.voice = limits.read_aloud, limits.voice
 
-    # the time a child spends
-
-    def visit(self, child_id: int) -> Visit:
-        """Count an act of the child: the running visit goes on, or a new one begins."""
-        now = self.now()
-        if (last := self._newest_visit(child_id)) is not None and timedelta(0) <= now - last.seen < SAME_ACT:
-            return last
-        with self.writing() as session:
-            # The child's row is taken first: two open pages would begin two visits, and count the same minute twice.
-            session.execute(update(Child).where(Child.id == child_id).values(nickname=Child.nickname))
-            last = session.scalars(
-                select(Visit).where(Visit.child_id == child_id).order_by(Visit.id.desc()).limit(1)
-            ).first()
-            # A clock that was set back finds `seen` in the future: the visit goes on, and no time is given back.
-            if last is not None and now - last.seen < SAME_VISIT:
-                last.seen = max(last.seen, now)
-                return last
-            begun = Visit(child_id=child_id, began=now, seen=now, reminded=None, rested=None)
-            session.add(begun)
-        return begun
-
-    def last_visit(self, child_id: int) -> Visit:
-        """The newest visit, running or not, without counting an act; a first one when there was none."""
-        return self._newest_visit(child_id) or self.visit(child_id)
-
-    def _newest_visit(self, child_id: int) -> Visit | None:
-        with self.reading() as session:
-            mine = select(Visit).where(Visit.child_id == child_id)
-            return session.scalars(mine.order_by(Visit.id.desc()).limit(1)).first()
-
-    def seconds_since(self, child_id: int, start: datetime) -> float:
-        """How long the child has been here since `start`, in seconds."""
-        return sum(
-            (visit.seen + READING - max(visit.began, start)).total_seconds() for visit in self.visits(child_id, start)
-        )
-
-    def visits(self, child_id: int, start: datetime) -> list[Visit]:
-        """The child's visits that ended after `start`, in order."""
-        with self.reading() as session:
-            mine = select(Visit).where(Visit.child_id == child_id, Visit.seen > start)
-            return list(session.scalars(mine.order_by(Visit.id)))
-
-    def reminded(self, visit: Visit) -> None:
-        """The child has read again what 灵伴 is."""
-        with self.writing() as session:
-            session.execute(update(Visit).where(Visit.id == visit.id).values(reminded=self.now()))
-
-    def rested(self, visit: Visit) -> None:
-        """The child has read that a break is due."""
-        with self.writing() as session:
-            session.execute(update(Visit).where(Visit.id == visit.id).values(rested=self.now()))
+    # what a child says of their mood
 
     def feel(self, child_id: int, mood: Mood) -> None:
         """Keep how the child said they felt."""
@@ -379,7 +271,7 @@ class Store:
         """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
         with self.writing() as session:
             if conversation_id is None:
-                name = self.sealer.seal(_title(words))
+                name = self.sealer.seal(title(words))
                 started = ConversationRow(
                     child_id=child_id, name=name, created=self.now(), updated=self.now(), hidden=False
                 )
@@ -478,46 +370,6 @@ class Store:
             if feedback == "not_nice" and session.scalars(told).first() is None:
                 self._alert(session, message.id, "not_nice")
 
-    # an end to what is kept
-
-    def delete_conversation(self, conversation_id: int) -> None:
-        """Delete a conversation and its alerts, from the database's file too."""
-        with self.writing() as session:
-            child_id = session.get_one(ConversationRow, conversation_id).child_id
-            session.execute(delete(ConversationRow).where(ConversationRow.id == conversation_id))
-        self.audit("delete conversation", child_id, conversation_id)
-        self._database.scrub()
-
-    def delete_child(self, child_id: int) -> None:
-        """Delete a child and everything of theirs, from the database's file too."""
-        with self.writing() as session:
-            session.execute(delete(Child).where(Child.id == child_id))
-        self.audit("delete child", child_id)
-        self._database.scrub()
-
-    def delete_all(self) -> None:
-        """Delete everything but the log of what was done; the next page is the first run's."""
-        with self.writing() as session:
-            for table in (Channel, Child, Consent):
-                session.execute(delete(table))
-            session.execute(delete(Household))
-            session.add(self._household())
-        self.audit("delete all")
-        self._database.scrub()
-
-    def enforce_retention(self) -> int:
-        """Delete what is older than the guardian's number of days; how many conversations that were."""
-        start = self.now() - timedelta(days=self.household().retention_days)
-        with self.writing() as session:
-            old = delete(ConversationRow).where(ConversationRow.updated < start)
-            gone: int = session.execute(old).rowcount  # type: ignore[attr-defined]
-            session.execute(delete(Visit).where(Visit.seen < start))
-            session.execute(delete(MoodRow).where(MoodRow.created < start))
-        if gone:
-            self.audit("retention", detail=str(gone))
-            self._database.scrub()
-        return gone
-
     # what the other modules of the store use
 
     def reading(self) -> AbstractContextManager[Session]:
@@ -528,11 +380,30 @@ class Store:
         """A session whose changes are committed at its end, or not at all."""
         return self._database.writing()
 
+    def note(
+        self,
+        session: Session,
+        deed: Deed,
+        child_id: int | None = None,
+        conversation_id: int | None = None,
+        detail: str = "",
+    ) -> None:
+        """Add a line to the log together with the deed itself."""
+        what = f"{deed}: {detail}" if detail else deed
+        session.add(Audit(at=self.now(), what=what, child_id=child_id, conversation_id=conversation_id))
+
+    def scrub(self, patience_s: float | None = None) -> bool:
+        """Rewrite the database's files without what was deleted, if nobody is in the way; whether it is done."""
+        return self._database.scrub(patience_s)
+
     def _check_key(self, key_file: Path) -> None:
         with self.writing() as session:
             home = session.get(Household, 1)
             if home is None:
-                session.add(self._household())
+                home = blank(self.sealer)
+                # Consents before there were settings: the first revision's words have just been sealed in place.
+                home.scrub_owed = int(session.scalars(select(ConsentRow.id)).first() is not None)
+                session.add(home)
                 return
         try:
             self.sealer.open(home.key_check)
@@ -542,20 +413,12 @@ class Store:
                 " database."
             ) from None
 
-    def _household(self) -> Household:
-        return Household(
-            id=1,
-            key_check=self.sealer.seal(KEY_CHECK),
-            pin_hash=None,
-            pin_tries=0,
-            pin_locked_until=None,
-            emergency=self.sealer.seal(""),
-            transcripts="full",
-            retention_days=RETENTION_DAYS,
-        )
+    def _consent(self, guardian: str) -> ConsentRow:
+        name = self.sealer.seal(guardian)
+        return ConsentRow(guardian=name, given_at=self.now(), policy_version=POLICY_VERSION, withdrawn_at=None)
 
-    def _consent(self, guardian: str) -> Consent:
-        return Consent(guardian=guardian, given_at=self.now(), policy_version=POLICY_VERSION, withdrawn_at=None)
+    def _agreed(self, row: ConsentRow) -> Consent:
+        return Consent(row.id, self.sealer.open(row.guardian), row.given_at, row.policy_version, row.withdrawn_at)
 
     def _alert(self, session: Session, message_id: int, category: str) -> None:
         alert = Alert(message_id=message_id, category=category, created=self.now(), seen=False)
@@ -570,8 +433,8 @@ class Store:
         return [self._open(row) for row in rows]
 
     def _open(self, row: ConversationRow) -> Conversation:
-        title = self.sealer.open(row.name)
-        return Conversation(row.id, row.child_id, title, row.created, row.updated, row.hidden)
+        name = self.sealer.open(row.name)
+        return Conversation(row.id, row.child_id, name, row.created, row.updated, row.hidden)
 
     def _row(self, conversation_id: int, role: Role, words: str) -> MessageRow:
         return MessageRow(
@@ -604,8 +467,23 @@ class Store:
         session.execute(update(ConversationRow).where(ConversationRow.id == conversation_id).values(updated=self.now()))
 
 
-def _title(words: str) -> str:
-    """The beginning of what was said first."""
+def blank(sealer: Sealer) -> Household:
+    """The settings of a family that has not been through the first run."""
+    return Household(
+        id=1,
+        key_check=sealer.seal(KEY_CHECK),
+        pin_hash=None,
+        pin_tries=0,
+        pin_locked_until=None,
+        emergency=sealer.seal(""),
+        transcripts="full",
+        retention_days=RETENTION_DAYS,
+        scrub_owed=0,
+    )
+
+
+def title(words: str) -> str:
+    """What a chat is called: the beginning of what was said first."""
     line = " ".join(words.split())
     return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
 

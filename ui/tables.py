@@ -1,4 +1,4 @@
-"""The tables of the family's records. Words of a child are sealed (`ui/sealing.py`): the column holds base64.
+"""The tables of the family's records. A child's words and a guardian's name are sealed (`ui/sealing.py`), in base64.
 
 In: nothing. Out: SQLAlchemy classes, the same on SQLite and PostgreSQL. `ui/migrations` makes the tables.
 """
@@ -20,7 +20,8 @@ Feedback = Literal["up", "down", "not_nice"]
 Mood = Literal["great", "good", "so_so", "sad", "angry"]
 # What the log of accesses tells of.
 Deed = Literal[
-    "transcript", "passage", "export", "delete conversation", "delete child", "delete all", "retention", "transcripts",
+    "transcript", "passage", "export", "delete conversation", "delete child", "delete all", "expired", "transcripts",
+    "retention",  # of versions that deleted whole chats
 ]  # fmt: skip
 Access = Literal["full", "alerts"]
 
@@ -55,14 +56,15 @@ class Household(Table):
     emergency: Mapped[str] = mapped_column(Text)  # sealed
     transcripts: Mapped[Access] = mapped_column(String(10))
     retention_days: Mapped[int]
+    scrub_owed: Mapped[int]  # deletions that the database's files may still hold: see `ui/forget.py`
 
 
-class Consent(Table):
+class ConsentRow(Table):
     """A guardian's yes: who, when, to which text; `withdrawn_at` ends it."""
 
     __tablename__ = "consents"
 
-    guardian: Mapped[str] = mapped_column(String(80))
+    guardian: Mapped[str] = mapped_column(Text)  # sealed
     given_at: Mapped[datetime]
     policy_version: Mapped[str] = mapped_column(String(20))
     withdrawn_at: Mapped[datetime | None]

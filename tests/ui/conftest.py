@@ -18,7 +18,8 @@ from tests.demo import free_port
 from tests.ui.databases import Database, family, postgres, postgres_programs
 from tests.ui.walk import daytime
 from ui.database import url_for
-from ui.store import Profile, Store
+from ui.records import Profile
+from ui.store import Store
 from ui.tables import Child
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from ui.pin import hashed
-from ui.store import Limits, Profile, Store
+from ui.records import Limits, Profile
+from ui.store import Store
 from ui.tables import Child, Table
 
 PIN = "2468"

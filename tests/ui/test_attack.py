@@ -13,8 +13,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
 from tests.ui.walk import open_parents, replies, say, section
+from ui import forget
 from ui.locales import sentences
-from ui.store import Limits
+from ui.records import Limits
 
 WORDS = sentences("zh")
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
@@ -147,7 +148,7 @@ def test_a_page_whose_child_is_deleted_asks_who_is_there_and_becomes_no_siblings
         page.goto(f"{site.url}/?k={second.id}")
         say(page, "讲一个很长的故事")
         expect(page.get_by_text("第3句。")).to_be_visible()
-        store.delete_child(second.id)
+        forget.child(store, second.id)
         expect(page.get_by_text(WORDS.picker.title)).to_be_visible()
         assert server.hung_up.wait(20)
         expect(page.get_by_text("豆豆的悄悄话")).to_have_count(0)
@@ -164,7 +165,7 @@ def test_buttons_of_a_page_whose_chat_is_deleted_break_nothing(site: Site, page:
         say(page, "给我讲讲大海")
         expect(replies(page)).to_have_count(1)
         (chat,) = store.conversations(child.id)
-        store.delete_conversation(chat.id)
+        forget.chat(store, chat.id)
         page.get_by_role("button", name=WORDS.talk.up, exact=True).click()
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
         expect(page.get_by_test_id("stException")).to_have_count(0)

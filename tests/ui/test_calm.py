@@ -89,10 +89,26 @@ def test_records_that_a_backup_holds_for_ten_seconds_are_waited_for(site: Site, 
 
 
 def test_a_guardian_is_told_too_and_a_button_can_be_pressed_again(site: Site, page: Page, shot: Shot) -> None:
-    site.family()
+    (child,) = site.family()
+    store = site.store()
+    store.give_up(store.say(child.id, None, "\n".join(("今天", "我的秘密"))))
     page.goto(site.url)
     open_parents(page)
+    # A look that cannot be written down in the log is none: the line comes before the words.
+    section(page, WORDS.chats.title)
+    expect(page.get_by_test_id("stSelectbox")).to_be_visible()
+    _fill_disk(site)
+    page.get_by_test_id("stSelectbox").click()
+    page.get_by_role("option").last.click()
+    expect(page.get_by_text(WORDS.calm.adults)).to_be_visible()
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(0)
+    assert store.audited() == []
+    _make_room(site)
+    expect(page.get_by_test_id("stChatMessage").get_by_text("我的秘密")).to_be_visible()
+    assert [line.what for line in store.audited()] == ["transcript"]
+    store.close()
     section(page, WORDS.home.family)
+    expect(page.get_by_role("button", name=WORDS.withdraw)).to_be_visible()
     _fill_disk(site)
     page.get_by_role("button", name=WORDS.withdraw).click()
     expect(page.get_by_text(WORDS.calm.adults)).to_be_visible()

@@ -8,10 +8,11 @@ import pytest
 from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import SKY, ModelServer
-from ui import chores
+from ui import chores, visits
 from ui.client import settings_from
 from ui.limits import rule
-from ui.store import Limits, Store
+from ui.records import Limits
+from ui.store import Store
 
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 
@@ -24,7 +25,7 @@ def test_a_crisis_said_to_a_sleeping_server_reaches_the_guardian_though_the_page
     settings = settings_from({"MINDPAL_API_URL": f"http://127.0.0.1:{port}/v1"})
     for words in ("你好", "[400]", "我不想活了"):
         store.say(child.id, None, words)
-    spent = store.seconds_since(child.id, clock[0] - timedelta(days=1))
+    spent = visits.seconds_since(store, child.id, clock[0] - timedelta(days=1))
     clock[0] += timedelta(minutes=3)
     list(chores.answer_left(store, settings))
     assert len(store.left_behind()) == 3, "the server sleeps"
@@ -33,7 +34,7 @@ def test_a_crisis_said_to_a_sleeping_server_reaches_the_guardian_though_the_page
         assert len(server.requests) == 3
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
     assert store.left_behind() == []
-    assert store.seconds_since(child.id, clock[0] - timedelta(days=1)) == spent, "nobody was there"
+    assert visits.seconds_since(store, child.id, clock[0] - timedelta(days=1)) == spent, "nobody was there"
     store.close()
 
 
@@ -56,7 +57,7 @@ def test_a_crisis_is_heard_though_the_door_is_shut(store: Store, limits: Limits)
     assert [message.action for message in store.messages(crisis.conversation_id)] == [None, "crisis"]
     kept = store.messages(other.conversation_id)[-1]
     assert (kept.text, kept.state) == (SKY, "done"), "read when the door opens again"
-    assert store.visits(child.id, noon - timedelta(days=1)) == [], "nobody was there"
+    assert visits.since(store, child.id, noon - timedelta(days=1)) == [], "nobody was there"
 
 
 def test_a_question_on_which_the_server_fails_holds_up_no_other(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import create_engine
 
 from data.strict import BadInput
 from tests.ui.databases import Database
+from ui import forget
 from ui.database import Gone, Unreachable, url_for
 from ui.store import Store
 from ui.tables import Table
@@ -23,15 +25,27 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, databa
     engine.dispose()
 
 
-def test_opening_again_keeps_everything_and_the_file_is_careful(
-    store: Store, child_id: int, database: Database
-) -> None:
+def test_opening_again_keeps_everything(store: Store, child_id: int, database: Database) -> None:
     store.say(child_id, None, "你好")
     again = database.open()
     assert [found.title for found in again.conversations(child_id)] == ["你好"]
     again.close()
-    if database.url.startswith("sqlite"):
-        assert database.rows("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_every_connection_is_a_careful_one(store: Store, child_id: int, database: Database) -> None:
+    """Not only the first, nor only the file: most of it is each connection's own setting, off where nobody asks."""
+    sqlite = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "busy_timeout": 15_000}
+    postgresql = {"lock_timeout": "15s", "synchronous_commit": "on"}
+    careful, ask = (sqlite, "PRAGMA") if database.url.startswith("sqlite") else (postgresql, "SHOW")
+    forget.chat(
+        store, store.say(child_id, None, "你好").conversation_id
+    )  # a scrub waits less, on a connection of its own
+    with ExitStack() as together:
+        sessions = [together.enter_context(store.reading()) for _ in range(6)]
+        for session in sessions:
+            found = {name: session.connection().exec_driver_sql(f"{ask} {name}").scalar_one() for name in careful}
+            assert found == careful
+        assert len({id(session.connection().connection.dbapi_connection) for session in sessions}) == len(sessions)
 
 
 def test_a_newer_database_is_refused_with_a_sentence(database: Database) -> None:

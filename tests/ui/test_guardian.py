@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
 from tests.ui.walk import VOICES, open_parents, replies, say, section, wait_until
+from ui import visits
 from ui.locales import sentences
-from ui.store import Limits
+from ui.records import Limits
 from ui.tables import Visit
 
 WORDS = sentences("zh")
@@ -101,7 +102,7 @@ class TestWhatAGuardianSets:
             expect(childs.get_by_text(WORDS.door.topic)).to_be_visible()
             expect(childs.get_by_text(WORDS.door.rest)).to_have_count(0)
             with store.writing() as session:
-                session.get_one(Visit, store.last_visit(first.id).id).began -= timedelta(minutes=11)
+                session.get_one(Visit, visits.newest(store, first.id).id).began -= timedelta(minutes=11)
             childs.reload()
             expect(childs.get_by_text(WORDS.door.rest)).to_be_visible()
 
@@ -194,7 +195,7 @@ def test_what_it_is_and_a_break_are_said(site: Site, page: Page, shot: Shot) -> 
     page.goto(site.url)
     expect(page.locator(".st-key-remind")).to_be_visible()
     with store.writing() as session:
-        visit = session.get_one(Visit, store.last_visit(child.id).id)
+        visit = session.get_one(Visit, visits.newest(store, child.id).id)
         visit.began -= timedelta(minutes=31)
     page.reload()
     # A child who does not confirm what it is told hears of the break all the same.

@@ -16,7 +16,8 @@ from tests.ui.conftest import Site
 from tests.ui.model_server import SKY, ModelServer
 from tests.ui.walk import replies, say
 from ui.locales import sentences
-from ui.store import Message, Store
+from ui.records import Message
+from ui.store import Store
 from ui.tables import ConversationRow, MessageRow
 
 WORDS = sentences("zh")

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.ui.databases import Database, family
+from ui import visits
 from ui.limits import Ruling, in_quiet_hours, rule
-from ui.store import Limits, Profile, Store
+from ui.records import Limits, Profile
+from ui.store import Store
 from ui.tables import Child
 
 ASKED = Limits(60, "22:00", "06:00", 30, "", read_aloud=True, voice=True)
@@ -37,7 +39,7 @@ def child(timed: Store) -> Child:
 
 def be_here(store: Store, child: Child, clock: list[datetime], minutes: int) -> None:
     for _ in range(minutes):
-        store.visit(child.id)
+        visits.act(store, child.id)
         clock[0] += timedelta(minutes=1)
 
 
@@ -60,7 +62,7 @@ def test_a_new_child_has_an_hour_a_day_quiet_nights_breaks_and_no_microphone(tim
 def test_a_clock_that_is_set_back_gives_no_time_back(timed: Store, child: Child, clock: list[datetime]) -> None:
     be_here(timed, child, clock, 60)
     clock[0] -= timedelta(hours=3)
-    timed.visit(child.id)
+    visits.act(timed, child.id)
     assert rule(timed, child).door == "enough"
 
 
@@ -85,25 +87,25 @@ def test_the_guardian_sets_other_limits(timed: Store, child: Child, clock: list[
 
 def test_what_it_is_is_said_at_the_start_and_every_hour(timed: Store, child: Child, clock: list[datetime]) -> None:
     child.minutes_a_day = 600
-    visit = timed.visit(child.id)
+    visit = visits.act(timed, child.id)
     assert rule(timed, child, visit).remind
-    timed.reminded(visit)
+    visits.reminded(timed, visit)
     be_here(timed, child, clock, 59)
-    assert not rule(timed, child, timed.visit(child.id)).remind
+    assert not rule(timed, child, visits.act(timed, child.id)).remind
     be_here(timed, child, clock, 2)
-    assert rule(timed, child, timed.visit(child.id)).remind
+    assert rule(timed, child, visits.act(timed, child.id)).remind
     clock[0] += timedelta(hours=2)
-    assert rule(timed, child, timed.visit(child.id)).remind, "a new visit begins with it"
+    assert rule(timed, child, visits.act(timed, child.id)).remind, "a new visit begins with it"
 
 
 def test_a_break_is_due_after_half_an_hour_and_again_after_the_next(
     timed: Store, child: Child, clock: list[datetime]
 ) -> None:
     be_here(timed, child, clock, 29)
-    assert not rule(timed, child, timed.visit(child.id)).rest
+    assert not rule(timed, child, visits.act(timed, child.id)).rest
     be_here(timed, child, clock, 1)
-    visit = timed.visit(child.id)
+    visit = visits.act(timed, child.id)
     assert rule(timed, child, visit).rest
-    timed.rested(visit)
+    visits.rested(timed, visit)
     be_here(timed, child, clock, 29)
-    assert not rule(timed, child, timed.visit(child.id)).rest
+    assert not rule(timed, child, visits.act(timed, child.id)).rest

@@ -9,9 +9,9 @@ import pytest
 import ui.locales
 from data.safety import CRISIS
 from data.strict import BadInput, read_yaml
-from ui.companion.parents_data import told
 from ui.locales import LANGUAGES, Sentences, sentences
 from ui.tables import Deed
+from ui.telling import deed
 
 
 def test_both_languages_have_every_sentence_with_the_same_blanks() -> None:
@@ -27,12 +27,12 @@ def test_the_log_of_accesses_is_told_in_the_guardians_language() -> None:
     for language in LANGUAGES:
         words = sentences(language)
         assert set(words.data.acts) == set(get_args(Deed))
-        assert told("export", words) == words.data.acts["export"]
-        assert told("retention: 3", words) == words.data.acts["retention"].format(detail="3")
-        assert words.home.transcripts_alerts in told("transcripts: alerts", words)
+        assert deed("export", words) == words.data.acts["export"]
+        assert deed("retention: 3", words) == words.data.acts["retention"].format(detail="3")
+        assert words.home.transcripts_alerts in deed("transcripts: alerts", words)
     # What an older version wrote, and what nobody knows.
-    assert "3 段" in told("retention: 3 deleted", sentences("zh"))
-    assert told("something else", sentences("zh")) == "something else"
+    assert "3 段" in deed("retention: 3 deleted", sentences("zh"))
+    assert deed("something else", sentences("zh")) == "something else"
 
 
 def test_what_must_be_said_is_said() -> None:

@@ -8,16 +8,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.ui.conftest import ROOT, Site
-from tests.ui.databases import PIN_HASH
+from tests.ui.databases import PIN, PIN_HASH
 from tests.ui.model_server import ModelServer
 from tests.ui.walk import SOCKETS, first_run, fits, open_parents, replies, say, scrolling, section
 from ui.locales import sentences
-from ui.store import Profile
+from ui.pin import Opened, check
+from ui.records import Profile
+from ui.store import POLICY_VERSION
 
 WORDS = sentences("zh")
 Shot = Callable[[Page, str], None]
@@ -41,6 +44,7 @@ def test_first_run_to_history(site: Site, page: Page, shot: Shot) -> None:
         expect(page.get_by_text(WORDS.ai_line)).to_be_visible()
         shot(page, "empty-chat")
         assert set(scrolling(page).evaluate_all("all => all.map(each => each.scrollHeight - each.clientHeight)")) == {0}
+        _is_kept(site)
         page.get_by_role("button", name="为什么天空是蓝色的？", exact=True).click()
         _finished(page, "阳光")
         expect(page.locator(".katex")).to_have_count(1)
@@ -223,6 +227,20 @@ def test_a_taken_port_is_one_sentence() -> None:
         )
     assert told.returncode == 2
     assert re.fullmatch(rf"127\.0\.0\.1:{port} cannot be listened on .*--port\.\n", told.stderr)
+
+
+def _is_kept(site: Site) -> None:
+    """What `walk.first_run` has typed, as the page has stored it."""
+    store = site.store()
+    consent, (child,) = store.consent(), store.children()
+    assert consent is not None
+    assert (consent.guardian, consent.policy_version) == ("妈妈", POLICY_VERSION)
+    assert abs(datetime.now(UTC) - consent.given_at) < timedelta(minutes=5)
+    assert store.emergency() == "外婆 13800000000"
+    assert (store.household().pin_hash or "").startswith("$argon2id$")
+    assert check(store, PIN) == Opened()
+    assert (child.nickname, child.age_band, child.language, child.avatar) == ("豆豆", "7-9", "zh", "star")
+    store.close()
 
 
 def _stop(page: Page) -> None:

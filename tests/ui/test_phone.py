@@ -3,6 +3,7 @@
 Run: `MINDPAL_SHOTS=folder pytest tests/ui/test_phone.py`; then a picture of each page lies in the folder.
 """
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,10 +14,12 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import CONTRACT, CRISIS, SKY, ModelServer
 from tests.ui.walk import PIN, accessible, fits, say, section
+from ui import visits
 from ui.companion.chat import MOODS
+from ui.insight import LEANED
 from ui.locales import LANGUAGES, sentences
-from ui.store import Limits, Profile
-from ui.tables import Visit
+from ui.records import Limits, Profile
+from ui.tables import Household, Visit
 
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 PHONE = ViewportSize(width=390, height=844)
@@ -82,7 +85,7 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
         look("adult")
 
         with store.writing() as session:
-            session.get_one(Visit, store.last_visit(first.id).id).began -= timedelta(minutes=31)
+            session.get_one(Visit, visits.newest(store, first.id).id).began -= timedelta(minutes=31)
         page.goto(f"{site.url}/?k={first.id}")
         expect(page.get_by_text(words.door.rest)).to_be_visible()
         look("rest")
@@ -119,13 +122,19 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
     (child,) = site.family()
     store = site.store()
     for mood in MOODS:
-        store.visit(child.id)
+        visits.act(store, child.id)
         store.feel(child.id, mood)
     store.audit("transcripts", detail="alerts")
-    for text, action in (("为什么天空是蓝色的？", None), ("我不想活了", "crisis")):
+    leant = [("只有你懂我", "redirect", "dependence")] * LEANED
+    for text, action, category in (("为什么天空是蓝色的？", None, None), *leant, ("我不想活了", "crisis", None)):
         reply = store.begin_reply(store.say(child.id, None, text))
         assert reply is not None
-        store.end_reply(reply, CRISIS if action else SKY, "done", action, None, CONTRACT)
+        store.end_reply(reply, CRISIS if action == "crisis" else SKY, "done", action, category, CONTRACT)
+    with store.writing() as session:
+        session.get_one(Household, 1).scrub_owed = 1
+    backup = sqlite3.connect(site.folder / "mindpal.db", isolation_level=None)  # what was deleted stays in the files
+    backup.execute("BEGIN")
+    backup.execute("SELECT count(*) FROM messages").fetchone()
     page = _dark_phone(browser)
     page.set_viewport_size(TALL)
     for language in LANGUAGES:
@@ -137,6 +146,7 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
         page.get_by_label(words.pin.field).fill(PIN)
         page.get_by_role("button", name=words.pin.open, exact=True).click()
         expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(4)
+        expect(page.get_by_text(words.overview.leaning_told.format(days=1, chats=LEANED))).to_be_visible()
         _look(page, f"{language}-overview", shot)
         section(page, words.home.alerts)
         page.get_by_text(words.chats.passage).click()
@@ -156,7 +166,9 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
         _look(page, f"{language}-family", shot)
         section(page, words.data.title)
         expect(page.get_by_test_id("stTable").get_by_text(words.data.acts["passage"]).first).to_be_visible()
+        expect(page.get_by_text(words.data.owed)).to_be_visible()
         _look(page, f"{language}-data", shot)
+    backup.close()
     store.close()
     page.context.close()
 

@@ -1,6 +1,5 @@
 """What a child said cannot be read without the key. Run: `pytest tests/ui/test_sealing.py`."""
 
-import sqlite3
 import stat
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from sqlalchemy import create_engine
 
 from data.strict import BadInput
 from tests.ui.databases import Database
-from ui.database import url_for
+from ui import forget
+from ui.database import Database as Opened
 from ui.sealing import Sealer, WrongKey, read_key
-from ui.store import Store
+from ui.store import KEY_CHECK, Store
 
 MIGRATIONS = Path(__file__).parents[2] / "ui" / "migrations"
 
@@ -39,7 +39,7 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 def test_no_word_lies_open_in_the_database(store: Store, child_id: int, database: Database) -> None:
     store.say(child_id, None, "我最喜欢的颜色是紫色")
     store.rename(1, "紫色的秘密")
-    for word in ("紫色", "外婆"):
+    for word in ("紫色", "外婆", "妈妈"):
         assert not database.holds(word.encode())
 
 
@@ -59,26 +59,90 @@ def test_a_missing_wrong_or_broken_key_is_one_sentence(store: Store, child_id: i
     database.open().close()
 
 
-def test_a_database_of_the_first_revision_is_sealed_and_kept(tmp_path: Path) -> None:
-    engine = create_engine(url_for(tmp_path, None))
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    engine.dispose()
-    with sqlite3.connect(tmp_path / "mindpal.db") as old:
-        old.execute("INSERT INTO children VALUES (1, '豆豆', '7-9', 'zh')")
-        old.execute("INSERT INTO conversations VALUES (1, 1, '你好灵伴', '2026-11-01', '2026-11-01')")
-        old.execute(
-            "INSERT INTO messages (id, conversation_id, role, text, state, created)"
-            " VALUES (1, 1, 'user', '你好灵伴', 'done', '2026-11-01')"
-        )
-    old.close()
-    store = Store(url_for(tmp_path, None), tmp_path / "key")
+def test_a_database_of_the_first_revision_is_sealed_and_kept(database: Database) -> None:
+    _upgrade(database, "0001")
+    day = "2026-11-01"
+    for row in (
+        "INSERT INTO consents VALUES (1, '王小明的妈妈', :day, '2020-01-01', NULL)",
+        "INSERT INTO children VALUES (1, '豆豆', '7-9', 'zh')",
+        "INSERT INTO conversations VALUES (1, 1, '你好灵伴', :day, :day)",
+        "INSERT INTO messages (id, conversation_id, role, text, state, created)"
+        " VALUES (1, 1, 'user', '你好灵伴', 'done', :day)",
+    ):
+        database.rows(row, **({"day": day} if ":day" in row else {}))
+    store = database.open()
     assert [found.title for found in store.conversations(1)] == ["你好灵伴"]
     assert [found.text for found in store.messages(1)] == ["你好灵伴"]
     assert store.children()[0].minutes_a_day == 60
+    assert [found.guardian for found in store.consents()] == ["王小明的妈妈"]
+    _no_longer_in_the_clear(store, database, "你好灵伴", "王小明")
+
+
+def test_names_of_the_second_revision_are_sealed_where_they_lie(database: Database) -> None:
+    database.key_file.parent.mkdir(exist_ok=True)
+    key = read_key(database.key_file, make=True)
+    _second(database, Sealer(key))
+    store = database.open()
+    assert [(found.guardian, found.withdrawn_at is None) for found in store.consents()] == [
+        ("李爸爸", True),
+        ("王妈妈", False),
+    ]
+    assert store.emergency() == "外婆 13800000000"
+    _no_longer_in_the_clear(store, database, "王妈妈", "李爸爸")
+
+
+def test_a_migration_that_breaks_off_leaves_the_database_as_it_was(database: Database) -> None:
+    """Half the names sealed would be sealed twice by the next start, and nobody could read them."""
+    key = read_key(database.key_file, make=True)
+    _second(database, Sealer(key))
+    before = database.rows("SELECT * FROM consents")
+
+    class Broken(Sealer):
+        def seal(self, text: str) -> str:
+            if text == "李爸爸":
+                raise RuntimeError("the disk is full")
+            return super().seal(text)
+
+    opened = Opened(database.url, 1)
+    with pytest.raises(RuntimeError):
+        opened.migrate(Broken(key))
+    opened.close()
+    assert database.rows("SELECT * FROM consents") == before
+    store = database.open()
+    assert [found.guardian for found in store.consents()] == ["李爸爸", "王妈妈"]
     store.close()
-    left = b"".join(path.read_bytes() for path in tmp_path.glob("mindpal.db*"))
-    assert "你好灵伴".encode() not in left
+
+
+def _upgrade(database: Database, revision: str, sealer: Sealer | None = None) -> None:
+    engine = create_engine(database.url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"], config.attributes["sealer"] = connection, sealer
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def _second(database: Database, sealer: Sealer) -> None:
+    """A family's database as the version before left it, with two guardians."""
+    _upgrade(database, "0002", sealer)
+    database.rows(
+        "INSERT INTO household (id, key_check, pin_tries, emergency, transcripts, retention_days)"
+        " VALUES (1, :check, 0, :emergency, 'full', 180)",
+        check=sealer.seal(KEY_CHECK),
+        emergency=sealer.seal("外婆 13800000000"),
+    )
+    database.rows("INSERT INTO consents VALUES (1, '王妈妈', '2026-11-01', '2026-11-24', '2026-11-02')")
+    database.rows("INSERT INTO consents VALUES (2, '李爸爸', '2026-11-03', '2026-11-24', NULL)")
+
+
+def _no_longer_in_the_clear(store: Store, database: Database, *words: str) -> None:
+    """What a file still holds after the change of tables is owed, and the page's process pays it at its start."""
+    assert forget.is_owed(store)
+    assert forget.scrub(store)
+    read = b"".join(
+        path.read_bytes() for path in database.files.rglob("*") if path.is_file() and "pg_wal" not in path.parts
+    )
+    for word in words:
+        assert word.encode() not in read
+    store.close()

@@ -11,8 +11,10 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 
 from tests.ui.databases import Database, family
+from ui import forget, visits
 from ui.database import Gone
-from ui.store import Profile, Store
+from ui.records import Profile
+from ui.store import Store
 from ui.tables import ConversationRow
 
 
@@ -21,7 +23,7 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
     question = store.say(child_id, None, "豆豆的话")
     reply = store.begin_reply(question)
     assert reply is not None
-    store.delete_child(child_id)
+    forget.child(store, child_id)
     # SQLite gives the numbers of the deleted rows to these.
     other = store.say(sibling.id, None, "果果的话")
     assert store.begin_reply(question) is None
@@ -32,7 +34,7 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
         lambda: store.end_reply(reply, "别人的话", "guarded", "crisis"),
         lambda: store.feedback(reply, "not_nice"),
         lambda: store.say(child_id, None, "还在吗"),
-        lambda: store.visit(child_id),
+        lambda: visits.act(store, child_id),
         lambda: store.feel(child_id, "good"),
     ):
         with pytest.raises(Gone):
@@ -86,12 +88,6 @@ def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:
     ]
 
 
-def test_a_consent_to_another_text_is_none(store: Store, database: Database) -> None:
-    family(store)
-    database.rows("UPDATE consents SET policy_version = '2020-01-01'")
-    assert store.consent() is None
-
-
 def test_another_childs_conversation_is_not_found(store: Store, child_id: int) -> None:
     other = store.add_child(Profile("果果", "4-6"))
     here = store.say(child_id, None, "你好").conversation_id
@@ -133,7 +129,7 @@ def test_the_log_of_accesses_is_only_ever_added_to(store: Store, database: Datab
     for forbidden in ("UPDATE audit SET what = 'nothing'", "DELETE FROM audit"):
         with pytest.raises(DBAPIError, match="only ever added to"):
             database.rows(forbidden)
-    store.delete_all()
+    forget.everything(store)
     assert [line.what for line in store.audited()] == ["delete all", "transcript"]
 
 
@@ -161,41 +157,6 @@ def test_history_is_searched_renamed_and_put_away(store: Store, child_id: int) -
     assert store.search(child_id, "兔子") == []
     assert len(store.conversations(child_id)) == 1
     assert len(store.conversations(child_id, hidden=True)) == 2
-
-
-def test_what_is_deleted_is_gone_from_the_files_too(store: Store, child_id: int, database: Database) -> None:
-    kept = store.say(child_id, None, "留下的话")
-    gone = store.say(child_id, None, "要删掉的话")
-    sealed = database.rows("SELECT text FROM messages WHERE id = :id", id=gone.id)[0][0].encode()
-    _settle_files(database)
-    assert database.holds(sealed)
-    store.delete_conversation(gone.conversation_id)
-    _settle_files(database)
-    assert not _in_tables(database, sealed)
-    assert [message.text for message in store.messages(kept.conversation_id)] == ["留下的话"]
-    store.delete_child(child_id)
-    assert store.children() == []
-    assert database.rows("SELECT count(*) FROM messages") == [(0,)]
-
-
-def test_delete_all_leaves_a_first_run(store: Store, child_id: int) -> None:
-    store.say(child_id, None, "你好")
-    store.delete_all()
-    assert (store.children(), store.consents(), store.household().pin_hash) == ([], [], None)
-
-
-def test_retention_deletes_what_is_older(database: Database) -> None:
-    clock = [datetime.now(UTC) - timedelta(days=40)]
-    store = database.open(lambda: clock[0])
-    child = family(store)
-    store.say(child.id, None, "很久以前")
-    clock[0] = datetime.now(UTC)
-    store.say(child.id, None, "今天")
-    store.set_household(emergency="", transcripts="full", retention_days=30)
-    assert store.enforce_retention() == 1
-    assert store.enforce_retention() == 0
-    assert [found.title for found in store.conversations(child.id)] == ["今天"]
-    store.close()
 
 
 def test_a_reply_whose_writer_was_killed_keeps_its_words_and_is_settled(
@@ -251,11 +212,11 @@ def test_pages_that_open_together_begin_one_visit(store: Store, child_id: int) -
 
     def visit(_: int) -> int:
         together.wait()
-        return store.visit(child_id).id
+        return visits.act(store, child_id).id
 
     with ThreadPoolExecutor(8) as pages:
         assert len(set(pages.map(visit, range(8)))) == 1
-    assert len(store.visits(child_id, datetime.now(UTC) - timedelta(days=1))) == 1
+    assert len(visits.since(store, child_id, datetime.now(UTC) - timedelta(days=1))) == 1
 
 
 def test_ten_thousand_conversations_open_in_a_second(store: Store, child_id: int) -> None:
@@ -272,14 +233,3 @@ def test_ten_thousand_conversations_open_in_a_second(store: Store, child_id: int
     assert store.conversations(child_id)[0].title == "第9999次"
     assert time.perf_counter() - began < 1
     assert [found.title for found in store.search(child_id, "第9999次")] == ["第9999次"]
-
-
-def _settle_files(database: Database) -> None:
-    database.rows("PRAGMA wal_checkpoint(TRUNCATE)" if database.url.startswith("sqlite") else "CHECKPOINT")
-
-
-def _in_tables(database: Database, words: bytes) -> bool:
-    """Whether the tables' own files hold these bytes. PostgreSQL's log of changes is kept until it is recycled."""
-    read = [path.read_bytes() for path in database.files.rglob("*") if path.is_file() and "pg_wal" not in path.parts]
-    assert read
-    return any(words in content for content in read)

@@ -8,12 +8,14 @@ import pytest
 from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
+from ui import forget
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable
 from ui.locales import sentences
-from ui.store import Limits, Profile, Store
+from ui.records import Limits, Profile
+from ui.store import Store
 from ui.tables import Child
 
 WORDS = sentences("zh")
@@ -110,7 +112,7 @@ def test_a_chat_that_is_deleted_while_its_reply_grows_ends_it_and_hurts_no_other
     with ModelServer() as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(text for text in growing if text)
-        store.delete_child(child.id)
+        forget.child(store, child.id)
         # SQLite gives the numbers of the deleted rows to these.
         other = store.say(sibling.id, None, "果果的话")
         answer = store.begin_reply(other)

@@ -5,7 +5,8 @@ import streamlit as st
 from ui.companion.look import LINGBAN
 from ui.companion.safe_text import safe
 from ui.locales import Sentences
-from ui.store import Message, Store
+from ui.records import Message
+from ui.store import Store
 
 
 def card(store: Store, message: Message, words: Sentences) -> None:

@@ -6,6 +6,7 @@ from contextlib import closing
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from ui import visits
 from ui.client import Asleep, Refused, Settings, transcribe
 from ui.companion import adult, aloud, calm, door, drawer, talk
 from ui.companion.calm import gently
@@ -13,7 +14,8 @@ from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
 from ui.companion.safe_text import safe
 from ui.limits import rule
 from ui.locales import Sentences
-from ui.store import Conversation, Message, Store
+from ui.records import Conversation, Message
+from ui.store import Store
 from ui.tables import Child, Feedback, Mood
 
 RETRY_S = 4  # how often a sleeping server is asked again
@@ -48,7 +50,7 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     _line(store, words)
     # A page that draws itself again is no act of the child: time passes only while somebody is there.
     by_itself = st.session_state.pop("by-itself", False)
-    visit = store.last_visit(child.id) if by_itself else store.visit(child.id)
+    visit = visits.newest(store, child.id) if by_itself else visits.act(store, child.id)
     ruling = rule(store, child, visit)
     here = _say(store, child, here)
     _sidebar(store, child, here, ruling.minutes_left, words)

@@ -5,6 +5,7 @@ In: a ruling of `ui/limits.py`. Out: cards. Nothing here asks a child to stay.
 
 import streamlit as st
 
+from ui import visits
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, brand
 from ui.database import Unreachable
@@ -49,7 +50,7 @@ def notes(store: Store, visit: Visit, ruling: Ruling, words: Sentences) -> None:
     if ruling.remind:
         with st.container(key="remind", horizontal=True, vertical_alignment="center"):
             st.markdown(words.door.remind)
-            st.button(words.door.remind_ok, key="remind-ok", on_click=gently(store.reminded), args=(visit,))
+            st.button(words.door.remind_ok, key="remind-ok", on_click=gently(visits.reminded), args=(store, visit))
     if ruling.rest:
         with st.container(key="rest"):
             st.markdown(words.door.rest)
@@ -57,7 +58,7 @@ def notes(store: Store, visit: Visit, ruling: Ruling, words: Sentences) -> None:
                 st.button(
                     words.door.rest_yes, type="primary", key="rest-yes", on_click=gently(_take), args=(store, visit)
                 )
-                st.button(words.door.rest_no, key="rest-no", on_click=gently(store.rested), args=(visit,))
+                st.button(words.door.rest_no, key="rest-no", on_click=gently(visits.rested), args=(store, visit))
 
 
 def watch(store: Store, child: Child, now: Ruling) -> None:
@@ -84,7 +85,7 @@ def watch(store: Store, child: Child, now: Ruling) -> None:
 
 
 def _take(store: Store, visit: Visit) -> None:
-    store.rested(visit)
+    visits.rested(store, visit)
     _rest(True)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from ui import forget
 from ui.companion import (
     gate,
     parents_alerts,
@@ -54,6 +55,8 @@ def show(store: Store, words: Sentences) -> None:
         width="stretch",
         key="section",
     )
+    if forget.is_owed(store):
+        st.info(words.data.owed, icon=":material/cleaning_services:")
     name = opened or next(iter(sections))
     st.query_params["s"] = name
     sections[name][1](store, words)

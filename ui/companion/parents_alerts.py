@@ -3,8 +3,6 @@
 Opening a passage is a line in the log of accesses.
 """
 
-from datetime import datetime
-
 import streamlit as st
 
 from ui import outbox
@@ -13,6 +11,7 @@ from ui.companion.safe_text import safe
 from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Alert
+from ui.telling import category, moment
 
 SHOWN = 50
 
@@ -29,17 +28,11 @@ def show(store: Store, words: Sentences) -> None:
         if not found:
             st.caption(words.alerts_none)
         for alert, child in found[:SHOWN]:
-            told = words.categories.get(alert.category, words.category_other)
-            row = words.alert_row.format(when=moment(alert.created), category=told)
+            row = words.alert_row.format(when=moment(alert.created), category=category(alert.category, words))
             who = f"**{safe(child.nickname)}** · " if len(children) > 1 else ""
             st.markdown(f"{who}{row}" if alert.seen else f"{who}{row} :orange-badge[{words.alert_new}]")
             _passage(store, alert, avatar(child.avatar), words)
         store.alerts_seen()
-
-
-def moment(when: datetime) -> str:
-    """A moment as the family's clock shows it."""
-    return when.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _passage(store: Store, alert: Alert, face: str, words: Sentences) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from ui import forget
 from ui.companion.look import LINGBAN, avatar
-from ui.companion.parents_alerts import moment
 from ui.companion.safe_text import safe
 from ui.locales import Sentences
-from ui.store import Conversation, Store
+from ui.records import Conversation
+from ui.store import Store
 from ui.tables import Child
+from ui.telling import moment
 
 
 def show(store: Store, words: Sentences) -> None:
@@ -77,7 +79,7 @@ def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> N
     with st.popover(words.chats.delete, icon=":material/delete:"):
         st.markdown(words.data.for_good)
         if st.button(words.chats.delete, key=f"delete-chat-{chat.id}", type="primary"):
-            store.delete_conversation(chat.id)
+            forget.chat(store, chat.id)
             st.rerun()
 
 

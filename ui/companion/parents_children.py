@@ -8,7 +8,8 @@ from ui.companion import profile
 from ui.companion.look import avatar
 from ui.companion.safe_text import safe
 from ui.locales import Sentences
-from ui.store import Limits, Profile, Store
+from ui.records import Limits, Profile
+from ui.store import Store
 from ui.tables import Child
 
 

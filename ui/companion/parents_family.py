@@ -3,9 +3,8 @@
 import streamlit as st
 
 from data.strict import BadInput
-from ui import outbox, pin
+from ui import outbox, pin, telling
 from ui.companion.calm import gently
-from ui.companion.parents_alerts import moment
 from ui.companion.welcome import facts, pin_trouble, two_pins
 from ui.locales import Sentences
 from ui.store import Store
@@ -43,11 +42,7 @@ def _consent(store: Store, words: Sentences) -> None:
     st.subheader(words.consent_title, anchor=False)
     consent = store.consent()
     if consent is not None:
-        st.text(
-            words.consent_given.format(
-                guardian=consent.guardian, when=moment(consent.given_at), version=consent.policy_version
-            )
-        )
+        st.text(telling.consent(consent, words))
         st.caption(words.withdraw_under)
         if st.button(words.withdraw, icon=":material/block:", key="withdraw"):
             store.withdraw()
@@ -76,9 +71,7 @@ def _settings(store: Store, words: Sentences) -> None:
             words.home.transcripts,
             ["full", "alerts"],
             index=["full", "alerts"].index(home.transcripts),
-            format_func=lambda access: (
-                words.home.transcripts_full if access == "full" else words.home.transcripts_alerts
-            ),
+            format_func=lambda access: telling.access("full" if access == "full" else "alerts", words),
             key="transcripts",
         )
         days = st.number_input(

@@ -6,7 +6,7 @@ import streamlit as st
 
 from ui.companion.look import avatar
 from ui.companion.safe_text import safe
-from ui.insight import Week, week
+from ui.insight import Leaning, Week, week
 from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Child, Mood
@@ -28,7 +28,7 @@ def show(store: Store, words: Sentences) -> None:
         st.info(words.picker.none)
     for child in children:
         with st.container(key=f"panel-week-{child.id}"):
-            _week(week(store, child.id), child, words)
+            _week(week(store, child), child, words)
 
 
 def _week(seen: Week, child: Child, words: Sentences) -> None:
@@ -45,6 +45,10 @@ def _week(seen: Week, child: Child, words: Sentences) -> None:
         ):
             column.metric(name, value)
     st.markdown(summary(seen, words))
+    if seen.leaning:
+        with st.container(key=f"leaning-{child.id}"):
+            for sentence in leaning(seen.leaning, words):
+                st.markdown(sentence)
     st.caption(say.time_chart)
     _bars(seen, say.day, {say.minutes: [day.minutes for day in seen.days]}, [TIME_COLOUR])
     left, right = st.columns(2)
@@ -106,6 +110,14 @@ def _themes(seen: Week, names: Mapping[str, str], questions: str) -> None:
             },
         },
     )
+
+
+def leaning(seen: Leaning, words: Sentences) -> list[str]:
+    """Signs that a child leans on 灵伴: what was seen, and what may do good."""
+    say = words.overview
+    told = [say.leaning_told.format(days=seen.days, chats=seen.chats)] if seen.days else []
+    full = [say.leaning_full.format(days=seen.full_days)] if seen.full_days else []
+    return [*told, *full, say.leaning_under]
 
 
 def summary(seen: Week, words: Sentences) -> str:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from ui.companion.look import AVATARS, avatar_label
 from ui.locales import LANGUAGES, Language, Sentences
-from ui.store import Profile
+from ui.records import Profile
 from ui.tables import AgeBand
 
 BANDS: tuple[AgeBand, ...] = get_args(AgeBand)

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Generator
 from functools import partial
 
+from ui import visits
 from ui.client import Asleep, Ending, Refused, Reply, Settings, Turn
 from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable
 from ui.limits import rule
 from ui.locales import sentences
-from ui.store import Message, Store
+from ui.records import Message
+from ui.store import Store
 from ui.tables import Child, State
 
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
@@ -137,7 +139,7 @@ def _keep(store: Store, counted: Child | None, answer: Message | None, text: str
         if store.consent() is None:
             return False
         if counted is not None:
-            store.visit(counted.id)
+            visits.act(store, counted.id)
         if answer is not None:
             store.grow_reply(answer, text)
     except Unreachable as error:  # the reply goes on, and the next second tries again

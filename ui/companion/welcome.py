@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from ui import pin
+from ui import forget, pin
 from ui.companion import profile
 from ui.companion.look import LINGBAN, line_broken
 from ui.locales import LANGUAGES, Language, Sentences, sentences
-from ui.store import Profile, Store
+from ui.records import Profile
+from ui.store import Store
 
 
 def show(store: Store) -> None:
@@ -20,6 +21,8 @@ def show(store: Store) -> None:
         with st.container(gap=None):
             st.title(words.welcome_title, anchor=False)
             st.markdown(words.first_run.again if children else words.welcome_under)
+    if forget.is_owed(store):  # everything was deleted a moment ago
+        st.info(words.data.owed, icon=":material/cleaning_services:")
     facts(words)
     with st.form("first-run", border=False):
         with st.container(key="step-you"):

@@ -216,6 +216,9 @@ class Overview(Strict):
     summary_themes: Sentence
     summary_calm: Sentence
     summary_alerts: Sentence
+    leaning_told: Sentence
+    leaning_full: Sentence
+    leaning_under: Sentence
     comma: Annotated[str, Field(min_length=1)]
     themes: dict[str, Sentence]
 
@@ -246,6 +249,14 @@ class Data(Strict):
     delete_all: Sentence
     delete_all_under: Sentence
     sure: Sentence
+    owed: Sentence
+    limits: Sentence
+    feedback: Sentence
+    visits: Sentence
+    sent: Sentence
+    none: Sentence
+    yes: Sentence
+    no: Sentence
     log: Sentence
     log_under: Sentence
     when: Sentence
@@ -284,6 +295,7 @@ class Sentences(Strict):
     child_nickname_hint: Sentence
     child_age: Sentence
     child_language: Sentence
+    avatars: dict[str, Sentence]
     age_suffix: Sentence
     consent: Sentence
     start: Sentence
@@ -293,6 +305,7 @@ class Sentences(Strict):
     back_to_chat: Sentence
     consent_title: Sentence
     consent_given: Sentence
+    consent_ended: Sentence
     withdraw: Sentence
     withdraw_under: Sentence
     alerts_title: Sentence
