@@ -17,15 +17,12 @@ import importlib.util
 import json
 import logging
 import os
-import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +65,11 @@ from finetune.plan import (
     work_a_token,
 )
 from finetune.progress import Advance, progress
+from finetune.provenance import code_commit, versions
 from finetune.recipe import Recipe, dump_recipe, read_recipe
 from finetune.run_folder import Stopped, locked, logged, told_at_the_end
 from finetune.weights import rewrite, taken_from
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors", "tokenizers", "numpy")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 log = logging.getLogger(__name__)
@@ -261,8 +258,8 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         left_out=sum(example.left_out for example in (*examples, *validation)),
         tokens=tokens,
         tokens_with_loss=with_loss,
-        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
-        commit=_commit(),
+        versions=versions(),
+        commit=code_commit(),
         started=now(),
     )
     remarks = [f"{one.file} record {one.row}: {remark}" for one in found for remark in one.remarks]
@@ -528,15 +525,3 @@ def _plan_told(recipe: Recipe, base: Base, prepared: Prepared, plan: Plan, machi
         "remarks": [*unusual(recipe, plan, machine), *prepared.remarks],
         "lines": [line.removeprefix("plan: ") for line in _told(recipe, base, prepared, plan, machine)],
     }
-
-
-def _commit() -> str:
-    """The code's commit, with `-dirty` where files differ from it. A container image holds it in a file."""
-    stamp = Path(__file__).parents[1] / "COMMIT"
-    if stamp.is_file():
-        return stamp.read_text(encoding="utf-8").strip()
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
-    )  # fmt: skip
-    return done.stdout.strip() if done.returncode == 0 else "unknown"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune.__main__ import VERBS
+from finetune.bench_results import read_bench, write_bench
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -58,6 +59,16 @@ def test_the_guards_figures_are_what_the_command_prints() -> None:
     for told in ("why-questions", "harmless twins", "written apart:"):
         (line,) = (line for line in done.stdout.splitlines() if told in line)
         assert line in text_of("README.md")
+
+
+def test_the_training_figures_are_those_of_the_results(tmp_path: Path) -> None:
+    results = ROOT / "tests" / "results" / "bench-train-cpu.json"
+    found = read_bench(results)
+    assert found.models.keys() == {"q06", "small"}
+    assert "\n".join(["```", *found.lines(), "```"]) in text_of("README.md")
+    # The file is one that the command writes.
+    write_bench(tmp_path / "results.json", found)
+    assert (tmp_path / "results.json").read_bytes() == results.read_bytes()
 
 
 @pytest.mark.end_to_end
