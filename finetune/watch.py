@@ -148,6 +148,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             told |= self._machine.now()
             self._tokens, self._seconds = state.num_input_tokens_seen, 0.0
             self._note = f"loss {told['loss']:.3f} · {speed:,.0f} tokens/s"
+            # A step of a large model takes minutes: the bar does not wait for the next one's end.
+            self._advance(state.global_step, self._note)
             log.info(
                 "step %d of %d: loss %.4f, learning rate %.2e, %s tokens, %s tokens/s",
                 state.global_step, state.max_steps, told["loss"], told["learning_rate"],

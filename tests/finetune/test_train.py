@@ -2,16 +2,20 @@
 
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from rich.cells import cell_len
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -123,6 +127,37 @@ def test_only_our_lines_are_printed(place: Place, whole: Path) -> None:
     in_log = [line.split(" INFO ", 1)[1] for line in (whole / LOG_FILE).read_text().splitlines() if " INFO " in line]
     assert in_log == told
     assert "good-by" not in (whole / LOG_FILE).read_text()
+
+
+def seen_in_a_terminal(folder: Path, *words: str) -> list[str]:
+    """What a command draws into a terminal of 24 lines and 80 columns, piece by piece, without colours."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    command = Command(folder, *words, terminal=os.ttyname(its), environment={"TERM": "xterm"})
+    drawn = b""
+    while select.select([ours], [], [], 0 if (ended := not command.process.is_alive()) else 0.1)[0] or not ended:
+        if select.select([ours], [], [], 0)[0]:
+            drawn += os.read(ours, 65536)
+    os.close(its)
+    os.close(ours)
+    assert command.wait().code == 0, drawn.decode()
+    # A bar begins by clearing the line that it stood on.
+    pieces = re.split(r"[\r\n]|\x1b\[2K", drawn.decode())
+    return [re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", piece).rstrip() for piece in pieces]
+
+
+def test_a_terminal_gets_a_bar_with_loss_speed_and_time_left(place: Place, run: Path) -> None:
+    drawn = seen_in_a_terminal(run.with_suffix(".1"), *place.words(run))
+    bars = [piece for piece in drawn if piece.startswith("training ")]
+    assert max(map(cell_len, bars)) <= 80
+    # Nothing is cut off: the speed stands at its end.
+    told = re.compile(r"training [━╸╺ ]{16} +\d+% (\d)/6 (\d+:\d\d|-:--|--:--) +loss \d\.\d{3} · [\d,]+ tokens/s")
+    with_loss = [told.fullmatch(piece) for piece in bars if "loss" in piece]
+    assert all(with_loss), bars
+    assert {"3", "6"} <= {match[1] for match in with_loss if match}
+    assert any(match[2].startswith("0:0") for match in with_loss if match), bars
+    # The steps stand above it, as they do without a terminal.
+    assert any(piece.startswith("step 3 of 6: loss ") for piece in drawn)
 
 
 def test_a_checkpoint_holds_what_is_needed(whole: Path) -> None:
