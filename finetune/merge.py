@@ -78,9 +78,7 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
     if out.exists() and not (out / SEAL_FILE).is_file():
         raise BadInput(f"{out}: exists and is no model folder; name another with --out.")
     trained = find_trained(run)
-    base = find_base(base_name or record.base, home=home)
-    if base.hashes() != record.base_files:
-        raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
+    base = find_base_of(run, record, base_name, home)
     contract = read_contract(base_model=record.base)
     if contract.fingerprint != record.contract:
         raise BadInput(
@@ -134,6 +132,14 @@ def point_current(folder: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(folder.name)
     partial.replace(link)
+
+
+def find_base_of(run: Path, record: RunRecord, name: str | None, home: str | None) -> Base:
+    """The base that a run was trained on, where `name` says that it lies now. Raises `BadInput` where that is another one."""
+    base = find_base(name or record.base, home=home)
+    if base.hashes() != record.base_files:
+        raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
+    return base
 
 
 def find_trained(run: Path) -> Path:
