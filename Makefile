@@ -104,7 +104,7 @@ train: $(READY) ## tune BASE by RECIPE into runs/; with RUN=runs/<id> RESUME=1 g
 	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN)) $(if $(RESUME),--resume)
 
 bench-train: setup ## training speed against LLaMA-Factory (DEVICE=cuda: against TRL's own step)
-	$(BIN)/python -m finetune bench-train --device $(DEVICE)
+	$(BIN)/python -m finetune bench-train --device $(DEVICE) --out tests/results/bench-train-$(DEVICE).json
 
 merge: $(READY) ## fold RUN's adapter into its base and seal it: models/<run>, and models/current
 	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(BASE))

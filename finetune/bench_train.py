@@ -2,7 +2,7 @@
 
 In: nothing but this checkout; LLaMA-Factory comes from the Python registry into an environment of its own. Out: tokens
 a second, CPU-seconds, the share of the machine's matmul peak, peak memory and the equal-loss check; the last line is
-`bench-train: q06 3.41x small 3.72x`. The exit code is 1 where the losses are not equal.
+`bench-train: q06 3.41x small 3.72x`, and `--out` keeps it all in a file. The exit code is 1 where the losses are not equal.
 
     python -m finetune bench-train                          # both models, 2 threads
     python -m finetune bench-train --models small --rounds 3
@@ -26,9 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from data.conversations import DATA_DIR, conversations
+from data.runs import now
 from data.strict import BadInput
 from finetune.base import Base, find_base, load_tokenizer
+from finetune.bench_results import Bench, Compared, Side, write_bench
 from finetune.encode import Encoder, Example, encode_all
+from finetune.provenance import code_commit, versions
 from finetune.recipe import Recipe, read_recipe
 
 LLAMAFACTORY = "0.9.5"
@@ -103,6 +106,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="the folder of dataset_info.json")
     parser.add_argument("--dataset", nargs="+", help="sets of it (default: the recipe's)")
     home = Path(environment.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mindpal-bench"
+    parser.add_argument("--out", type=Path, help="a JSON file for the results")
     parser.add_argument("--work", type=Path, default=home, help="where environments, models and logs are kept")
     given = parser.parse_args(words)
 
@@ -119,9 +123,11 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     python = None if cuda else install_llamafactory(given.work / "llamafactory")
     peak = matmul_peak(given.device, given.threads)
     unit = "FLOP/s in bf16"
-    print(f"machine: {machine()}, {given.threads} threads, matmul peak {peak / 1e9:,.0f} G{unit}")
+    here = machine()
+    print(f"machine: {here}, {given.threads} threads, matmul peak {peak / 1e9:,.0f} G{unit}")
 
-    ratios, all_equal = [], True
+    found: dict[str, Compared] = {}
+    all_equal = True
     for name in given.models:
         shape = SHAPES[name]
         folder = (given.q06 if name == "q06" else given.small) or made_model(given.work / "models" / name, shape)
@@ -151,12 +157,20 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         equal = abs(fast - stock) <= 1e-3
         all_equal = all_equal and equal
         print(f"{name} loss of one batch: ours {fast:.5f}, TRL {stock:.5f}: {'equal' if equal else 'NOT EQUAL'}")
-        print(
-            f"{name} ours / {other}: {ours.speed / theirs.speed:.2f}x by the clock, "
-            f"{ours.cpu_speed / theirs.cpu_speed:.2f}x by CPU-seconds, peak memory {ours.peak_mib / theirs.peak_mib:.2f}x"
-        )
-        ratios.append(f"{name} {ours.speed / theirs.speed:.2f}x")
-    print("bench-train:", *ratios)
+        found[name] = _compared(ours, theirs, other, fast, stock)
+        print(found[name].told(name))
+    bench = Bench(
+        date=now(),
+        machine=here,
+        device=given.device,
+        threads=given.threads,
+        versions=versions() if cuda else {**versions(), "llamafactory": LLAMAFACTORY},
+        commit=code_commit(),
+        models=found,
+    )
+    if given.out:
+        write_bench(given.out, bench)
+    print(bench.lines()[-1])
     return 0 if all_equal else 1
 
 
@@ -360,6 +374,27 @@ def _examples(base: Base, recipe: Recipe, data_dir: Path) -> list[Example]:
     encoder = Encoder(load_tokenizer(base), thinking=False)
     found = [talk for name in recipe.dataset for talk in conversations(name, data_dir)[0]]
     return encode_all(encoder, found, recipe.max_length)
+
+
+def _compared(ours: Watched, theirs: Watched, other: str, loss: float, loss_trl: float) -> Compared:
+    sides = [
+        Side(
+            tokens_per_second=round(side.speed, 1),
+            tokens_per_cpu_second=round(side.cpu_speed, 1),
+            peak_mib=round(side.peak_mib),
+        )
+        for side in (ours, theirs)
+    ]
+    return Compared(
+        other=other,
+        by_the_clock=round(ours.speed / theirs.speed, 3),
+        by_cpu_seconds=round(ours.cpu_speed / theirs.cpu_speed, 3),
+        peak_memory=round(ours.peak_mib / theirs.peak_mib, 3),
+        ours=sides[0],
+        theirs=sides[1],
+        loss=round(loss, 5),
+        loss_trl=round(loss_trl, 5),
+    )
 
 
 def _told(side: Watched, flops: float, peak: float) -> str:

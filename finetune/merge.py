@@ -78,9 +78,7 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
     if out.exists() and not (out / SEAL_FILE).is_file():
         raise BadInput(f"{out}: exists and is no model folder; name another with --out.")
     trained = find_trained(run)
-    base = find_base(base_name or record.base, home=home)
-    if base.hashes() != record.base_files:
-        raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
+    base = find_base_of(run, record, base_name, home)
     contract = taught_contract(run, record)
     # All that can be wrong with the two is known before a byte is written.
     changes = lora_changes(trained, base) if trained.name == ADAPTER else full_changes(trained, base)
@@ -140,6 +138,14 @@ def point_current(folder: Path) -> None:
     partial.unlink(missing_ok=True)
     partial.symlink_to(folder.name)
     partial.replace(link)
+
+
+def find_base_of(run: Path, record: RunRecord, name: str | None, home: str | None) -> Base:
+    """The base that a run was trained on, where `name` says that it lies now. Raises `BadInput` where that is another one."""
+    base = find_base(name or record.base, home=home)
+    if base.hashes() != record.base_files:
+        raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
+    return base
 
 
 def find_trained(run: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from data.contract import SEAL_FILE, Contract, open_sealed, read_contract
 from data.runs import ADAPTER, RUN_FILE, read_record
 from finetune.base import Base, find_base
-from finetune.merge import find_trained, lora_changes, taught_contract
+from finetune.merge import find_base_of, find_trained, lora_changes, taught_contract
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def find_subject(what: str, *, base_name: str | None = None, home: str | None = 
     if (folder / RUN_FILE).is_file():
         record = read_record(folder)
         contract = taught_contract(folder, record)
-        base = find_base(base_name or record.base, home=home)
+        base = find_base_of(folder, record, base_name, home)
         trained = find_trained(folder)
         if trained.name != ADAPTER:
             return Subject(what, base, trained, None, contract)

@@ -7,6 +7,7 @@ In: a recipe, the contract, a base, `data/`. Out: a run folder `runs/<id>/` (see
     python -m finetune train mindpal --plan                 # what it would do and need, and what is wrong
     python -m finetune train mindpal --run runs/try --resume
     accelerate launch --multi_gpu --num_processes 2 -m finetune train mindpal --run runs/try
+    accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2 -m finetune train mindpal --run runs/try
 
 Ctrl-C or SIGTERM ends it after the step, with a checkpoint. Whatever ended a run, --resume goes on from its last whole
 checkpoint; on one CPU the result is the same bit for bit.
@@ -17,15 +18,12 @@ import importlib.util
 import json
 import logging
 import os
-import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +66,11 @@ from finetune.plan import (
     work_a_token,
 )
 from finetune.progress import Advance, progress
+from finetune.provenance import code_commit, versions
 from finetune.recipe import Recipe, dump_recipe, read_recipe
 from finetune.run_folder import Stopped, locked, logged, told_at_the_end
 from finetune.weights import rewrite, taken_from
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors", "tokenizers", "numpy")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 log = logging.getLogger(__name__)
@@ -97,6 +95,8 @@ class Processes:
 
     count: int = 1
     rank: int = 0
+    # Each holds a part of every weight (FSDP2), instead of all of them (DDP).
+    sharded: bool = False
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:
@@ -118,7 +118,11 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     given = parser.parse_intermixed_args(words)
     if given.json and not given.plan:
         raise BadInput("--json tells the plan; add --plan.")
-    processes = Processes(int(environment.get("WORLD_SIZE", "1")), int(environment.get("RANK", "0")))
+    processes = Processes(
+        int(environment.get("WORLD_SIZE", "1")),
+        int(environment.get("RANK", "0")),
+        sharded=environment.get("ACCELERATE_USE_FSDP") == "true",
+    )
     try:
         recipe = read_recipe(given.recipe, given.overrides)
         contract = read_contract(base_model=given.base)
@@ -261,8 +265,8 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         left_out=sum(example.left_out for example in (*examples, *validation)),
         tokens=tokens,
         tokens_with_loss=with_loss,
-        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
-        commit=_commit(),
+        versions=versions(),
+        commit=code_commit(),
         started=now(),
     )
     remarks = [f"{one.file} record {one.row}: {remark}" for one in found for remark in one.remarks]
@@ -299,7 +303,7 @@ def _fit(
             recipe.training_step,
             _load_model(recipe, base),
             _lora(recipe),
-            _arguments(recipe, run, validate=bool(prepared.validation)),
+            _arguments(recipe, run, validate=bool(prepared.validation), sharded=processes.sharded),
             datasets.Dataset.from_list([_columns(example) for example in prepared.train]),
             datasets.Dataset.from_list([_columns(example) for example in prepared.validation])
             if prepared.validation
@@ -361,12 +365,13 @@ def _lora(recipe: Recipe) -> Any:
     )
 
 
-def _arguments(recipe: Recipe, run: Path, *, validate: bool) -> Any:
+def _arguments(recipe: Recipe, run: Path, *, validate: bool, sharded: bool) -> Any:
     import torch
+    from accelerate.utils import DistributedType
     from trl import SFTConfig
 
     cuda = torch.cuda.is_available()
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(run / CHECKPOINTS),
         use_cpu=not cuda,
         max_length=recipe.max_length,
@@ -401,7 +406,13 @@ def _arguments(recipe: Recipe, run: Path, *, validate: bool) -> Any:
         # NaN is to be seen where it arises.
         logging_nan_inf_filter=False,
         include_num_input_tokens_seen="non_padding",
+        # FSDP2, with whole weights in a checkpoint: an adapter in parts is of no use.
+        fsdp=sharded,
     )
+    if sharded and not cuda:
+        # torch shards on a CPU as well, but accelerate would train by DDP there, without a word.
+        arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
+    return arguments
 
 
 def write_trained(recipe: Recipe, base: Base, run: Path, checkpoint: Path) -> None:
@@ -532,15 +543,3 @@ def _plan_told(recipe: Recipe, base: Base, prepared: Prepared, plan: Plan, machi
         "remarks": [*unusual(recipe, plan, machine), *prepared.remarks],
         "lines": [line.removeprefix("plan: ") for line in _told(recipe, base, prepared, plan, machine)],
     }
-
-
-def _commit() -> str:
-    """The code's commit, with `-dirty` where files differ from it. A container image holds it in a file."""
-    stamp = Path(__file__).parents[1] / "COMMIT"
-    if stamp.is_file():
-        return stamp.read_text(encoding="utf-8").strip()
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
-    )  # fmt: skip
-    return done.stdout.strip() if done.returncode == 0 else "unknown"

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback
 
@@ -121,7 +122,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         # Before the step: what NaN would spoil is still good.
         self._check_loss(state)
         gradients = [weight.grad for weight in self._trainer.model.parameters() if weight.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # FSDP2: each process has a part of every gradient.
+        if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
             raise BadInput(self._not_finite(state, "the gradient"))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -148,6 +151,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             told |= self._machine.now()
             self._tokens, self._seconds = state.num_input_tokens_seen, 0.0
             self._note = f"loss {told['loss']:.3f} · {speed:,.0f} tokens/s"
+            # A step of a large model takes minutes: the bar does not wait for the next one's end.
+            self._advance(state.global_step, self._note)
             log.info(
                 "step %d of %d: loss %.4f, learning rate %.2e, %s tokens, %s tokens/s",
                 state.global_step, state.max_steps, told["loss"], told["learning_rate"],

@@ -54,13 +54,21 @@ class Command:
     """`python -m finetune WORDS` in a child, its output in files of `folder`."""
 
     def __init__(
-        self, folder: Path, *words: str, environment: Mapping[str, str] | None = None, limit: int = 0, stdin: str = ""
+        self,
+        folder: Path,
+        *words: str,
+        environment: Mapping[str, str] | None = None,
+        limit: int = 0,
+        stdin: str = "",
+        terminal: str = "",
     ):
-        """`limit` is the largest file that the command may write, in bytes; 0 for any."""
+        """`limit`: the largest file that the command may write, in bytes; 0 for any. `terminal`: where its errors go."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "stdin").write_text(stdin)
+        (folder / "stderr").touch()
         self._in, self._out, self._err = folder / "stdin", folder / "stdout", folder / "stderr"
-        self.process = fork(_run, words, str(self._in), str(self._out), str(self._err), dict(environment or {}), limit)
+        err = terminal or str(self._err)
+        self.process = fork(_run, words, str(self._in), str(self._out), err, dict(environment or {}), limit)
 
     def wait(self, seconds: float = 240) -> Done:
         """Until the command ends by itself."""

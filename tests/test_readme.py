@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune.__main__ import VERBS
+from finetune.bench_results import read_bench, write_bench
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -59,6 +60,16 @@ def test_the_guards_figures_are_what_the_command_prints() -> None:
     assert len(lines) == 3
     for readme in READMES:
         assert all(line in text_of(readme) for line in (*lines, figures)), readme
+
+
+def test_the_training_figures_are_those_of_the_results(tmp_path: Path) -> None:
+    results = ROOT / "tests" / "results" / "bench-train-cpu.json"
+    found = read_bench(results)
+    assert found.models.keys() == {"q06", "small"}
+    assert "\n".join(["```", *found.lines(), "```"]) in text_of("README.md")
+    # The file is one that the command writes.
+    write_bench(tmp_path / "results.json", found)
+    assert (tmp_path / "results.json").read_bytes() == results.read_bytes()
 
 
 @pytest.mark.end_to_end

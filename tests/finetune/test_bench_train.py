@@ -1,5 +1,6 @@
 """The bench's parts that can be told right from wrong without an hour of training."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from data.conversations import DATA_DIR
 from data.strict import BadInput
 from finetune import bench_train, train
 from finetune.base import Base
+from finetune.bench_results import read_bench
 from finetune.bench_train import (
     Watched,
     flops_per_token,
@@ -113,10 +115,30 @@ def test_losses_that_differ_end_it_with_1(
     monkeypatch.setattr(bench_train, "loss_check", lambda *_: next(losses))
     folder = str(make_base(tmp_path / "base"))
     words = ["--q06", folder, "--small", folder, "--dataset", "child_chat_en", "--work", str(tmp_path / "work")]
-    assert main(words, {}) == code
+    assert main([*words, "--out", str(tmp_path / "results" / "bench.json")], {}) == code
     told = capsys.readouterr().out
     assert f"q06 loss of one batch: ours {ours:.5f}, TRL 2.00000: {verdict}\n" in told
     assert "bench-train: q06 1.00x small 1.00x\n" in told
+    # The same in a file, with where it comes from.
+    found = read_bench(tmp_path / "results" / "bench.json")
+    assert [line for line in found.lines() if line in told.splitlines()] == found.lines()
+    assert (found.models["q06"].loss, found.models["small"].ours.peak_mib) == (ours, 10)
+    assert found.versions["llamafactory"] == "0.9.5"
+    assert found.date.startswith("20")
+    assert "cores" in found.machine
+
+
+def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text(
+        json.dumps(
+            {
+                "format": 2, "date": "", "machine": "", "device": "cpu", "threads": 2, "versions": {}, "commit": "",
+                "models": {},
+            }
+        )
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="format 2, but this version reads 1; measure again"):
+        read_bench(tmp_path / "bench.json")
 
 
 def test_a_gpu_that_is_not_there_is_told_at_once() -> None:

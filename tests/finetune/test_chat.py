@@ -14,7 +14,7 @@ from finetune.chat import Pieces, load
 from finetune.merge import merge
 from tests.commands import finetune
 from tests.finetune.small_runs import make_run
-from tests.small_models import make_base
+from tests.small_models import make_base, make_talker
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,26 @@ def test_an_adapter_that_does_not_fit_is_one_sentence(run: Path, tmp_path: Path)
     assert (done.code, done.err.count("\n"), done.out) == (2, 1, "")
     with pytest.raises(BadInput, match="no such folder"):
         load(str(tmp_path / "nothing"))
+
+
+def test_an_adapter_speaks_on_the_base_that_it_was_trained_on_alone(run: Path, tmp_path: Path) -> None:
+    other = make_base(tmp_path / "other", seed=1)
+    with pytest.raises(
+        BadInput, match=r"was trained on other weights than those in .*other; name its base with --base"
+    ):
+        load(str(run), base_name=str(other))
+    moved = tmp_path / "moved"
+    shutil.copytree(run.parent / "base", moved)
+    assert load(str(run), base_name=str(moved)).contract.base_model == str(run.parent / "base")
+
+
+def test_new_forgets_what_was_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", make_talker(tmp_path / "base"))
+    words = ("chat", str(run), "--no-thinking", "--temperature", "0", "--max-tokens", "16")
+    told = [
+        finetune(tmp_path / "told", *words, stdin=said) for said in ("再见\n", "你好\n再见\n", "你好\n/new\n再见\n")
+    ]
+    assert [done.code for done in told] == [0, 0, 0], told[0].err
+    alone, after, anew = (done.out for done in told)
+    assert anew.endswith(alone)
+    assert not after.endswith(alone)

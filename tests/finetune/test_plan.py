@@ -1,17 +1,29 @@
 """The plan: the rows TRL packs, the steps transformers counts, and what a device cannot do."""
 
+import bisect
+import json
+import math
+import os
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from datasets import Dataset, disable_progress_bars
 from trl import pack_dataset
 
+from data.contract import read_contract
+from data.conversations import DATA_DIR
 from data.strict import BadInput
 from finetune.base import find_base
 from finetune.plan import Machine, check_disk, check_method, free_memory, lines, make_plan, rows_after_packing
+from finetune.pretrain import STANDIN
 from finetune.recipe import read_recipe
-from tests.finetune.small_runs import make_recipe
+from finetune.train import prepare
+from tests.demo import ROOT
+from tests.finetune.small_runs import make_data, make_recipe
 from tests.small_models import make_base
 
 CPU = Machine("cpu", "CPU (2 threads)", 8 * 10**9, bf16=True)
@@ -113,3 +125,76 @@ def test_a_containers_limit_counts(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("1000000\n")
     assert free_memory(tmp_path, tmp_path) == 2_000_000
+
+
+def rows_of_llamafactory(lengths: list[int], max_length: int) -> int:
+    """Rows that LLaMA-Factory 0.9.5 packs of one batch (`greedy_knapsack`), one position of each kept free."""
+    left, rows = sorted(lengths), 0
+    while left:
+        rows, room = rows + 1, max_length - 1
+        while found := bisect.bisect(left, room):
+            room -= left.pop(found - 1)
+    return rows
+
+
+def test_the_tutorials_settings_give_the_steps_that_are_told() -> None:
+    (told,) = re.findall(
+        r"settings give (\d+) steps here, (\d+) there with one worker and (\d+) with the tutorial's sixteen",
+        " ".join((ROOT / "DECISIONS.md").read_text(encoding="utf-8").split()),
+    )
+    recipe, base = read_recipe("mindpal"), find_base(str(STANDIN))
+    prepared = prepare(recipe, read_contract(base_model=str(base.folder)), base, DATA_DIR, skip_bad=False)
+    lengths = [len(example.input_ids) for example in prepared.train]
+    found = [make_plan(recipe, base, lengths, max(lengths), CPU).steps]
+    for workers in (1, 16):
+        # Each worker has a run of the conversations, and packs a thousand of them at a time.
+        each = math.ceil(len(lengths) / workers)
+        shares = [lengths[start : start + each] for start in range(0, len(lengths), each)]
+        rows = sum(
+            rows_of_llamafactory(share[start : start + 1000], recipe.max_length)
+            for share in shares
+            for start in range(0, len(share), 1000)
+        )
+        found.append(3 * math.ceil(rows / recipe.gradient_accumulation_steps))
+    assert found == [int(steps) for steps in told]
+
+
+# Trains one recipe after the other, and tells what was planned and what was the most that it held, in bytes.
+TRAININGS = """
+import json, sys
+from pathlib import Path
+from data.contract import read_contract
+from finetune.base import find_base
+from finetune.recipe import read_recipe
+from finetune.train import look_ahead, train
+
+for number, (recipe, base, data, words) in enumerate(json.loads(sys.argv[1])):
+    given = read_recipe(recipe, words), read_contract(base_model=base), find_base(base)
+    run, data = Path(sys.argv[2]) / str(number), Path(data)
+    _, plan, _ = look_ahead(*given, run, data, skip_bad=False, environment={})
+    # The most that was held is forgotten (proc(5)).
+    Path("/proc/self/clear_refs").write_text("5")
+    train(*given, run, data)
+    told = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) * 1024 for line in told if line.startswith("VmHWM"))
+    print("measured", plan.memory, peak)
+"""
+
+
+def test_the_memory_that_is_told_is_about_what_is_taken(tmp_path: Path) -> None:
+    """In a process of its own: what a forked one shares is not counted."""
+    few = ["max_samples=60", "val_size=0", "max_steps=3", "gradient_accumulation_steps=1", "logging_steps=1"]
+    trainings = [
+        (str(make_recipe(tmp_path / "small.yaml")), str(make_base(tmp_path / "base")), str(make_data(tmp_path / "data")), []),
+        ("mindpal", str(STANDIN), str(DATA_DIR), few),
+        ("mindpal", str(STANDIN), str(DATA_DIR), [*few, "training_step=trl"]),
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", TRAININGS, json.dumps(trainings), str(tmp_path / "runs")],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "2"}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    measured = [tuple(map(int, line.split()[1:])) for line in done.stdout.splitlines() if line.startswith("measured")]
+    assert len(measured) == len(trainings)
+    for planned, peak in measured:
+        assert peak / 1.3 < planned < peak * 1.5, measured

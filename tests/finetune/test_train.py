@@ -2,16 +2,21 @@
 
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from rich.cells import cell_len
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -28,6 +33,7 @@ from data.runs import (
     read_metrics,
     read_record,
     read_status,
+    write_record,
     write_status,
 )
 from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
@@ -123,6 +129,37 @@ def test_only_our_lines_are_printed(place: Place, whole: Path) -> None:
     in_log = [line.split(" INFO ", 1)[1] for line in (whole / LOG_FILE).read_text().splitlines() if " INFO " in line]
     assert in_log == told
     assert "good-by" not in (whole / LOG_FILE).read_text()
+
+
+def seen_in_a_terminal(folder: Path, *words: str) -> list[str]:
+    """What a command draws into a terminal of 24 lines and 80 columns, piece by piece, without colours."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    command = Command(folder, *words, terminal=os.ttyname(its), environment={"TERM": "xterm"})
+    drawn = b""
+    while select.select([ours], [], [], 0 if (ended := not command.process.is_alive()) else 0.1)[0] or not ended:
+        if select.select([ours], [], [], 0)[0]:
+            drawn += os.read(ours, 65536)
+    os.close(its)
+    os.close(ours)
+    assert command.wait().code == 0, drawn.decode()
+    # A bar begins by clearing the line that it stood on.
+    pieces = re.split(r"[\r\n]|\x1b\[2K", drawn.decode())
+    return [re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", piece).rstrip() for piece in pieces]
+
+
+def test_a_terminal_gets_a_bar_with_loss_speed_and_time_left(place: Place, run: Path) -> None:
+    drawn = seen_in_a_terminal(run.with_suffix(".1"), *place.words(run))
+    bars = [piece for piece in drawn if piece.startswith("training ")]
+    assert max(map(cell_len, bars)) <= 80
+    # Nothing is cut off: the speed stands at its end.
+    told = re.compile(r"training [━╸╺ ]{16} +\d+% (\d)/6 (\d+:\d\d|-:--|--:--) +loss \d\.\d{3} · [\d,]+ tokens/s")
+    with_loss = [told.fullmatch(piece) for piece in bars if "loss" in piece]
+    assert all(with_loss), bars
+    assert {"3", "6"} <= {match[1] for match in with_loss if match}
+    assert any(match[2].startswith("0:0") for match in with_loss if match), bars
+    # The steps stand above it, as they do without a terminal.
+    assert any(piece.startswith("step 3 of 6: loss ") for piece in drawn)
 
 
 def test_a_checkpoint_holds_what_is_needed(whole: Path) -> None:
@@ -228,6 +265,23 @@ def test_resuming_with_other_data_is_refused(place: Place, whole: Path, run: Pat
     one_sentence(finetune(place.folder / "out", *words), "started with another data")
 
 
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"base_files": {"model.safetensors": "0" * 64}}, "another base"),
+        ({"contract": "0" * 64}, "another contract"),
+        ({"processes": 2}, "another number of processes"),
+    ],
+)
+def test_resuming_a_run_of_something_else_is_refused(
+    place: Place, whole: Path, run: Path, changes: dict[str, Any], what: str
+) -> None:
+    shutil.copytree(whole, run)
+    write_status(run, Status(state="stopped"))
+    write_record(run, read_record(run).model_copy(update=changes))
+    one_sentence(finetune(place.folder / "out", *place.words(run, "--resume")), f"was started with {what};")
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_the_last_good_checkpoint(place: Place, whole: Path, run: Path) -> None:
     # Files may grow to so much: the first checkpoints fit, then the disk is as good as full.
     words = place.words(run)
@@ -247,7 +301,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_good_checkpoint(place: 
     same(run, whole)
 
 
-def test_a_loss_that_is_no_number_stops_with_its_step_and_records(place: Place, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "packing"), [("fast", "true"), ("fast", "false"), ("trl", "false")])
+def test_a_loss_that_is_no_number_stops_with_its_step_and_records(
+    place: Place, run: Path, tmp_path: Path, step: str, packing: str
+) -> None:
     # A base in which one word that only one record has is broken.
     base = make_base(tmp_path / "base")
     from transformers import AutoTokenizer
@@ -264,11 +321,16 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_records(place: Place, 
         record["conversations"][0]["value"] += "~" if record is records[1] else "."
     data = make_data(tmp_path / "data", records)
     words = [
-        "train", str(place.recipe), "val_size=0.0", "packing=false", "num_train_epochs=1", "save_steps=1",
+        "train", str(place.recipe), "val_size=0.0", f"packing={packing}", "num_train_epochs=1", "save_steps=1",
+        f"training_step={step}",
         "--base", str(base), "--data-dir", str(data), "--run", str(run),
     ]  # fmt: skip
     done = finetune(tmp_path / "out", *words)
-    one_sentence(done, "step ", "the loss is not a finite number", "small-01;")
+    one_sentence(done, "step ", "the loss is not a finite number")
+    (named,) = re.findall(r"in the batch of (.*); look at these records", done.err)
+    # A packed row holds several, and nobody knows which of them.
+    assert "small-01" in named.split(", ")
+    assert (len(named.split(", ")) == 1) == (packing == "false")
     assert read_status(run).state == "failed"
     for _, path in checkpoints_in(run / CHECKPOINTS):
         assert all(torch.isfinite(tensor).all() for tensor in load_file(path / WEIGHTS).values())
@@ -311,9 +373,28 @@ def test_every_weight_can_be_trained_and_sealed(place: Place, run: Path, tmp_pat
     assert open_sealed(tmp_path / "model").provenance["commit"] == read_record(run).commit
 
 
-@pytest.mark.parametrize("step", ["fast", "trl"])
-def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step: str) -> None:
-    """The same global batch, fp32, nothing random: DDP with gloo against one process.
+# --multi_gpu means torchrun, and the processes find that there are only CPUs; --cpu would want MPI.
+DDP = ("--multi_gpu",)
+FSDP2 = ("--use_fsdp", "--fsdp_version", "2")
+
+
+def launched(kind: tuple[str, ...], *words: str) -> subprocess.CompletedProcess[str]:
+    """`accelerate launch` of two processes on a CPU."""
+    return subprocess.run(
+        [
+            sys.executable, "-m", "accelerate.commands.launch", *kind, "--num_processes", "2", "--num_machines", "1",
+            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port()),
+            "-m", "finetune", *words,
+        ],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"), [("fast", DDP), ("trl", DDP), ("fast", FSDP2)], ids=["fast", "trl", "fast-fsdp2"]
+)
+def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step: str, kind: tuple[str, ...]) -> None:
+    """The same global batch, fp32, nothing random: DDP or FSDP2 with gloo against one process.
 
     Sixteen rows, four a step: a last step that is not full is filled up by accelerate with rows from the beginning.
     """
@@ -323,26 +404,38 @@ def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step:
     ]  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     assert finetune(tmp_path / "told", *place.words(one, *words, "gradient_accumulation_steps=4")).code == 0
-    port = free_port()
-    done = subprocess.run(
-        [
-            # --multi_gpu means torchrun, and the processes find that there are only CPUs; --cpu would want MPI.
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port),
-            "-m", "finetune", *place.words(two, *words, "gradient_accumulation_steps=2"),
-        ],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
+    again = place.words(two, *words, "gradient_accumulation_steps=2")
+    done = launched(kind, *again)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("step 4 of 4: loss") == 1
+    assert done.stderr.count("TRL's own step, because the model is spread over processes (FSDP)") == (kind == FSDP2)
     assert read_record(two).processes == 2
-    expected, found = curve(one), curve(two)
+    expected = curve(one)
+    nearly_same(curve(two), expected)
+    last = two / CHECKPOINTS / "checkpoint-4"
+    assert {path.name for path in last.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    # FSDP2's own files.
+    assert (last / "pytorch_model_fsdp.bin").is_file() == (kind == FSDP2)
+    assert damage(last) is None
+    trained = load_file(two / ADAPTER / WEIGHTS)
+    for name, weight in load_file(one / ADAPTER / WEIGHTS).items():
+        torch.testing.assert_close(trained[name], weight, rtol=1e-3, atol=1e-4)
+    if kind == FSDP2:
+        # As if it had been killed before its last checkpoint.
+        shutil.rmtree(last)
+        shutil.rmtree(two / ADAPTER)
+        write_status(two, Status(state="stopped"))
+        done = launched(kind, *again, "--resume")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "going on from checkpoint-2" in done.stderr
+        nearly_same(curve(two), expected)
+        assert (two / ADAPTER / WEIGHTS).is_file()
+
+
+def nearly_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Loss and gradient within what the order of a sum makes."""
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     for before, after in zip(expected, found, strict=True):
         for name in ("loss", "grad_norm"):
             assert after[name] == pytest.approx(before[name], abs=2e-5), (name, before["step"])
         assert after["num_input_tokens_seen"] == before["num_input_tokens_seen"]
-    assert {path.name for path in (two / CHECKPOINTS / "checkpoint-4").glob("rng_state*")} == {
-        "rng_state_0.pth", "rng_state_1.pth",
-    }  # fmt: skip
-    assert damage(two / CHECKPOINTS / "checkpoint-4") is None
