@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from ui import away
 from ui.companion import (
     gate,
     parents_alerts,
@@ -17,6 +18,7 @@ from ui.companion import (
     parents_overview,
 )
 from ui.companion.look import brand
+from ui.companion.parents_alerts import moment
 from ui.locales import Sentences
 from ui.store import Store
 
@@ -42,6 +44,8 @@ def show(store: Store, words: Sentences) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="parents-head"):
         st.title(words.for_parents, anchor=False)
         st.button(words.pin.lock, icon=":material/lock:", key="lock", on_click=gate.leave)
+    if (since := away.since(store)) is not None:
+        st.warning(words.sending.away.format(when=moment(since)), icon=":material/cloud_off:")
     wanted = st.query_params.get("s", "")
     opened = st.segmented_control(
         words.for_parents,

@@ -148,6 +148,9 @@ class Sending(Strict):
     not_tried: Sentence
     unknown: Sentence
     waiting: Sentence
+    given_up: Sentence
+    given_up_under: Sentence
+    away: Sentence
 
 
 class Talk(Strict):
