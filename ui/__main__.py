@@ -39,9 +39,11 @@ def _serve(host: str, port: int) -> None:
     # Streamlit takes a second to import: a mistake in the records is told before that.
     from ui import chores
     from ui.client import settings_from
+    from ui.clock import check_zone
     from ui.database import url_for
     from ui.store import Store
 
+    check_zone(os.environ.get("TZ"))
     settings = settings_from(os.environ)
     store = Store(url_for(settings.family, settings.database_url), settings.key_file)
     _log_to_stderr()

@@ -80,6 +80,7 @@ class Door(Strict):
     night: Sentence
     enough_title: Sentence
     enough: Sentence
+    kept: Sentence
     minutes_left: Sentence
     remind: Sentence
     remind_ok: Sentence
@@ -117,6 +118,7 @@ class Home(Strict):
     break_minutes: Sentence
     quiet_from: Sentence
     quiet_to: Sentence
+    clock: Sentence
     blocked_topics: Sentence
     blocked_hint: Sentence
     read_aloud: Sentence
