@@ -13,6 +13,9 @@ from ui.store import Store
 WORDS = sentences("zh")
 ASKED = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
+# apprise's e-mail plugin still imports a module that Python 3.13 has taken out; it does without it there.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
 
 @pytest.fixture
 def clock() -> list[datetime]:
