@@ -20,6 +20,7 @@ def run(folder: Path, *words: str, typed: str = "", **environment: str) -> "subp
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,  # of a page that starts though it should not
     )
 
 
