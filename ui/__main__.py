@@ -10,7 +10,6 @@ import getpass
 import logging
 import os
 import sys
-import threading
 
 from data.strict import BadInput
 from ui.serving import ROOT, address, check_port, serve
@@ -40,14 +39,15 @@ def _serve(host: str, port: int) -> None:
     # Streamlit takes a second to import: a mistake in the records is told before that.
     from ui import chores
     from ui.client import settings_from
+    from ui.clock import check_zone
     from ui.database import url_for
     from ui.store import Store
 
+    check_zone(os.environ.get("TZ"))
     settings = settings_from(os.environ)
     store = Store(url_for(settings.family, settings.database_url), settings.key_file)
     _log_to_stderr()
-    # In this process, so that the two live and die together; a daemon, so that Ctrl-C waits for no webhook.
-    threading.Thread(target=chores.run, args=(store, settings), name="chores", daemon=True).start()
+    chores.start(store, settings)  # in this process, so that the two live and die together
 
     print(f"灵伴: {address(host, port)}", file=sys.stderr, flush=True)
     serve(APP, host, port)

@@ -3,9 +3,12 @@
 In: the conversation so far. Out: pieces of text as they come, then an `Ending`; or `Asleep`, or `Refused`.
 Run: `with Reply(settings, turns) as reply: for piece in reply: ...` — leaving the block closes the HTTP stream, and
 a server that sees the stream close stops generating.
+
+Both servers are asked directly: HTTP_PROXY and its like are for what leaves the house, and a child's words and voice do not.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +26,19 @@ CONTRACT_HEADER = "x-mindpal-contract"
 BEAT_S = 0.25  # how often a waiting page gets an empty piece, so that a press of Stop is noticed before the first word
 CONNECT_S = 3.0
 SILENCE_S = 120.0  # a server that says nothing for this long is treated as asleep; a CPU may read a long prompt slowly
+REFUSALS = (400, 413, 422)  # what is wrong with the question itself; everything else may be right the next time
 
 T = TypeVar("T")
 
+log = logging.getLogger("mindpal")
+
 
 class Asleep(Exception):
-    """The server is down, waking up or busy: the same message may be sent again later."""
+    """The server is down, waking up, busy or not ours: the same message may be sent again later."""
 
 
 class Refused(Exception):
-    """The server will not answer this request, however often it is sent (4xx)."""
+    """The server has read this question and will not answer it, however often it is sent."""
 
 
 @dataclass(frozen=True)
@@ -127,20 +133,27 @@ class Reply:
             api_key=self._settings.api_key,
             max_retries=0,  # a repeated request would be a second reply
             timeout=openai.Timeout(SILENCE_S, connect=CONNECT_S),
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False),  # no proxy of the environment
         )
         try:
             yield from self._stream(client)
         except openai.APITimeoutError:
             raise Asleep(f"{self._settings.api_url} did not answer in time.") from None
         except openai.APIStatusError as error:
-            reason = f"{self._settings.api_url} answered {error.status_code}."
-            if error.status_code in (408, 429) or error.status_code >= 500:
-                raise Asleep(reason) from None
-            raise Refused(reason) from None
+            raise self._failure(error.status_code, error.response.headers) from None
         except openai.OpenAIError as error:
             raise Asleep(f"{self._settings.api_url} cannot be reached: {type(error).__name__}.") from None
         finally:
             self._loop.run_until_complete(client.close())
+
+    def _failure(self, status: int, headers: Mapping[str, str]) -> Asleep | Refused:
+        reason = f"{self._settings.api_url} answered {status}."
+        if status in REFUSALS and CONTRACT_HEADER in headers:  # another server would refuse what no guard has read
+            return Refused(reason)
+        if status not in (408, 429) and status < 500:
+            setting = "MINDPAL_API_KEY_FILE" if status in (401, 403) else "MINDPAL_API_URL"
+            log.warning("model: questions wait: the server answered %d; see %s", status, setting)
+        return Asleep(reason)
 
     def _stream(self, client: openai.AsyncOpenAI) -> Generator[str, None, None]:
         messages: list[ChatCompletionMessageParam] = [
@@ -154,6 +167,9 @@ class Reply:
         contract = raw.headers.get(CONTRACT_HEADER)
         stream: openai.AsyncStream[ChatCompletionChunk] = raw.parse()
         try:
+            if not contract:  # neither persona nor guard: not a word of it reaches the child
+                log.warning("model: questions wait: what answers is no MindPal server; see MINDPAL_API_URL")
+                raise Asleep(f"{self._settings.api_url} is no MindPal server.")
             chunks = stream.__aiter__()
             self.ending = Ending(contract=contract)
             while (chunk := (yield from self._beat(_next(chunks)))) is not None:
@@ -196,7 +212,13 @@ def transcribe(settings: Settings, wav: bytes, language: str) -> str:
 
     Raises `Asleep` when nobody answers.
     """
-    client = openai.OpenAI(base_url=settings.stt_url, api_key=settings.stt_key, max_retries=1, timeout=30)
+    client = openai.OpenAI(
+        base_url=settings.stt_url,
+        api_key=settings.stt_key,
+        max_retries=1,
+        timeout=30,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+    )
     try:
         heard = client.audio.transcriptions.create(model=STT_MODEL, file=("speech.wav", wav), language=language)
     except openai.OpenAIError as error:

@@ -138,7 +138,9 @@ def _exchanges(messages: Iterable[Said]) -> list[list[Said]]:
 def _is_past(exchange: list[Said], start: datetime, now: datetime) -> bool:
     return all(
         message.created < start
-        and not (message.role == "user" and message.state == "waiting" and message.created > now - LEFT_FOR)
+        and not (
+            message.role == "user" and message.state in ("waiting", "unjudged") and message.created > now - LEFT_FOR
+        )
         for message in exchange
     )
 

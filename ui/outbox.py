@@ -2,6 +2,7 @@
 
 In: the rows of `deliveries`, written together with their alert. Out: messages through `apprise` (e-mail, WeCom,
 DingTalk, Telegram, a webhook, …). A message names the child and the kind of alert; it holds no word of the chat.
+apprise goes through a proxy of the environment (HTTP_PROXY): such a message leaves the house.
 Run: `send_due(store)`, again and again (`ui/chores.py` does).
 
 A row is taken by moving its next try ahead before it is sent. A process that dies between sending and marking leaves
@@ -16,9 +17,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 
 from data.strict import BadInput
-from ui.locales import Language, sentences
+from ui.locales import Language, Sentences, sentences
 from ui.store import Store
-from ui.tables import Alert, Channel, Child, ConversationRow, Delivery, MessageRow
+from ui.tables import AWAY, Alert, Channel, Child, ConversationRow, Delivery, MessageRow
 from ui.telling import category
 
 TAKEN_FOR = timedelta(minutes=10)
@@ -33,7 +34,7 @@ Notify = Callable[[str, str, str], bool]
 
 @dataclass(frozen=True)
 class Due:
-    """One alert for one channel."""
+    """One alert for one channel. `said`: when that was said which it is about."""
 
     delivery_id: int
     tries: int
@@ -41,6 +42,7 @@ class Due:
     nickname: str
     language: Language
     category: str
+    said: datetime
 
 
 def notify(address: str, title: str, body: str) -> bool:
@@ -83,9 +85,17 @@ def try_channel(store: Store, channel_id: int, language: Language) -> bool:
 
 
 def waiting(store: Store) -> int:
-    """How many deliveries have not arrived yet."""
+    """How many deliveries have not arrived yet, and are tried again."""
+    open_ = select(func.count()).select_from(Delivery).join(Alert, Alert.id == Delivery.alert_id)
     with store.reading() as session:
-        return session.scalar(select(func.count()).select_from(Delivery).where(Delivery.sent.is_(None))) or 0
+        return session.scalar(open_.where(Delivery.sent.is_(None), Alert.created > store.now() - GIVE_UP_AFTER)) or 0
+
+
+def given_up(store: Store) -> set[int]:
+    """The alerts that did not arrive in seven days at one channel or more: they are tried no longer."""
+    lost = select(Alert.id).join(Delivery, Delivery.alert_id == Alert.id)
+    with store.reading() as session:
+        return set(session.scalars(lost.where(Delivery.sent.is_(None), Alert.created <= store.now() - GIVE_UP_AFTER)))
 
 
 def arrived(store: Store, alert_ids: list[int]) -> dict[int, list[datetime]]:
@@ -104,8 +114,7 @@ def send_due(store: Store, send: Notify = notify) -> int:
     arrived = 0
     while (due := _take(store)) is not None:
         words = sentences(due.language)
-        told = category(due.category, words)
-        ok = send(due.address, words.sending.title, words.sending.body.format(nickname=due.nickname, category=told))
+        ok = send(due.address, words.sending.title, _body(due, words))
         _mark(store, due, ok=ok)
         arrived += ok
         log.info("alert delivery=%d try=%d ok=%s", due.delivery_id, due.tries, ok)
@@ -117,12 +126,18 @@ def wait_after(tries: int) -> timedelta:
     return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(20, tries - 1)))
 
 
+def _body(due: Due, words: Sentences) -> str:
+    if due.category == AWAY:
+        return words.sending.away.format(when=due.said.astimezone().strftime("%Y-%m-%d %H:%M"))
+    return words.sending.body.format(nickname=due.nickname, category=category(due.category, words))
+
+
 def _take(store: Store) -> Due | None:
     now = store.now()
     waits = (Delivery.sent.is_(None)) & (Delivery.next_try <= now)
     with store.writing() as session:
         row = session.execute(
-            select(Delivery, Channel, Alert, Child)
+            select(Delivery, Channel, Alert, MessageRow.created, Child)
             .join(Channel, Channel.id == Delivery.channel_id)
             .join(Alert, Alert.id == Delivery.alert_id)
             .join(MessageRow, MessageRow.id == Alert.message_id)
@@ -134,7 +149,7 @@ def _take(store: Store) -> Due | None:
         ).first()
         if row is None:
             return None
-        delivery, channel, alert, child = row
+        delivery, channel, alert, said, child = row
         taken = session.execute(
             update(Delivery)
             .where(Delivery.id == delivery.id, waits)
@@ -143,7 +158,7 @@ def _take(store: Store) -> Due | None:
         if taken.rowcount != 1:  # type: ignore[attr-defined]
             return None  # another process has it; the next round finds what is left
     address = store.sealer.open(channel.address)
-    return Due(delivery.id, delivery.tries, address, child.nickname, child.language, alert.category)
+    return Due(delivery.id, delivery.tries, address, child.nickname, child.language, alert.category, said)
 
 
 def _mark(store: Store, due: Due, *, ok: bool) -> None:

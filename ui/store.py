@@ -19,6 +19,7 @@ from ui.database import PATIENCE_S, Database, Gone
 from ui.records import Consent, Conversation, Limits, Message, Profile
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.tables import (
+    AWAY,
     Access,
     Alert,
     Audit,
@@ -192,9 +193,9 @@ class Store:
     # alerts
 
     def alerts(self, child_id: int | None = None) -> list[Alert]:
-        """Every alert, or those of one child, newest first."""
+        """Every alert about what was said, or those of one child, newest first."""
         with self.reading() as session:
-            found = select(Alert)
+            found = select(Alert).where(Alert.category != AWAY)
             if child_id is not None:
                 found = found.join(MessageRow, MessageRow.id == Alert.message_id).join(
                     ConversationRow, ConversationRow.id == MessageRow.conversation_id
@@ -288,6 +289,8 @@ class Store:
         """Let the last question wait for an answer again, as it was or in other words; the old pair is put aside."""
         with self.writing() as session:
             later = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id >= question.id)
+            if words is not None:  # the guard has yet to read the old words
+                later &= MessageRow.state != "unjudged"
             session.execute(update(MessageRow).where(later).values(state="replaced"))
             row = self._row(question.conversation_id, "user", question.text if words is None else words)
             session.add(row)
@@ -295,16 +298,34 @@ class Store:
             session.flush()
             return self._message(row)
 
-    def begin_reply(self, question: Message) -> Message | None:
-        """Open the reply to a waiting question; None when somebody else has answered it meanwhile."""
+    def begin_reply(
+        self,
+        question: Message,
+        words: str = "",
+        state: State = "waiting",
+        action: str | None = None,
+        category: str | None = None,
+        contract: str | None = None,
+        *,
+        judged: bool = True,
+    ) -> Message | None:
+        """Open the reply to a waiting question; None when somebody else has answered it meanwhile.
+
+        A reply that is known whole is kept at once as it ends, with its alert. `judged`: whether the guard has read the
+        question; if not, it waits for that alone.
+        """
+        asked: State = "done" if judged else "unjudged"
         with self.writing() as session:
-            claimed = session.execute(_this(question).where(MessageRow.state == "waiting").values(state="done"))
+            claimed = session.execute(_this(question).where(MessageRow.state == "waiting").values(state=asked))
             if claimed.rowcount != 1:  # type: ignore[attr-defined]
                 return None
-            row = self._row(question.conversation_id, "assistant", "")
+            row = self._row(question.conversation_id, "assistant", words)
+            row.state, row.action, row.category, row.contract = state, action, category, contract
             session.add(row)
             self._touch(session, question.conversation_id)
             session.flush()
+            if action == "crisis":
+                self.tell(session, row.id, category or action)
             return self._message(row)
 
     def grow_reply(self, reply: Message, words: str) -> None:
@@ -329,8 +350,26 @@ class Store:
             )
             _only(session.execute(ended))
             if action == "crisis":
-                self._alert(session, reply.id, category or action)
+                self.tell(session, reply.id, category or action)
             self._touch(session, reply.conversation_id)
+
+    def judged(
+        self, question: Message, words: str, action: str | None, category: str | None, contract: str | None
+    ) -> None:
+        """The guard has read a question of which the child awaits no answer. After a crisis there is one all the same."""
+        with self.writing() as session:
+            read = session.execute(_this(question).where(MessageRow.state == "unjudged").values(state="done"))
+            if action != "crisis" or read.rowcount != 1:  # type: ignore[attr-defined]
+                return
+            later = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id)
+            left = (MessageRow.role == "assistant") & MessageRow.state.in_(("stopped", "replaced"))
+            reply = session.scalars(select(MessageRow).where(later, left).order_by(MessageRow.id).limit(1)).one()
+            if reply.state != "replaced":
+                reply.state = "guarded"
+            reply.text, reply.action = self.sealer.seal(words), action
+            reply.category, reply.contract = category, contract
+            self.tell(session, reply.id, category or action)
+            self._touch(session, question.conversation_id)
 
     def give_up(self, question: Message) -> None:
         """Wait no longer for an answer to this question."""
@@ -338,15 +377,16 @@ class Store:
             session.execute(_this(question).values(state="stopped"))
 
     def left_behind(self) -> list[tuple[Child, Message]]:
-        """Questions of the last week that nobody has answered, and whose page seems to be closed; oldest first."""
+        """Questions of the last week that nobody has read, and of which no page takes care; oldest first."""
         now = self.now()
+        closed = (MessageRow.state == "waiting") & (MessageRow.created < now - LEFT_AFTER)
         with self.reading() as session:
             found = session.execute(
                 select(Child, MessageRow)
                 .join(ConversationRow, ConversationRow.child_id == Child.id)
                 .join(MessageRow, MessageRow.conversation_id == ConversationRow.id)
-                .where(MessageRow.role == "user", MessageRow.state == "waiting")
-                .where(MessageRow.created > now - LEFT_FOR, MessageRow.created < now - LEFT_AFTER)
+                .where(MessageRow.role == "user", MessageRow.created > now - LEFT_FOR)
+                .where((MessageRow.state == "unjudged") | closed)
                 .order_by(MessageRow.id)
             )
             return [(child, self._message(row)) for child, row in found]
@@ -368,7 +408,7 @@ class Store:
             _only(session.execute(_this(message).values(feedback=feedback)))
             told = select(Alert.id).where(Alert.message_id == message.id, Alert.category == "not_nice")
             if feedback == "not_nice" and session.scalars(told).first() is None:
-                self._alert(session, message.id, "not_nice")
+                self.tell(session, message.id, "not_nice")
 
     # what the other modules of the store use
 
@@ -420,7 +460,8 @@ class Store:
     def _agreed(self, row: ConsentRow) -> Consent:
         return Consent(row.id, self.sealer.open(row.guardian), row.given_at, row.policy_version, row.withdrawn_at)
 
-    def _alert(self, session: Session, message_id: int, category: str) -> None:
+    def tell(self, session: Session, message_id: int, category: str) -> None:
+        """Write an alert, and a delivery of it for each channel."""
         alert = Alert(message_id=message_id, category=category, created=self.now(), seen=False)
         session.add(alert)
         session.flush()

@@ -15,7 +15,8 @@ AgeBand = Literal["4-6", "7-9", "10-12"]
 Language = Literal["zh", "en"]
 Role = Literal["user", "assistant"]
 # `replaced`: asked again or written anew; the child sees it no more, and neither does the model.
-State = Literal["done", "stopped", "waiting", "guarded", "replaced"]
+# `unjudged`: the child awaits no answer any more, but the guard has not read it.
+State = Literal["done", "stopped", "waiting", "guarded", "replaced", "unjudged"]
 Feedback = Literal["up", "down", "not_nice"]
 Mood = Literal["great", "good", "so_so", "sad", "angry"]
 # What the log of accesses tells of.
@@ -24,6 +25,7 @@ Deed = Literal[
     "retention",  # of versions that deleted whole chats
 ]  # fmt: skip
 Access = Literal["full", "alerts"]
+AWAY = "away"  # the kind of alert that is about the server, and about no word of a child
 
 
 class Moment(TypeDecorator[datetime]):

@@ -5,6 +5,7 @@ Run: `with ModelServer() as server: server.url`. The same port can be left and t
 """
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,10 +24,19 @@ NOTHING = b'{"id":"1","object":"chat.completion.chunk","created":1,"model":"mind
 class ModelServer(Serving):
     """Answers `POST /v1/chat/completions`, and `/v1/audio/transcriptions` as a speech server would, until left.
 
-    With `together`, no reply goes on beyond its first word before that event is set.
+    With `together`, no reply goes on beyond its first word before that event is set. `ours`: whether it says which contract
+    it keeps, as MindPal's server does and no other; `at_once`: whether what the guard did stands beside the first words.
     """
 
-    def __init__(self, port: int = 0, pause_s: float = 0.01, together: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        pause_s: float = 0.01,
+        together: threading.Event | None = None,
+        *,
+        ours: bool = True,
+        at_once: bool = False,
+    ) -> None:
         super().__init__(self._answer, port)
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self.requests: list[dict[str, Any]] = []
@@ -35,6 +45,8 @@ class ModelServer(Serving):
         self.busy, self.busiest = 0, 0  # replies on their way now, and most at one time
         self._counting = threading.Lock()
         self._pause_s, self._together = pause_s, together
+        self._headers = {"x-mindpal-contract": CONTRACT} if ours else {}
+        self._at_once = at_once
 
     def _answer(self, request: BaseHTTPRequestHandler, raw: bytes) -> None:
         if request.path == "/v1/audio/transcriptions":
@@ -44,18 +56,19 @@ class ModelServer(Serving):
         body = json.loads(raw)
         self.requests.append(body)
         asked = body["messages"][-1]["content"]
-        if status := {"[400]": 400, "[503]": 503}.get(asked):
-            respond(request, status)
+        if status := re.fullmatch(r"\[(\d{3})\]", asked):
+            respond(request, int(status[1]), headers=self._headers)
             return
         request.send_response(200)
         request.send_header("content-type", "text/event-stream")
-        request.send_header("x-mindpal-contract", CONTRACT)
+        for name, value in self._headers.items():
+            request.send_header(name, value)
         request.end_headers()
         with self._counting:
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
         try:
-            for number, event in enumerate(_events(asked, self._pause_s)):
+            for number, event in enumerate(_events(asked, self._pause_s, at_once=self._at_once)):
                 if number == 1:
                     self._wait(request)
                 _send(request, event)
@@ -75,7 +88,7 @@ def _send(request: BaseHTTPRequestHandler, event: bytes) -> None:
     request.wfile.flush()
 
 
-def _events(asked: str, pause_s: float) -> Iterator[bytes]:
+def _events(asked: str, pause_s: float, *, at_once: bool) -> Iterator[bytes]:
     if asked == "[empty]":
         yield _chunk({}, "stop")
         yield b"[DONE]"
@@ -96,7 +109,7 @@ def _events(asked: str, pause_s: float) -> Iterator[bytes]:
     elif "很长" in asked:
         pieces, pause = [f"第{number}句。" for number in range(400)], 0.1
     for piece in pieces:
-        yield _chunk({"content": piece}, None)
+        yield _chunk({"content": piece}, None, told if at_once else None)
         time.sleep(pause)
     if asked == "[broken]":
         return

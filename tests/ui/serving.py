@@ -4,7 +4,7 @@ Run: `with Serving(answer) as served: served.port`, where `answer(request, body)
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -40,9 +40,13 @@ class Serving:
         self._http.server_close()
 
 
-def respond(request: BaseHTTPRequestHandler, status: int, body: bytes = b"") -> None:
+def respond(
+    request: BaseHTTPRequestHandler, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> None:
     """A response of JSON, or of nothing."""
     request.send_response(status)
+    for name, value in (headers or {}).items():
+        request.send_header(name, value)
     request.send_header("content-type", "application/json")
     request.send_header("content-length", str(len(body)))
     request.end_headers()

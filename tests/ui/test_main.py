@@ -11,15 +11,16 @@ from ui.pin import Opened, check
 from ui.store import Store
 
 
-def run(folder: Path, *words: str, typed: str = "") -> "subprocess.CompletedProcess[str]":
+def run(folder: Path, *words: str, typed: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "ui", *words],
         cwd=ROOT,
-        env={"MINDPAL_FAMILY": str(folder)},
+        env={"MINDPAL_FAMILY": str(folder), **environment},
         input=typed,
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,  # of a page that starts though it should not
     )
 
 
@@ -42,6 +43,13 @@ def test_records_without_their_key_stop_the_start_with_a_sentence(tmp_path: Path
     stopped = run(tmp_path, "--port", "0")
     assert stopped.returncode == 2
     assert "the key of the family's records is missing" in stopped.stderr
+    assert stopped.stderr.count("\n") == 1
+
+
+def test_a_misspelt_time_zone_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    stopped = run(tmp_path, "--port", "0", TZ="Asia/Shanghia")
+    assert stopped.returncode == 2
+    assert 'TZ is "Asia/Shanghia"' in stopped.stderr
     assert stopped.stderr.count("\n") == 1
 
 

@@ -87,6 +87,18 @@ def test_a_failure_is_tried_again_later_and_later(timed: Store, webhook: Webhook
     assert [outbox.wait_after(tries).total_seconds() for tries in (1, 2, 3, 99)] == [10, 20, 40, 3600]
 
 
+def test_what_did_not_arrive_in_a_week_is_told_and_waits_no_longer(
+    timed: Store, webhook: Webhook, clock: list[datetime]
+) -> None:
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+    webhook.status = 500
+    outbox.send_due(timed)
+    assert (outbox.waiting(timed), outbox.given_up(timed)) == (1, set())
+    clock[0] += outbox.GIVE_UP_AFTER
+    assert (outbox.waiting(timed), outbox.given_up(timed)) == (0, {timed.alerts()[0].id})
+
+
 def test_a_restart_between_taking_and_sending_loses_nothing(
     timed: Store, webhook: Webhook, database: Database, clock: list[datetime]
 ) -> None:

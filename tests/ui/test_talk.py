@@ -1,14 +1,17 @@
 """One reply from question to record, against a real HTTP server. Run: `pytest tests/ui/test_talk.py`."""
 
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
-from ui import forget
+from tests.ui.serving import Serving
+from ui import chores, forget
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
@@ -72,6 +75,54 @@ def test_a_crisis_reaches_the_guardian_though_the_child_leaves_at_once(store: St
     kept = store.messages(question.conversation_id)[1]
     assert (kept.text, kept.state, kept.action) == (CRISIS, "guarded", "crisis")
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
+def test_a_crisis_is_written_with_its_first_words(store: Store, child: Child) -> None:
+    """A kill of the page between the words of the card and their end loses neither card nor alert."""
+    question = store.say(child.id, None, "我不想活了")
+    with ModelServer(pause_s=0.5, at_once=True) as server:
+        growing = talk.reply_to(store, settings(server.url), child, question)
+        assert next(text for text in growing if text) == CRISIS
+        asked, kept = store.messages(question.conversation_id)
+        assert (asked.state, kept.text, kept.state, kept.action) == ("done", CRISIS, "guarded", "crisis")
+        assert [alert.category for alert in store.alerts()] == ["self_harm"]
+        list(growing)
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+    assert store.messages(question.conversation_id) == [asked, kept]
+
+
+def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, child: Child) -> None:
+    """Stop, or a closed tab, while the server says nothing at all."""
+    question = store.say(child.id, None, "我不想活了")
+    released = threading.Event()
+
+    def hang(_: BaseHTTPRequestHandler, __: bytes) -> None:
+        released.wait(60)
+
+    with Serving(hang) as hung:
+        growing = talk.reply_to(store, settings(f"http://127.0.0.1:{hung.port}/v1"), child, question)
+        assert next(growing) == ""
+        growing.close()
+        released.set()
+    said = store.messages(question.conversation_id)
+    assert [(message.text, message.state) for message in said] == [("我不想活了", "unjudged"), ("", "stopped")]
+    assert talk.unanswered(said) is None
+    with ModelServer() as server:
+        for _ in range(2):
+            chores.answer_left(store, settings(server.url))
+        assert len(server.requests) == 1
+    asked, kept = store.messages(question.conversation_id)
+    assert (asked.state, kept.text, kept.state, kept.action) == ("done", CRISIS, "guarded", "crisis")
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
+def test_a_wrong_key_or_address_leaves_the_question_waiting(store: Store, child: Child) -> None:
+    with ModelServer() as server, ModelServer(ours=False) as other:
+        for words, url in (("[401]", server.url), ("[404]", server.url), ("我不想活了", other.url)):
+            question = store.say(child.id, None, words)
+            with pytest.raises(Asleep):
+                list(talk.reply_to(store, settings(url), child, question))
+            assert [found.state for found in store.messages(question.conversation_id)] == ["waiting"]
 
 
 def test_a_crisis_whose_end_cannot_be_written_is_written_as_soon_as_it_can_be(database: Database) -> None:
@@ -193,13 +244,14 @@ def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(stor
         assert (reply.text, reply.action) == (WORDS.door.topic, "topic")
 
 
+@pytest.mark.parametrize("pause_s", [0.01, 1], ids=["told at the end", "told with the first words, slowly"])
 @pytest.mark.parametrize("topic", ["不想活", "难受"], ids=["in what the child says", "in the card"])
-def test_a_blocked_topic_hides_no_crisis(store: Store, topic: str) -> None:
+def test_a_blocked_topic_hides_no_crisis(store: Store, topic: str, pause_s: float) -> None:
     made = family(store)
     store.set_limits(made.id, replace(ALLOWED, blocked_topics=topic))
     child = store.child(made.id)
     assert child is not None
-    with ModelServer() as server:
+    with ModelServer(pause_s=pause_s, at_once=pause_s == 1) as server:
         question = store.say(child.id, None, "我不想活了")
         list(talk.reply_to(store, settings(server.url), child, question))
     kept = store.messages(question.conversation_id)[1]

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.typing import ChatInputValue
 
 from ui import visits
 from ui.client import Asleep, Refused, Settings, transcribe
@@ -36,7 +37,8 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     ruling = rule(store, child)
     door.watch(store, child, ruling)
     if ruling.door != "open":
-        door.closed(ruling, child, words)
+        kept = _take_in(store, settings, child, words)
+        door.closed(ruling, child, words, kept=kept)
         parents_button(words)
         _line(store, words)
         return
@@ -74,6 +76,8 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     if messages[-1].action != "crisis":  # beside that card, nothing else matters
         door.notes(store, visit, ruling, words)
     question = talk.unanswered(messages)
+    if messages[-1].role == "user" and messages[-1].state == "stopped":
+        _refused(words)
     if question is not None:
         _answer(store, settings, child, question, words, typed=said is not None)
     elif messages[-1].state == "waiting":
@@ -86,14 +90,32 @@ def _input(store: Store, settings: Settings, child: Child, here: int | None, wor
     if here is None or not _has_ended(store.messages(here)):
         if settings.stt_url and child.voice:
             said = st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", accept_audio=True, key="ask")
-            if said:
-                text = said.text.strip() or None
-                if said.audio:
-                    text = _heard(settings, said.audio.getvalue(), child, words)
+            text = asked(settings, child, said, words)
         else:
-            typed = st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", key="ask")
-            text = typed.strip() or None if typed else None
+            text = asked(
+                settings, child, st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", key="ask"), words
+            )
     return text
+
+
+def asked(settings: Settings, child: Child, said: ChatInputValue | str | None, words: Sentences) -> str | None:
+    """What was typed and what was said aloud, one after the other: a child may send both together."""
+    if said is None or isinstance(said, str):
+        return (said or "").strip() or None
+    heard = _heard(settings, said.audio.getvalue(), child, words) if said.audio else None
+    return "\n".join(part for part in (said.text.strip(), heard) if part) or None
+
+
+def _take_in(store: Store, settings: Settings, child: Child, words: Sentences) -> bool:
+    """Keep what was asked while the door was being shut: hours limit a child's time, not who hears of a crisis."""
+    text = asked(settings, child, st.session_state.get("ask"), words)
+    st.session_state["ask-read"] = True
+    if text:
+        _mean(text)
+    if "unsaid" not in st.session_state:
+        return False
+    _say(store, child, _here(store, child))
+    return "unsaid" not in st.session_state
 
 
 def _line(store: Store, words: Sentences) -> None:
@@ -349,6 +371,11 @@ def _ask_again(store: Store, question: Message) -> None:
     store.ask_again(question)
 
 
+def _ask_otherwise(store: Store, question: Message, key: str) -> None:
+    if text := st.session_state[key].strip():
+        store.ask_again(question, text)
+
+
 def _once_more(store: Store, reply: Message, words: Sentences) -> None:
     """Have the last reply again, or change what was asked."""
     said = store.messages(reply.conversation_id)
@@ -363,10 +390,16 @@ def _once_more(store: Store, reply: Message, words: Sentences) -> None:
         st.popover(words.talk.edit, icon=":material/edit:", type="tertiary"),
         st.form(f"edit-{reply.id}", border=False),
     ):
-        text = st.text_area(words.talk.edit_title, question.text, max_chars=2000, key=f"edit-text-{reply.id}")
-        if st.form_submit_button(words.talk.send, type="primary", width="stretch") and text.strip():
-            store.ask_again(question, text.strip())
-            st.rerun()
+        key = f"edit-text-{reply.id}"
+        st.text_area(words.talk.edit_title, question.text, max_chars=2000, key=key)
+        # On the click, and not when the page is drawn: the door may have been shut meanwhile.
+        st.form_submit_button(
+            words.talk.send,
+            type="primary",
+            width="stretch",
+            on_click=gently(_ask_otherwise),
+            args=(store, question, key),
+        )
 
 
 def _answer(
@@ -399,8 +432,7 @@ def _answer(
         calm.again(RETRY_S)
         return
     except Refused:
-        slot.info(words.refused)
-        return
+        pass  # the page that is drawn next says so
     st.rerun()
 
 
@@ -411,6 +443,12 @@ def _bubble(slot: DeltaGenerator, words: Sentences, *, typed: bool) -> DeltaGene
         if not typed:  # the input's own stop button is there only for what was typed into it
             st.button(words.stop, icon=":material/stop_circle:", key="stop")
     return text
+
+
+def _refused(words: Sentences) -> None:
+    with st.container(key="refused"):
+        st.info(words.refused)
+        st.caption(words.urgent)
 
 
 def _waking(slot: DeltaGenerator, words: Sentences) -> None:

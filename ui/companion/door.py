@@ -17,8 +17,11 @@ from ui.tables import Child, Visit
 LOOK_S = 20  # how often an open page looks whether the door is still what it was
 
 
-def closed(ruling: Ruling, child: Child, words: Sentences) -> None:
-    """Say kindly that it is enough for today, or night; and, since nobody is listening, where help is."""
+def closed(ruling: Ruling, child: Child, words: Sentences, *, kept: bool) -> None:
+    """Say kindly that it is enough for today, or night; and, since nobody is listening, where help is.
+
+    `kept`: something was asked as the door was shut.
+    """
     with st.sidebar:
         brand(words)
     with st.container(key="closed"):
@@ -29,6 +32,8 @@ def closed(ruling: Ruling, child: Child, words: Sentences) -> None:
         else:
             st.title(words.door.enough_title, anchor=False)
             st.markdown(words.door.enough)
+        if kept:
+            st.markdown(words.door.kept)
         st.caption(words.urgent)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from ui import forget
+from ui import away, forget
 from ui.companion import (
     gate,
     parents_alerts,
@@ -20,6 +20,7 @@ from ui.companion import (
 from ui.companion.look import brand, line_broken
 from ui.locales import Sentences
 from ui.store import Store
+from ui.telling import moment
 
 Section = Callable[[Store, Sentences], None]
 
@@ -44,6 +45,8 @@ def show(store: Store, words: Sentences) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="parents-head"):
         st.title(words.for_parents, anchor=False)
         st.button(words.pin.lock, icon=":material/lock:", key="lock", on_click=gate.leave)
+    if (since := away.since(store)) is not None:
+        st.warning(words.sending.away.format(when=moment(since)), icon=":material/cloud_off:")
     wanted = st.query_params.get("s", "")
     opened = st.segmented_control(
         words.for_parents,

@@ -27,10 +27,13 @@ def show(store: Store, words: Sentences) -> None:
             st.info(words.alerts_no_channel, icon=":material/notifications_off:")
         if not found:
             st.caption(words.alerts_none)
+        lost = outbox.given_up(store)
         for alert, child in found[:SHOWN]:
             row = words.alert_row.format(when=moment(alert.created), category=category(alert.category, words))
             who = f"**{safe(child.nickname)}** · " if len(children) > 1 else ""
-            st.markdown(f"{who}{row}" if alert.seen else f"{who}{row} :orange-badge[{words.alert_new}]")
+            new = "" if alert.seen else f" :orange-badge[{words.alert_new}]"
+            unsent = f" :red-badge[{words.sending.given_up}]" if alert.id in lost else ""
+            st.markdown(f"{who}{row}{new}{unsent}")
             _passage(store, alert, avatar(child.avatar), words)
         store.alerts_seen()
 

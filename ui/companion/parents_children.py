@@ -53,6 +53,7 @@ def _limits(store: Store, child: Child, words: Sentences) -> None:
         left, right = st.columns(2)  # a row of its own: on a phone the one column stands below the other
         begins = left.time_input(say.quiet_from, time.fromisoformat(child.quiet_from), key=f"{key}-from")
         ends = right.time_input(say.quiet_to, time.fromisoformat(child.quiet_to), key=f"{key}-to")
+        st.caption(say.clock.format(now=f"{store.now().astimezone():%H:%M}"))
         blocked = st.text_area(
             say.blocked_topics,
             child.blocked_topics,

@@ -115,3 +115,5 @@ def _channels(store: Store, words: Sentences) -> None:
     waiting = outbox.waiting(store)
     if waiting:
         st.caption(say.waiting.format(count=waiting))
+    if lost := outbox.given_up(store):
+        st.warning(say.given_up_under.format(count=len(lost)))

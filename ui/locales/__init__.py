@@ -80,6 +80,7 @@ class Door(Strict):
     night: Sentence
     enough_title: Sentence
     enough: Sentence
+    kept: Sentence
     minutes_left: Sentence
     remind: Sentence
     remind_ok: Sentence
@@ -119,6 +120,7 @@ class Home(Strict):
     break_minutes: Sentence
     quiet_from: Sentence
     quiet_to: Sentence
+    clock: Sentence
     blocked_topics: Sentence
     blocked_hint: Sentence
     read_aloud: Sentence
@@ -151,6 +153,9 @@ class Sending(Strict):
     not_tried: Sentence
     unknown: Sentence
     waiting: Sentence
+    given_up: Sentence
+    given_up_under: Sentence
+    away: Sentence
 
 
 class Talk(Strict):

@@ -1,0 +1,78 @@
+"""The guardian hears that the server is away. Run: `pytest tests/ui/test_away.py`."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.ui.databases import Database, family
+from ui import away, outbox
+from ui.locales import sentences
+from ui.store import Store
+
+WORDS = sentences("zh")
+ASKED = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+# apprise's e-mail plugin still imports a module that Python 3.13 has taken out; it does without it there.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+@pytest.fixture
+def clock() -> list[datetime]:
+    return [ASKED]
+
+
+@pytest.fixture
+def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
+    opened = database.open(lambda: clock[0])
+    yield opened
+    opened.close()
+
+
+def told(store: Store) -> list[str]:
+    """What the channels hear now."""
+    bodies: list[str] = []
+
+    def keep(_: str, __: str, body: str) -> bool:
+        bodies.append(body)
+        return True
+
+    away.tell(store)
+    outbox.send_due(store, keep)
+    return bodies
+
+
+def test_a_question_that_waits_for_an_hour_is_told_once(timed: Store, clock: list[datetime]) -> None:
+    child = family(timed)
+    outbox.add_channel(timed, "json://127.0.0.1:9/")
+    question = timed.say(child.id, None, "悄悄话")
+    clock[0] += timedelta(minutes=59)
+    assert (away.since(timed), told(timed)) == (None, [])
+    clock[0] += timedelta(minutes=2)
+    assert away.since(timed) == ASKED
+    when = ASKED.astimezone().strftime("%Y-%m-%d %H:%M")
+    assert told(timed) == [WORDS.sending.away.format(when=when)]
+    timed.say(child.id, None, "还在吗")
+    clock[0] += timedelta(hours=2)
+    assert told(timed) == [], "once"
+    assert timed.alerts() == [], "it is about no word of the child"
+    for waiting in (question, timed.left_behind()[-1][1]):
+        timed.begin_reply(waiting, "我在。", "done")
+    assert (away.since(timed), told(timed)) == (None, [])
+    timed.say(child.id, None, "你好")
+    clock[0] += timedelta(hours=2)
+    assert len(told(timed)) == 1, "another time"
+
+
+def test_without_a_consent_nobody_is_away(timed: Store, clock: list[datetime]) -> None:
+    timed.say(family(timed).id, None, "你好")
+    clock[0] += timedelta(hours=2)
+    timed.withdraw()
+    assert away.since(timed) is None
+
+
+def test_a_question_taken_back_that_nobody_read_waits_too(timed: Store, clock: list[datetime]) -> None:
+    question = timed.say(family(timed).id, None, "你好")
+    timed.begin_reply(question, "", "stopped", judged=False)
+    clock[0] += timedelta(hours=2)
+    assert away.since(timed) == ASKED
