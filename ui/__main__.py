@@ -1,5 +1,5 @@
-"""Serve the child's page, send alerts, and delete what is too old. In: a host, a port, and the environment of
-`ui/companion/app.py`. Out: a page.
+"""Serve the child's page, send alerts, and delete what is too old. In: a host, a port, the environment of
+`ui/companion/app.py`, and MINDPAL_HOSTS, the names of a proxy in front. Out: a page.
 
 Run: `python -m ui [--host 127.0.0.1] [--port 8501]`; `python -m ui --new-pin` sets the parents' PIN anew, for whoever
 may run commands on this machine. Everything else stands in `ui/companion/.streamlit/config.toml`.
@@ -12,7 +12,7 @@ import os
 import sys
 
 from data.strict import BadInput
-from ui.serving import ROOT, address, check_port, serve
+from ui.serving import ROOT, address, check_port, names_from, serve
 
 APP = ROOT / "ui" / "companion" / "app.py"
 
@@ -50,7 +50,7 @@ def _serve(host: str, port: int) -> None:
     chores.start(store, settings)  # in this process, so that the two live and die together
 
     print(f"灵伴: {address(host, port)}", file=sys.stderr, flush=True)
-    serve(APP, host, port)
+    serve(APP, host, port, names_from(os.environ))
 
 
 def _log_to_stderr() -> None:

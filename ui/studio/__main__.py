@@ -1,4 +1,5 @@
-"""Serve the studio, for adults. In: a host, a port, and the environment of `ui/studio/settings.py`. Out: a page.
+"""Serve the studio, for adults. In: a host, a port, the environment of `ui/studio/settings.py`, and MINDPAL_HOSTS, the
+names of a proxy in front. Out: a page.
 
 Run: `python -m ui.studio [--host 127.0.0.1] [--port 8502] [--worker]`. With --worker the jobs are done on this machine:
 `python -m finetune worker` runs beside the page and ends with it; where the page is killed, the job at work goes on to its
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from data.strict import BadInput
-from ui.serving import ROOT, address, check_port, serve
+from ui.serving import ROOT, address, check_port, names_from, serve
 
 APP = ROOT / "ui" / "studio" / "app.py"
 # The worker lets its job save a checkpoint before it ends.
@@ -60,7 +61,7 @@ def _serve(host: str, port: int) -> None:
         os.environ[CODE] = secrets.token_urlsafe(16)
         url += f"/?code={os.environ[CODE]}"
     print(f"灵伴工坊: {url}", file=sys.stderr, flush=True)
-    serve(APP, host, port)
+    serve(APP, host, port, names_from(os.environ))
 
 
 @contextmanager
