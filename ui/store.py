@@ -7,7 +7,7 @@ why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) a
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -212,10 +212,10 @@ class Store:
                 found = found.where(ConversationRow.child_id == child_id)
             return list(session.scalars(found.order_by(Alert.id.desc())))
 
-    def alerts_seen(self) -> None:
-        """The guardian has looked at the list."""
+    def alerts_seen(self, drawn: Sequence[int]) -> None:
+        """The guardian has looked at these alerts."""
         with self.writing() as session:
-            session.execute(update(Alert).where(Alert.seen.is_(False)).values(seen=True))
+            session.execute(update(Alert).where(Alert.id.in_(drawn), Alert.seen.is_(False)).values(seen=True))
 
     def passage(self, alert: Alert, around: int = 2) -> list[Message]:
         """What was said around an alert: `around` messages before and after it, in order. The look is audited."""

@@ -157,7 +157,7 @@ def test_a_terminal_gets_a_bar_with_loss_speed_and_time_left(place: Place, run: 
     with_loss = [told.fullmatch(piece) for piece in bars if "loss" in piece]
     assert all(with_loss), bars
     assert {"3", "6"} <= {match[1] for match in with_loss if match}
-    assert any(match[2].startswith("0:0") for match in with_loss if match), bars
+    assert any(match[2].startswith("00:0") for match in with_loss if match), bars
     # The steps stand above it, as they do without a terminal.
     assert any(piece.startswith("step 3 of 6: loss ") for piece in drawn)
 

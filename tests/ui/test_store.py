@@ -132,7 +132,9 @@ def test_a_crisis_writes_an_alert_without_words_and_the_passage_is_audited(store
     (alert,) = store.alerts(child_id)
     assert (alert.message_id, alert.category, alert.seen) == (reply.id, "self_harm", False)
     assert store.last_contract() == "3f9a"
-    store.alerts_seen()
+    store.alerts_seen([])
+    assert not any(alert.seen for alert in store.alerts()), "what was not drawn was not seen"
+    store.alerts_seen([alert.id for alert in store.alerts()])
     assert store.alerts()[0].seen
     assert [message.text for message in store.passage(alert)] == ["我不想活了", "我在。"]
     assert [(line.what, line.child_id) for line in store.audited()] == [("passage", child_id)]

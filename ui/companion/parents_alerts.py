@@ -28,14 +28,18 @@ def show(store: Store, words: Sentences) -> None:
         if not found:
             st.caption(words.alerts_none)
         lost = outbox.given_up(store)
-        for alert, child in found[:SHOWN]:
+        shown: int = st.session_state.get("alerts-shown", SHOWN)
+        for alert, child in found[:shown]:
             row = words.alert_row.format(when=moment(alert.created), category=category(alert.category, words))
             who = f"**{plain(child.nickname)}** · " if len(children) > 1 else ""
             new = "" if alert.seen else f" :orange-badge[{words.alert_new}]"
             unsent = f" :red-badge[{words.sending.given_up}]" if alert.id in lost else ""
             st.markdown(f"{who}{row}{new}{unsent}")
             _passage(store, alert, avatar(child.avatar), words)
-        store.alerts_seen()
+        store.alerts_seen([alert.id for alert, _ in found[:shown]])
+        if len(found) > shown and st.button(words.talk.earlier, key="alerts-earlier", type="tertiary"):
+            st.session_state["alerts-shown"] = shown + SHOWN
+            st.rerun()
 
 
 def _passage(store: Store, alert: Alert, face: str, words: Sentences) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from data.contract import SEAL_FILE, open_sealed
+from data.contract import SEAL_FILE, Seal, open_sealed
 from data.queue import disk_used
 from data.strict import BadInput
 from ui.studio import job_card
@@ -101,7 +101,8 @@ def _merge(studio: Studio) -> None:
 def _about(studio: Studio, folder: Path) -> None:
     say = studio.words.export
     try:
-        sealed = open_sealed(folder)
+        state = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.iterdir())]
+        sealed = _opened(str(folder), tuple(state))
     except BadInput as error:
         st.error(in_words(studio.words, str(error)))
         return
@@ -116,6 +117,12 @@ def _about(studio: Studio, folder: Path) -> None:
     if card.is_file():
         with st.expander(say.card, icon=":material/description:"):
             st.markdown(_without_front_matter(card.read_text(encoding="utf-8")))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _opened(folder: str, state: tuple[tuple[str, int, int], ...]) -> Seal:
+    """The seal, every file checked against it: hashed once for each state of the files, not at every click."""
+    return open_sealed(Path(folder))
 
 
 def _without_front_matter(text: str) -> str:
