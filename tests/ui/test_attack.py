@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import delete, insert
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
@@ -320,18 +321,27 @@ def _knocks(site: Site, host: str, origin: str) -> int:
 
 
 def _send(page: Page, site: Site, frames: list[bytes]) -> None:
-    """Send these messages over a socket of one's own, one after another."""
+    """Send these messages over a socket of one's own, each when the page has been drawn after the one before."""
+    drawn: list[ForwardMsg] = []
+
+    def keep(frame: bytes | str) -> None:
+        told = ForwardMsg.FromString(frame if isinstance(frame, bytes) else frame.encode())
+        if told.WhichOneof("type") == "script_finished":
+            drawn.append(told)
+
+    page.once("websocket", lambda socket: socket.on("framereceived", keep))
     page.evaluate(
-        """async ([address, frames]) => {
-          const socket = new WebSocket(address, ["streamlit"]);
-          await new Promise((open, failed) => { socket.onopen = open; socket.onerror = failed; });
-          for (const frame of frames) {
-            socket.send(new Uint8Array(frame));
-            await new Promise(done => setTimeout(done, 800));
-          }
+        """async address => {
+          window.own = new WebSocket(address, ["streamlit"]);
+          await new Promise((open, failed) => { own.onopen = open; own.onerror = failed; });
         }""",
-        [f"ws://127.0.0.1:{site.port}/_stcore/stream", [list(frame) for frame in frames]],
+        f"ws://127.0.0.1:{site.port}/_stcore/stream",
     )
+    for frame in frames:
+        before, until = len(drawn), time.monotonic() + 5
+        page.evaluate("frame => own.send(new Uint8Array(frame))", list(frame))
+        while len(drawn) == before and time.monotonic() < until:  # not every message draws the page
+            page.wait_for_timeout(50)
 
 
 def _is_over(page: Page) -> None:
