@@ -64,7 +64,7 @@ def add_channel(store: Store, address: str) -> None:
 
 
 def channels(store: Store) -> list[tuple[int, str]]:
-    """The channels, as number and a name without secrets: the scheme and the host's end."""
+    """The channels, as number and a name without secrets: the scheme, and how the address ends before its options."""
     with store.reading() as session:
         rows = list(session.scalars(select(Channel).order_by(Channel.id)))
     return [(row.id, _name(store.sealer.open(row.address))) for row in rows]
@@ -169,5 +169,5 @@ def _mark(store: Store, due: Due, *, ok: bool) -> None:
 
 
 def _name(address: str) -> str:
-    scheme, _, rest = address.partition("://")
+    scheme, _, rest = address.partition("?")[0].partition("://")
     return f"{scheme}://…{rest.rstrip('/')[-4:]}"

@@ -5,13 +5,15 @@ Run: `store = Store(url_for(Path("family"), None), Path("family/key"))`; opening
 why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) and is opened on the way out.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, Update, select, update
+from sqlalchemy import Select, Update, case, select, update
 from sqlalchemy.orm import Session
 
 from data.strict import BadInput
@@ -40,11 +42,13 @@ from ui.tables import (
 
 POLICY_VERSION = "2026-11-24"
 TITLE_CHARS = 40
+SAID_CHARS = 2000  # what a field lets a child say at once; whoever speaks to the page without its fields gets no more
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
 LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
 RETENTION_DAYS = 180  # nothing is kept without an end (16 CFR 312.10); the guardian may choose another number
 KEY_CHECK = "mindpal"
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Store:
@@ -73,13 +77,18 @@ class Store:
     # the guardian
 
     def first_run(self, guardian: str, emergency: str, pin_hash: str, profile: Profile | None) -> Child | None:
-        """Store the guardian's consent, emergency contact and PIN, and the first child's profile: all or nothing."""
+        """Store the guardian's consent, emergency contact and PIN, and the first child's profile: all or nothing.
+
+        Raises `Gone` when another page was faster: a PIN that is set is not set again from here.
+        """
         child = _child(profile) if profile else None
+        sealed = self.sealer.seal(emergency)
         with self.writing() as session:
+            unset = update(Household).where(Household.id == 1, Household.pin_hash.is_(None))
+            _only(
+                session.execute(unset.values(emergency=sealed, pin_hash=pin_hash, pin_tries=0, pin_locked_until=None))
+            )
             session.add(self._consent(guardian))
-            home = session.get_one(Household, 1)
-            home.emergency, home.pin_hash, home.pin_tries = self.sealer.seal(emergency), pin_hash, 0
-            home.pin_locked_until = None
             if child:
                 session.add(child)
         return child
@@ -249,10 +258,10 @@ class Store:
             found = session.get(ConversationRow, conversation_id)
         return self._open(found) if found is not None and found.child_id == child_id and not found.hidden else None
 
-    def rename(self, conversation_id: int, title: str) -> None:
+    def rename(self, conversation_id: int, name: str) -> None:
         """Give a conversation another title."""
         with self.writing() as session:
-            session.get_one(ConversationRow, conversation_id).name = self.sealer.seal(title)
+            session.get_one(ConversationRow, conversation_id).name = self.sealer.seal(title(name))
 
     def hide(self, conversation_id: int) -> None:
         """Put a conversation away: the child sees it no more, the guardian does, until it is deleted."""
@@ -270,6 +279,7 @@ class Store:
 
     def say(self, child_id: int, conversation_id: int | None, words: str) -> Message:
         """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
+        words = words[:SAID_CHARS]
         with self.writing() as session:
             if conversation_id is None:
                 name = self.sealer.seal(title(words))
@@ -286,13 +296,24 @@ class Store:
             return self._message(row)
 
     def ask_again(self, question: Message, words: str | None = None) -> Message:
-        """Let the last question wait for an answer again, as it was or in other words; the old pair is put aside."""
+        """Let the last question wait for an answer again, as it was or in other words; the old pair is put aside.
+
+        Raises `Gone` when another page has asked again, or something else, meanwhile: nothing that was said is put aside
+        by a button that did not show it.
+        """
+        aside = case(
+            (MessageRow.state == "unjudged", "unjudged"), else_="replaced"
+        )  # the guard has yet to read the words
+        asked = question.text if words is None else words[:SAID_CHARS]
         with self.writing() as session:
-            later = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id >= question.id)
-            if words is not None:  # the guard has yet to read the old words
-                later &= MessageRow.state != "unjudged"
-            session.execute(update(MessageRow).where(later).values(state="replaced"))
-            row = self._row(question.conversation_id, "user", question.text if words is None else words)
+            there = MessageRow.state != "replaced"
+            _only(session.execute(_this(question).where(there).values(state="replaced" if words is None else aside)))
+            after = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id) & there
+            later = select(MessageRow.id).where(after, (MessageRow.role == "user") | (MessageRow.state == "waiting"))
+            if session.scalars(later.limit(1)).first() is not None:
+                raise Gone("Something else was said meanwhile.")
+            session.execute(update(MessageRow).where(after).values(state="replaced"))
+            row = self._row(question.conversation_id, "user", asked)
             session.add(row)
             self._touch(session, question.conversation_id)
             session.flush()
@@ -406,8 +427,7 @@ class Store:
         """Keep what the child thinks of a reply; "this was not nice" tells the guardian."""
         with self.writing() as session:
             _only(session.execute(_this(message).values(feedback=feedback)))
-            told = select(Alert.id).where(Alert.message_id == message.id, Alert.category == "not_nice")
-            if feedback == "not_nice" and session.scalars(told).first() is None:
+            if feedback == "not_nice":
                 self.tell(session, message.id, "not_nice")
 
     # what the other modules of the store use
@@ -461,7 +481,10 @@ class Store:
         return Consent(row.id, self.sealer.open(row.guardian), row.given_at, row.policy_version, row.withdrawn_at)
 
     def tell(self, session: Session, message_id: int, category: str) -> None:
-        """Write an alert, and a delivery of it for each channel."""
+        """Write an alert, and a delivery of it for each channel, unless it is there."""
+        told = select(Alert.id).where(Alert.message_id == message_id, Alert.category == category)
+        if session.scalars(told.limit(1)).first() is not None:
+            return
         alert = Alert(message_id=message_id, category=category, created=self.now(), seen=False)
         session.add(alert)
         session.flush()
@@ -524,8 +547,11 @@ def blank(sealer: Sealer) -> Household:
 
 
 def title(words: str) -> str:
-    """What a chat is called: the beginning of what was said first."""
-    line = " ".join(words.split())
+    """What a chat is called: the beginning of what was said first, on one line; three points for what nobody can see."""
+    # What turns the direction of reading, and what is no character at all, has no business in a list of buttons.
+    line = " ".join(_UNSEEN.sub(" ", words).split())
+    if not any(unicodedata.category(sign)[0] in "LNPS" for sign in line):
+        return "…"
     return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
 
 

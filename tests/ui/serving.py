@@ -1,13 +1,15 @@
 """A small real HTTP server on a port of this machine. In: what to do with a POST. Out: a port, until it is left.
 
-Run: `with Serving(answer) as served: served.port`, where `answer(request, body)` writes the response.
+Run: `with Serving(answer) as served: served.port`, where `answer(request, body)` writes the response; `with Webhook() as
+hook: hook.got` is one that alerts are sent to.
 """
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
@@ -51,3 +53,18 @@ def respond(
     request.send_header("content-length", str(len(body)))
     request.end_headers()
     request.wfile.write(body)
+
+
+class Webhook(Serving):
+    """Keeps what is posted; answers with `status`."""
+
+    def __init__(self) -> None:
+        super().__init__(self._keep)
+        self.address = f"json://127.0.0.1:{self.port}/hook?rto=2&cto=2"
+        self.got: list[dict[str, Any]] = []
+        self.status = 200
+
+    def _keep(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        if self.status == 200:
+            self.got.append(json.loads(body))
+        respond(request, self.status)

@@ -20,6 +20,7 @@ from tests.ui.conftest import ROOT
 from tests.ui.databases import family
 from tests.ui.model_server import HEARD, ModelServer
 from ui.client import settings_from
+from ui.companion import gate
 from ui.companion.chat import asked
 from ui.database import url_for
 from ui.locales import sentences
@@ -95,7 +96,7 @@ def test_a_guardian_sees_that_nobody_answers_and_the_clock(store: Store, app: Ap
         session.get_one(MessageRow, question.id).created -= timedelta(hours=2)
     app.query_params["p"] = "parents"
     app.query_params["s"] = "children"
-    app.session_state["parents_until"] = time.monotonic() + 600  # the PIN was given here
+    app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)  # the PIN was given here
     app.run()
     assert not app.exception
     when = (question.created - timedelta(hours=2)).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -3,19 +3,26 @@
 Run: `pytest tests/ui/test_attack.py`.
 """
 
+import http.client
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import delete, insert
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
-from tests.ui.walk import open_parents, replies, say, section
-from ui import forget
+from tests.ui.walk import PIN, open_parents, replies, say, section
+from ui import forget, outbox, pin
+from ui.companion.chat import SHOWN
 from ui.locales import sentences
 from ui.records import Limits
+from ui.store import Store
+from ui.tables import MessageRow
 
 WORDS = sentences("zh")
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
@@ -23,6 +30,11 @@ BY_ITSELF_MS = 90_000  # an open page looks every twenty seconds; a busy machine
 Shot = Callable[[Page, str], None]
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.end_to_end]
+
+
+@pytest.fixture
+def more_environment() -> dict[str, str]:
+    return {"MINDPAL_HOSTS": "family.example, *.school.example"}
 
 
 def test_no_other_clock_tab_browser_or_way_back_gives_more_time(site: Site, page: Page, browser: Browser) -> None:
@@ -170,6 +182,166 @@ def test_buttons_of_a_page_whose_chat_is_deleted_break_nothing(site: Site, page:
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
         expect(page.get_by_test_id("stException")).to_have_count(0)
     store.close()
+
+
+# As in test_outbox.py: a module of apprise's.
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_a_new_pin_shuts_what_the_old_one_opened_and_no_button_of_it_works(site: Site, page: Page) -> None:
+    site.family()
+    store = site.store()
+    outbox.add_channel(store, "json://127.0.0.1:9/hook")
+    page.goto(site.url)
+    open_parents(page)
+    section(page, WORDS.home.family)
+    expect(page.get_by_role("button", name=WORDS.sending.remove)).to_be_visible()
+    pin.change(store, "8642")
+    page.get_by_role("button", name=WORDS.sending.remove).click()
+    _asks_for_the_pin(page)
+    assert len(outbox.channels(store)) == 1
+    store.close()
+
+
+def test_what_a_guardian_sent_is_sent_again_from_another_browser_and_does_nothing(
+    site: Site, page: Page, browser: Browser
+) -> None:
+    """Everything that deleted a family, but the messages with the PIN; and with them, to see that they are what deletes."""
+    site.family()
+    store = site.store()
+    sent: list[bytes] = []
+
+    def keep(frame: bytes | str) -> None:
+        sent.append(frame if isinstance(frame, bytes) else frame.encode())
+
+    page.on("websocket", lambda socket: socket.on("framesent", keep))
+    page.goto(site.url)
+    open_parents(page)
+    section(page, WORDS.data.title)
+    page.get_by_text(WORDS.data.sure).click()
+    page.get_by_label(WORDS.pin.current).fill(PIN)
+    page.get_by_role("button", name=WORDS.data.delete_all).click()
+    expect(page.get_by_text(WORDS.welcome_title)).to_be_visible()
+    page.goto("about:blank")
+    site.family()
+    context = browser.new_context(locale="zh-CN")
+    other = context.new_page()
+    other.goto(site.url)
+    expect(other.get_by_text(WORDS.greeting_under)).to_be_visible()
+    _send(other, site, [frame for frame in sent if PIN.encode() not in frame])
+    assert [child.nickname for child in store.children()] == ["豆豆"]
+    _send(other, site, sent)
+    until = time.monotonic() + 60
+    while store.children() and time.monotonic() < until:
+        other.wait_for_timeout(200)
+    assert store.children() == []
+    context.close()
+    store.close()
+
+
+def test_the_page_answers_by_no_name_that_a_website_could_have(site: Site) -> None:
+    own = f"127.0.0.1:{site.port}"
+    for name in (own, f"localhost:{site.port}", "192.168.1.20:8501", "family.example", "class.school.example"):
+        assert _knocks(site, name, f"http://{name}") == 101, name
+    for name in ("evil.example", f"evil.example:{site.port}", "127.0.0.1.evil.example", "school.example"):
+        assert _knocks(site, name, f"http://{name}") == 403, name
+    assert _knocks(site, own, "http://evil.example") == 403
+
+
+def test_odd_words_two_tabs_at_once_and_a_chat_of_five_hundred(site: Site, page: Page, shot: Shot) -> None:
+    (child,) = site.family()
+    store = site.store()
+    odd = (
+        "🦄👨‍👩‍👧🌈",
+        "مرحبا، كيف حالك؟",
+        "\u202e倒过来\u202c的话",
+        "# **标题** ![](x) [一](http://x.example)",
+        "\x01\x02",
+        "-",
+    )
+    with ModelServer(site.model_port):
+        for words in odd:
+            page.goto(site.url)
+            say(page, words)
+            expect(replies(page)).to_have_count(1)
+            expect(page.locator("[class*='st-key-said-user']")).to_have_count(1)
+        expect(page.locator(".st-key-history button")).to_have_text(
+            ["-", "…", "# **标题** ![](x) [一](http\u200b://x.example)", "倒过来 的话", odd[1], odd[0]]
+        )
+        expect(page.get_by_test_id("stMain").locator("a, img[src*=x]")).to_have_count(0)
+        shot(page, "odd-words")
+
+        here = _many(store, child.id)
+        page.goto(f"{site.url}/?c={here}")
+        expect(replies(page)).to_have_count(SHOWN // 2)
+        page.get_by_role("button", name=WORDS.talk.earlier).click()
+        expect(replies(page)).to_have_count(SHOWN)
+        second = page.context.new_page()
+        second.set_default_timeout(PATIENCE_MS)
+        second.goto(f"{site.url}/?c={here}")
+        expect(replies(second)).to_have_count(SHOWN // 2)
+        for opened, words in ((page, "第一个窗口"), (second, "第二个窗口")):
+            say(opened, words)
+        for opened in (page, second):
+            opened.wait_for_timeout(1000)
+            opened.reload()
+            for words in ("第一个窗口", "第二个窗口"):
+                expect(opened.locator("[class*='st-key-said-user']").get_by_text(words)).to_have_count(1)
+            expect(opened.get_by_test_id("stException")).to_have_count(0)
+    said = store.messages(here)[500:]
+    assert sorted(message.role for message in said) == ["assistant", "assistant", "user", "user"]
+    store.close()
+
+
+def _many(store: Store, child_id: int) -> int:
+    """A chat of five hundred messages."""
+    here = store.say(child_id, None, "第0句").conversation_id
+    with store.writing() as session:
+        session.execute(delete(MessageRow).where(MessageRow.conversation_id == here))
+        session.execute(
+            insert(MessageRow),
+            [
+                {"conversation_id": here, "role": ("user", "assistant")[number % 2], "state": "done",
+                 "text": store.sealer.seal(f"第{number}句"), "created": store.now()}
+                for number in range(500)
+            ],
+        )  # fmt: skip
+    return here
+
+
+def _knocks(site: Site, host: str, origin: str) -> int:
+    """The status with which the page's socket answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+    headers = {
+        "Host": host, "Origin": origin, "Connection": "Upgrade", "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }  # fmt: skip
+    connection.request("GET", "/_stcore/stream", headers=headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def _send(page: Page, site: Site, frames: list[bytes]) -> None:
+    """Send these messages over a socket of one's own, each when the page has been drawn after the one before."""
+    drawn: list[ForwardMsg] = []
+
+    def keep(frame: bytes | str) -> None:
+        told = ForwardMsg.FromString(frame if isinstance(frame, bytes) else frame.encode())
+        if told.WhichOneof("type") == "script_finished":
+            drawn.append(told)
+
+    page.once("websocket", lambda socket: socket.on("framereceived", keep))
+    page.evaluate(
+        """async address => {
+          window.own = new WebSocket(address, ["streamlit"]);
+          await new Promise((open, failed) => { own.onopen = open; own.onerror = failed; });
+        }""",
+        f"ws://127.0.0.1:{site.port}/_stcore/stream",
+    )
+    for frame in frames:
+        before, until = len(drawn), time.monotonic() + 5
+        page.evaluate("frame => own.send(new Uint8Array(frame))", list(frame))
+        while len(drawn) == before and time.monotonic() < until:  # not every message draws the page
+            page.wait_for_timeout(50)
 
 
 def _is_over(page: Page) -> None:

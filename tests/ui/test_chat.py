@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.ui.conftest import Site
 from tests.ui.model_server import HEARD, ModelServer
-from tests.ui.walk import VOICES, accessible, open_parents, replies, say, section, tab_to, wait_until
+from tests.ui.walk import PIN, VOICES, accessible, open_parents, replies, say, section, tab_to, wait_until
 from ui.locales import sentences
 
 WORDS = sentences("zh")
@@ -119,6 +119,7 @@ def test_a_crisis_is_shown_to_an_adult_and_read_with_its_passage(site: Site, pag
             page.get_by_role("button", name=WORDS.data.export.format(form="HTML")).click()
         assert "我不想活了" in download.value.path().read_text("utf-8")
         page.get_by_text(WORDS.data.sure).click()
+        page.get_by_label(WORDS.pin.current).fill(PIN)
         page.get_by_role("button", name=WORDS.data.delete_all).click()
         expect(page.get_by_text(WORDS.welcome_title)).to_be_visible()
     store = site.store()

@@ -4,14 +4,12 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
-from typing import Any
 
 import pytest
 
 from data.strict import BadInput
 from tests.ui.databases import Database, family
-from tests.ui.serving import Serving, respond
+from tests.ui.serving import Webhook
 from ui import outbox
 from ui.locales import sentences
 from ui.store import Store
@@ -20,21 +18,6 @@ WORDS = sentences("zh")
 
 # apprise's e-mail plugin still imports a module that Python 3.13 has taken out; it does without it there.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
-
-
-class Webhook(Serving):
-    """Keeps what is posted; answers with `status`."""
-
-    def __init__(self) -> None:
-        super().__init__(self._keep)
-        self.address = f"json://127.0.0.1:{self.port}/hook?rto=2&cto=2"
-        self.got: list[dict[str, Any]] = []
-        self.status = 200
-
-    def _keep(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        if self.status == 200:
-            self.got.append(json.loads(body))
-        respond(request, self.status)
 
 
 @pytest.fixture
@@ -138,7 +121,8 @@ def test_a_channel_is_checked_named_without_its_secret_and_removed(timed: Store,
         outbox.add_channel(timed, "nonsense://x")
     outbox.add_channel(timed, webhook.address)
     outbox.add_channel(timed, "mailto://me:secret@example.org")
-    (first, _), (second, name) = outbox.channels(timed)
+    (first, known), (second, name) = outbox.channels(timed)
+    assert known == "json://…hook"
     assert "secret" not in name
     assert outbox.try_channel(timed, first, "zh")
     assert webhook.got[0]["message"] == WORDS.sending.trial

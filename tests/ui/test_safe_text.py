@@ -1,9 +1,11 @@
 """A reply loads nothing and leads nowhere. Run: `pytest tests/ui/test_safe_text.py`."""
 
+import html
+
 import pytest
 from markdown_it import MarkdownIt
 
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain, safe
 
 
 @pytest.mark.parametrize(
@@ -25,11 +27,19 @@ from ui.companion.safe_text import safe
     ],
 )
 def test_no_link_and_no_picture_is_left(hostile: str) -> None:
-    drawn = MarkdownIt("commonmark", {"html": False}).render(safe(hostile))
-    assert "<a" not in drawn
-    assert "<img" not in drawn
-    assert "http://" not in drawn
-    assert "https://" not in drawn
+    for shown in (safe(hostile), plain(hostile)):
+        drawn = MarkdownIt("commonmark", {"html": False}).render(shown)
+        assert "<a" not in drawn
+        assert "<img" not in drawn
+        assert "http://" not in drawn
+        assert "https://" not in drawn
+
+
+@pytest.mark.parametrize(
+    "named", ["# 一", "**", "1. 二", "![](x)", "- ", "`", "> 三", "a_b_c", "[四]", "~~五~~", "$x$ \\"]
+)
+def test_a_title_is_shown_as_it_was_written(named: str) -> None:
+    assert MarkdownIt("commonmark").render(plain(named)) == f"<p>{html.escape(named.strip())}</p>\n"
 
 
 def test_words_lists_and_formulas_stay() -> None:

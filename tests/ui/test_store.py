@@ -14,7 +14,7 @@ from tests.ui.databases import Database, family
 from ui import forget, visits
 from ui.database import Gone
 from ui.records import Profile
-from ui.store import Store
+from ui.store import SAID_CHARS, Store
 from ui.tables import ConversationRow
 
 
@@ -54,6 +54,20 @@ def test_a_chat_is_named_by_how_it_begins(store: Store, child_id: int) -> None:
     assert titles == ["I had a quarrel with my best friend and…", "为什么 天空是蓝色的？"]
 
 
+def test_a_title_can_be_seen_and_turns_nothing_round(store: Store, child_id: int) -> None:
+    for words in ("\x00\x1b", "\u200b\u2060", "\u202e你好\u2066", "🦄👨‍👩‍👧", "مرحبا"):
+        store.say(child_id, None, words)
+    assert [found.title for found in store.conversations(child_id)] == ["مرحبا", "🦄👨‍👩‍👧", "你好", "…", "…"]
+
+
+def test_whoever_speaks_past_the_fields_says_no_more_than_they_let(store: Store, child_id: int) -> None:
+    question = store.say(child_id, None, "啊" * 100_000)
+    assert len(question.text) == SAID_CHARS
+    assert len(store.ask_again(question, "哦" * 100_000).text) == SAID_CHARS
+    store.rename(question.conversation_id, "嗯\n" * 100_000)
+    assert store.conversations(child_id)[0].title == f"{'嗯 ' * 19}嗯…"
+
+
 def test_what_was_left_waiting_is_found_for_a_week(database: Database) -> None:
     clock = [datetime.now(UTC)]
     store = database.open(lambda: clock[0])
@@ -69,6 +83,15 @@ def test_what_was_left_waiting_is_found_for_a_week(database: Database) -> None:
     store.begin_reply(question)
     assert store.left_behind() == []
     store.close()
+
+
+def test_a_first_run_that_comes_too_late_changes_nothing(store: Store, child_id: int) -> None:
+    held = store.household().pin_hash
+    with pytest.raises(Gone):
+        store.first_run("别人", "", "another PIN's hash", Profile("别的孩子"))
+    assert store.household().pin_hash == held
+    assert [consent.guardian for consent in store.consents()] == ["妈妈"]
+    assert [child.id for child in store.children()] == [child_id]
 
 
 def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:
@@ -144,6 +167,27 @@ def test_asking_again_puts_the_old_pair_aside(store: Store, child_id: int) -> No
     assert [message.text for message in store.messages(question.conversation_id)] == ["为什么海是蓝的"]
     assert again.state == "waiting"
     assert len(store.messages(question.conversation_id, replaced=True)) == 3
+
+
+def test_a_button_of_an_old_page_puts_nothing_aside_that_it_did_not_show(store: Store, child_id: int) -> None:
+    question = store.say(child_id, None, "为什么天是蓝的")
+    here = question.conversation_id
+    reply = store.begin_reply(question)
+    assert reply is not None
+    with pytest.raises(Gone):
+        store.ask_again(question)  # its reply is still growing
+    store.end_reply(reply, "因为光。", "done")
+    later = store.say(child_id, here, "那大海呢")
+    with pytest.raises(Gone):
+        store.ask_again(question)
+    assert [message.text for message in store.messages(here)] == ["为什么天是蓝的", "因为光。", "那大海呢"]
+    answer = store.begin_reply(later)
+    assert answer is not None
+    store.end_reply(answer, "也是光。", "done")
+    again = store.ask_again(later)
+    with pytest.raises(Gone):
+        store.ask_again(later, "两个窗口一起按")
+    assert [message.id for message in store.messages(here)] == [question.id, reply.id, again.id]
 
 
 def test_history_is_searched_renamed_and_put_away(store: Store, child_id: int) -> None:

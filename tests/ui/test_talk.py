@@ -1,12 +1,15 @@
 """One reply from question to record, against a real HTTP server. Run: `pytest tests/ui/test_talk.py`."""
 
+import json
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from serve.request import BODY_LIMIT
 from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
@@ -17,8 +20,8 @@ from ui.companion import talk
 from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable
 from ui.locales import sentences
-from ui.records import Limits, Profile
-from ui.store import Store
+from ui.records import Limits, Message, Profile
+from ui.store import SAID_CHARS, Store
 from ui.tables import Child
 
 WORDS = sentences("zh")
@@ -287,3 +290,19 @@ def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child
     question = store.say(child.id, first.conversation_id, "三")
     seen = talk.turns(store.messages(first.conversation_id), question)
     assert [(turn.role, turn.text) for turn in seen] == [("user", "一"), ("assistant", "壹"), ("user", "三")]
+
+
+@pytest.mark.parametrize("words", ["好", "a", "🦄", "\x01"])
+def test_of_five_hundred_long_messages_the_newest_are_sent_and_the_server_takes_them(words: str) -> None:
+    at = datetime.now(UTC)
+    said = [
+        Message(number, 1, ("assistant", "user")[number % 2], words * SAID_CHARS, "done", None, None, None, None, at)
+        for number in range(1, 501)
+    ]
+    question = Message(501, 1, "user", "最后一句", "waiting", None, None, None, None, at)
+    sent = talk.turns([*said, question], question)
+    body = {"messages": [{"role": turn.role, "content": turn.text} for turn in sent]}
+    assert len(json.dumps(body).encode()) < BODY_LIMIT
+    assert [turn.role for turn in sent] == [*(["user", "assistant"] * (len(sent) // 2)), "user"]
+    assert 5 <= len(sent) < 500
+    assert sent[-1].text == "最后一句"

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from ui.companion.look import LINGBAN
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain, safe
 from ui.locales import Sentences
 from ui.records import Message
 from ui.store import Store
@@ -28,7 +28,7 @@ def _dialog(store: Store, words: Sentences) -> None:
             st.markdown(f"- {advice}")
         emergency = store.emergency()
         if emergency:
-            st.markdown(f"**{words.adult.contact}** {safe(emergency)}")
+            st.markdown(f"**{words.adult.contact}** {plain(emergency)}")
         _lines(words, "lines-adult")
 
     shown()

@@ -49,7 +49,7 @@ def _page(store: Store, settings: Settings) -> None:
     if store.household().pin_hash is None:
         welcome.show(store)
     elif st.query_params.get("p") == "parents":
-        if gate.is_open():
+        if gate.is_open(store):
             parents.show(store, words)
         else:
             gate.show(store, words)

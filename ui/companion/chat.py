@@ -12,11 +12,11 @@ from ui.client import Asleep, Refused, Settings, transcribe
 from ui.companion import adult, aloud, calm, door, drawer, talk
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain, safe
 from ui.limits import rule
 from ui.locales import Sentences
 from ui.records import Conversation, Message
-from ui.store import Store
+from ui.store import SAID_CHARS, TITLE_CHARS, Store
 from ui.tables import Child, Feedback, Mood
 
 RETRY_S = 4  # how often a sleeping server is asked again
@@ -89,12 +89,11 @@ def _input(store: Store, settings: Settings, child: Child, here: int | None, wor
     text = None
     if here is None or not _has_ended(store.messages(here)):
         if settings.stt_url and child.voice:
-            said = st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", accept_audio=True, key="ask")
+            said = st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", accept_audio=True, key="ask")
             text = asked(settings, child, said, words)
         else:
-            text = asked(
-                settings, child, st.chat_input(words.ask_here, max_chars=2000, submit_mode="stop", key="ask"), words
-            )
+            typed = st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", key="ask")
+            text = asked(settings, child, typed, words)
     return text
 
 
@@ -136,14 +135,13 @@ def _heard(settings: Settings, wav: bytes, child: Child, words: Sentences) -> st
 
 
 def _recent(messages: list[Message], here: int, words: Sentences) -> list[Message]:
-    """The last messages, and a button for those before them."""
+    """The last messages, and a button for as many before them."""
     key = f"earlier-{here}"
-    if len(messages) <= SHOWN or st.session_state.get(f"{key}-shown"):
-        return messages
-    if st.button(words.talk.earlier, key=key, type="tertiary", icon=":material/history:"):
-        st.session_state[f"{key}-shown"] = True
+    shown: int = st.session_state.get(f"{key}-shown", SHOWN)
+    if len(messages) > shown and st.button(words.talk.earlier, key=key, type="tertiary", icon=":material/history:"):
+        st.session_state[f"{key}-shown"] = shown + SHOWN
         st.rerun()
-    return messages[-SHOWN:]
+    return messages[-shown:]
 
 
 def _manage(store: Store, child: Child, here: int, words: Sentences) -> None:
@@ -152,10 +150,10 @@ def _manage(store: Store, child: Child, here: int, words: Sentences) -> None:
     if conversation is None:
         return
     with st.container(key="title", horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{safe(conversation.title)}**", width="stretch")
+        st.markdown(f"**{plain(conversation.title)}**", width="stretch")
         with st.popover(words.talk.manage, icon=":material/edit_note:", type="tertiary"):
             with st.form(f"rename-{here}", border=False):
-                title = st.text_input(words.talk.rename, conversation.title, max_chars=40, key=f"title-{here}")
+                title = st.text_input(words.talk.rename, conversation.title, max_chars=TITLE_CHARS, key=f"title-{here}")
                 if st.form_submit_button(words.save, width="stretch") and title.strip():
                     store.rename(here, title.strip())
                     st.rerun()
@@ -224,7 +222,7 @@ def _sidebar(store: Store, child: Child, here: int | None, minutes_left: int, wo
         with st.container(key="me", horizontal=True, vertical_alignment="center"):
             st.image(avatar(child.avatar), width=36, alt=child.nickname)
             left = words.door.minutes_left.format(minutes=minutes_left)
-            st.markdown(f"**{safe(child.nickname)}**  \n:small[{left}]", width="content")
+            st.markdown(f"**{plain(child.nickname)}**  \n:small[{left}]", width="content")
             if len(store.children()) > 1:
                 st.button(words.picker.change, key="change", type="tertiary", on_click=_change)
         st.button(
@@ -257,7 +255,7 @@ def _sidebar(store: Store, child: Child, here: int | None, minutes_left: int, wo
 
 def _link(conversation: Conversation, here: int | None) -> None:
     st.button(
-        safe(conversation.title),
+        plain(conversation.title),
         key=f"open-{conversation.id}",
         width="stretch",
         type="primary" if conversation.id == here else "secondary",
@@ -281,7 +279,7 @@ def _hello(store: Store, child: Child, words: Sentences) -> None:
     say = words.talk
     with st.container(key="hello"):
         st.image(LINGBAN, width=120, alt=words.name)
-        st.title(words.greeting.format(nickname=safe(child.nickname)), anchor=False)
+        st.title(words.greeting.format(nickname=plain(child.nickname)), anchor=False)
         st.markdown(words.greeting_under)
     _mood(store, child, words)
     with st.container(key="ideas", horizontal=True, horizontal_alignment="center"):
@@ -391,7 +389,7 @@ def _once_more(store: Store, reply: Message, words: Sentences) -> None:
         st.form(f"edit-{reply.id}", border=False),
     ):
         key = f"edit-text-{reply.id}"
-        st.text_area(words.talk.edit_title, question.text, max_chars=2000, key=key)
+        st.text_area(words.talk.edit_title, question.text, max_chars=SAID_CHARS, key=key)
         # On the click, and not when the page is drawn: the door may have been shut meanwhile.
         st.form_submit_button(
             words.talk.send,

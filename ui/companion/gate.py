@@ -9,43 +9,69 @@ import time
 import streamlit as st
 
 from ui.companion.look import LINGBAN, line_broken
+from ui.database import Unreachable
 from ui.locales import Sentences
 from ui.pin import Locked, Opened, check, locked
 from ui.store import Store
 
 OPEN_S = 600
+OPENED = "parents-opened"  # until when, and with which PIN
 LOOK_S = 15  # how often an open area looks whether its time is over
 
 
-def is_open() -> bool:
-    """Whether the PIN was given here less than ten minutes ago; asking counts as an act."""
-    until: float = st.session_state.get("parents_until", 0.0)
-    if time.monotonic() >= until:
+def is_open(store: Store) -> bool:
+    """Whether the PIN that holds now was given here less than ten minutes ago; asking counts as an act."""
+    if not _holds(store):
         lock()
         return False
-    st.session_state["parents_until"] = time.monotonic() + OPEN_S
+    _, pin_hash = st.session_state[OPENED]
+    _open(pin_hash)
     return True
 
 
 def lock() -> None:
     """Shut the area in this tab."""
-    st.session_state.pop("parents_until", None)
+    st.session_state.pop(OPENED, None)
 
 
-def unlock() -> None:
-    """Open it: the PIN was right, or has just been set."""
-    st.session_state["parents_until"] = time.monotonic() + OPEN_S
+def unlock(store: Store) -> None:
+    """Open it with the PIN that has just been set; wherever it was opened with another one, it shuts."""
+    _open(store.household().pin_hash)
 
 
-def watch() -> None:
+def watch(store: Store) -> None:
     """Shut the area by itself when nobody has done anything for ten minutes."""
 
     @st.fragment(run_every=LOOK_S)
     def look() -> None:
-        if time.monotonic() >= st.session_state.get("parents_until", 0.0):
+        try:
+            held = _holds(store)
+        except Unreachable:  # the page as a whole says so, with the next act
+            return
+        if not held:
             st.rerun()
 
     look()
+
+
+def confirmed(store: Store, typed: str, words: Sentences) -> bool:
+    """Whether this is the PIN; says what is wrong. For a try at the door, and for what must not be done by whoever finds
+    the area open."""
+    verdict = check(store, typed)
+    if isinstance(verdict, Locked):
+        _tell(verdict, store, words)
+    elif not isinstance(verdict, Opened):
+        st.warning(words.pin.wrong.format(left=verdict.left))
+    return isinstance(verdict, Opened)
+
+
+def _open(pin_hash: str | None) -> None:
+    st.session_state[OPENED] = (time.monotonic() + OPEN_S, pin_hash)
+
+
+def _holds(store: Store) -> bool:
+    until, pin_hash = st.session_state.get(OPENED, (0.0, None))
+    return bool(time.monotonic() < until and pin_hash == store.household().pin_hash)
 
 
 def show(store: Store, words: Sentences) -> None:
@@ -82,14 +108,10 @@ def leave() -> None:
 
 
 def _try(store: Store, typed: str, words: Sentences) -> None:
-    verdict = check(store, typed)
-    if isinstance(verdict, Opened):
-        unlock()
+    held = store.household().pin_hash  # before the try: a PIN that is set meanwhile must not be taken for this one
+    if confirmed(store, typed, words):
+        _open(held)
         st.rerun()
-    if isinstance(verdict, Locked):
-        _tell(verdict, store, words)
-    else:
-        st.warning(words.pin.wrong.format(left=verdict.left))
 
 
 def _tell(held: Locked, store: Store, words: Sentences) -> None:

@@ -27,7 +27,7 @@ Section = Callable[[Store, Sentences], None]
 
 def show(store: Store, words: Sentences) -> None:
     """Draw the area."""
-    gate.watch()
+    gate.watch(store)
     line_broken(words)
     with st.sidebar:
         brand(words)

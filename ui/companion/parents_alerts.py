@@ -7,7 +7,7 @@ import streamlit as st
 
 from ui import outbox
 from ui.companion.look import LINGBAN, avatar
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain, safe
 from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Alert
@@ -31,7 +31,7 @@ def show(store: Store, words: Sentences) -> None:
         shown: int = st.session_state.get("alerts-shown", SHOWN)
         for alert, child in found[:shown]:
             row = words.alert_row.format(when=moment(alert.created), category=category(alert.category, words))
-            who = f"**{safe(child.nickname)}** · " if len(children) > 1 else ""
+            who = f"**{plain(child.nickname)}** · " if len(children) > 1 else ""
             new = "" if alert.seen else f" :orange-badge[{words.alert_new}]"
             unsent = f" :red-badge[{words.sending.given_up}]" if alert.id in lost else ""
             st.markdown(f"{who}{row}{new}{unsent}")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from ui import forget
 from ui.companion.look import LINGBAN, avatar
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain, safe
 from ui.locales import Sentences
 from ui.records import Conversation
 from ui.store import Store
@@ -24,7 +24,7 @@ def show(store: Store, words: Sentences) -> None:
         return
     for child in store.children():
         with st.container(key=f"panel-chats-{child.id}"):
-            st.subheader(safe(child.nickname), anchor=False)
+            st.subheader(plain(child.nickname), anchor=False)
             chats = store.conversations(child.id, 200, hidden=True)
             if not chats:
                 st.caption(words.no_history)

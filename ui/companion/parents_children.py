@@ -6,7 +6,7 @@ import streamlit as st
 
 from ui.companion import profile
 from ui.companion.look import avatar
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain
 from ui.locales import Sentences
 from ui.records import Limits, Profile
 from ui.store import Store
@@ -20,7 +20,7 @@ def show(store: Store, words: Sentences) -> None:
         with st.container(border=True, key=f"child-card-{child.id}"):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.image(avatar(child.avatar), width=56, alt=child.nickname)
-                st.subheader(safe(child.nickname), anchor=False)
+                st.subheader(plain(child.nickname), anchor=False)
             _profile(store, child, words)
             _limits(store, child, words)
     with st.container(border=True, key="child-card-new"), st.form("new-child", border=False, clear_on_submit=True):

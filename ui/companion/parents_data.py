@@ -6,7 +6,7 @@ import streamlit as st
 
 from ui import export, forget, readable
 from ui.companion import gate
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain
 from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Child
@@ -24,7 +24,7 @@ def show(store: Store, words: Sentences) -> None:
     """Draw the cards."""
     for child in store.children():
         with st.container(key=f"panel-data-{child.id}"):
-            st.subheader(safe(child.nickname), anchor=False)
+            st.subheader(plain(child.nickname), anchor=False)
             st.caption(words.data.export_under)
             with st.container(horizontal=True):
                 for form, ending, mime, writer in FORMS:
@@ -46,10 +46,15 @@ def show(store: Store, words: Sentences) -> None:
         st.subheader(words.data.delete_all, anchor=False)
         st.caption(words.data.delete_all_under)
         sure = st.checkbox(words.data.sure, key="sure")
-        if st.button(words.data.delete_all, icon=":material/delete_forever:", key="delete-all", disabled=not sure):
-            forget.everything(store)
-            gate.leave()
-            st.rerun()
+        with st.form("delete-all", border=False, clear_on_submit=True):
+            typed = st.text_input(
+                words.pin.current, type="password", max_chars=8, autocomplete="current-password", key="pin-delete"
+            )
+            asked = st.form_submit_button(words.data.delete_all, icon=":material/delete_forever:", disabled=not sure)
+            if asked and gate.confirmed(store, typed, words):
+                forget.everything(store)
+                gate.leave()
+                st.rerun()
     with st.container(key="panel-log"):
         st.subheader(words.data.log, anchor=False)
         st.caption(words.data.log_under)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from data.strict import BadInput
 from ui import outbox, pin, telling
-from ui.companion.calm import gently
+from ui.companion import gate
 from ui.companion.welcome import facts, pin_trouble, two_pins
 from ui.locales import Sentences
 from ui.store import Store
@@ -18,13 +18,17 @@ def show(store: Store, words: Sentences) -> None:
         _settings(store, words)
     with st.container(border=True, key="pin-card"), st.form("new-pin", border=False, clear_on_submit=True):
         st.subheader(words.home.new_pin, anchor=False)
+        current = st.text_input(
+            words.pin.current, type="password", max_chars=8, autocomplete="current-password", key="pin-now"
+        )
         typed = two_pins(words, "new")
         if st.form_submit_button(words.save):
             trouble = pin_trouble(typed, words)
             if trouble:
                 st.warning(trouble)
-            else:
+            elif gate.confirmed(store, current, words):
                 pin.change(store, typed[0])
+                gate.unlock(store)
                 st.success(words.saved)
     with st.container(key="panel-channels"):
         _channels(store, words)
@@ -100,10 +104,10 @@ def _channels(store: Store, words: Sentences) -> None:
                     store, channel_id, store.children()[-1].language if store.children() else "zh"
                 )
                 st.toast(say.tried if arrived else say.not_tried)
-            st.button(
-                say.remove, icon=":material/delete:", key=f"remove-{channel_id}",
-                on_click=gently(outbox.remove_channel), args=(store, channel_id),
-            )  # fmt: skip
+            # No callback: it would run before the door is looked at.
+            if st.button(say.remove, icon=":material/delete:", key=f"remove-{channel_id}"):
+                outbox.remove_channel(store, channel_id)
+                st.rerun()
     with st.form("new-channel", border=False, clear_on_submit=True):
         address = st.text_input(say.address, placeholder="json://…", autocomplete="off", key="channel").strip()
         if st.form_submit_button(say.add) and address:

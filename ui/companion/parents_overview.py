@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from ui.companion.look import avatar
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain
 from ui.insight import Leaning, Week, week
 from ui.locales import Sentences
 from ui.store import Store
@@ -35,7 +35,7 @@ def _week(seen: Week, child: Child, words: Sentences) -> None:
     say = words.overview
     with st.container(horizontal=True, vertical_alignment="center"):
         st.image(avatar(child.avatar), width=48, alt=child.nickname)
-        st.subheader(safe(child.nickname), anchor=False)
+        st.subheader(plain(child.nickname), anchor=False)
     with st.container(key=f"figures-{child.id}"):
         for column, name, value in zip(
             st.columns(4),

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from ui.companion.look import LINGBAN, ai_line, avatar, parents_button
-from ui.companion.safe_text import safe
+from ui.companion.safe_text import plain
 from ui.locales import Sentences
 from ui.tables import Access, Child
 
@@ -29,7 +29,7 @@ def show(children: list[Child], words: Sentences, transcripts: Access) -> None:
             with st.container(key=f"pick-{child.id}", width=170):
                 st.image(avatar(child.avatar), width=110, alt=child.nickname)
                 st.button(
-                    safe(child.nickname), key=f"child-{child.id}", width="stretch", on_click=_pick, args=(child.id,)
+                    plain(child.nickname), key=f"child-{child.id}", width="stretch", on_click=_pick, args=(child.id,)
                 )
     parents_button(words)
     ai_line(words, transcripts)

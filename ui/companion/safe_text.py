@@ -1,13 +1,15 @@
-"""Make a model's markdown safe to draw: words, lists, code and formulas stay; nothing loads from or leads elsewhere.
+"""Make text safe to draw where markdown is read: nothing loads from or leads elsewhere.
 
-In: text from the model. Out: markdown without images, links or addresses that a browser would turn into links.
-Raw HTML is left to Streamlit, which shows it as text.
+In: text from the model, of which words, lists, code and formulas stay (`safe`), or from a person, which is shown as it
+was written (`plain`). Out: markdown without images, links or addresses that a browser would turn into links. Raw HTML is
+left to Streamlit, which shows it as text.
 """
 
 import re
 
 _GAP = "\u200b"  # a space without width: it stops an address from becoming a link and does not change how it reads
 _IMAGE = re.compile(r"!\[([^\]\n]*)\]\([^)\n]*\)")
+_SIGN = re.compile(r"([!-/:-@\[-`{-~])")  # what markdown could read, and what it lets a backslash take that from
 _LINK = re.compile(r"\[([^\]\n]*)\]\([^)\n]*\)")
 
 
@@ -16,5 +18,14 @@ def safe(markdown: str) -> str:
     text = _LINK.sub(r"\1", _IMAGE.sub(r"\1", markdown))
     for after in "([:":  # what nesting or line breaks hid from the above, and definitions: `[name]: address`
         text = text.replace(f"]{after}", f"]{_GAP}{after}")
+    return _unlinked(text)
+
+
+def plain(text: str) -> str:
+    """The text with every sign escaped: a name or a title is no markdown."""
+    return _SIGN.sub(r"\\\1", _unlinked(text))
+
+
+def _unlinked(text: str) -> str:
     text = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp|tel)(:)", rf"\1{_GAP}\2", text)
     return re.sub(r"(?i)\bwww\.", f"www{_GAP}.", text).replace("@", f"@{_GAP}")

@@ -4,6 +4,7 @@ In: the store, the settings, the child, a waiting question. Out: the text so far
 The page may walk away at any moment (Stop, another chat, a closed tab): what was said is kept, the server stops.
 """
 
+import json
 import time
 from collections.abc import Generator
 
@@ -19,10 +20,14 @@ from ui.tables import Child
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
 SLOW_S = 5.0  # a page that follows takes a reply that is silent for longer for a lost one
 VISIT_S = 20.0  # how often the time of a child who reads a growing reply is counted
+SENT_BYTES = 192 * 1024  # the server takes 256 KiB at once, and its window holds less than this
 
 
 def turns(messages: list[Message], question: Message) -> list[Turn]:
-    """The conversation up to `question`, as the model may see it: answered questions, their answers, the question."""
+    """The conversation up to `question`, as the model may see it: answered questions, their answers, the question.
+
+    Of a long one the newest exchanges, as many as the server takes.
+    """
     said: list[Turn] = []
     asked: Message | None = None
     for message in messages:
@@ -33,7 +38,10 @@ def turns(messages: list[Message], question: Message) -> list[Turn]:
         elif asked is not None and message.text:
             said += [Turn("user", asked.text), Turn("assistant", message.text)]
             asked = None
-    return [*said, Turn("user", question.text)]
+    start, room = len(said), SENT_BYTES - _bytes(question.text)
+    while start and (room := room - _bytes(said[start - 2].text) - _bytes(said[start - 1].text)) >= 0:
+        start -= 2
+    return [*said[start:], Turn("user", question.text)]
 
 
 def unanswered(messages: list[Message]) -> Message | None:
@@ -123,6 +131,11 @@ def blocked_topic(child: Child, text: str) -> str | None:
     """The first of the guardian's blocked topics that the text names, or None."""
     plain = text.casefold()
     return next((topic for topic in child.blocked_topics.splitlines() if topic and topic.casefold() in plain), None)
+
+
+def _bytes(text: str) -> int:
+    """How much a message takes in a request at most, however its characters are escaped."""
+    return len(json.dumps(text)) + 64
 
 
 def _last_sentence(text: str) -> str:

@@ -57,6 +57,7 @@ class Pin(Strict):
     title: Sentence
     under: Sentence
     field: Sentence
+    current: Sentence
     repeat: Sentence
     open: Sentence
     wrong: Sentence

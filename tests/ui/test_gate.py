@@ -1,0 +1,102 @@
+"""What the parents' area still asks whoever finds it open. Streamlit's own runner, no browser.
+
+Run: `pytest tests/ui/test_gate.py`.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.demo import free_port
+from tests.ui.conftest import ROOT
+from tests.ui.databases import family
+from tests.ui.walk import PIN
+from ui import pin
+from ui.companion import gate
+from ui.database import url_for
+from ui.locales import sentences
+from ui.store import Store
+
+WORDS = sentences("zh")
+OTHER = "8642"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(url_for(tmp_path / "family", None), tmp_path / "family" / "key")
+    family(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def app(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """This family's page, with the parents' area open, and no server to answer."""
+    monkeypatch.setenv("MINDPAL_FAMILY", str(tmp_path / "family"))
+    monkeypatch.setenv("MINDPAL_API_URL", f"http://127.0.0.1:{free_port()}/v1")
+    for name in ("DATABASE_URL", "MINDPAL_KEY_FILE", "MINDPAL_API_KEY_FILE", "STT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    opened = AppTest.from_file(str(ROOT / "ui" / "companion" / "app.py"), default_timeout=120)
+    opened.query_params["p"] = "parents"
+    opened.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+    return opened
+
+
+def test_another_pin_is_set_by_whoever_knows_this_one(store: Store, app: AppTest) -> None:
+    app.query_params["s"] = "family"
+    app.run()
+    _set(app, "9999", OTHER)
+    assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=4)]
+    _set(app, "", OTHER)
+    assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=3)]
+    assert isinstance(pin.check(store, PIN), pin.Opened), "it is as it was"
+    _set(app, PIN, OTHER)
+    assert isinstance(pin.check(store, OTHER), pin.Opened)
+    app.run()
+    assert _is_open(app), "this tab stays open"
+    assert not app.exception
+
+
+def test_five_wrong_tries_lock_it_here_as_at_the_door(store: Store, app: AppTest) -> None:
+    app.query_params["s"] = "data"
+    app.run()
+    app.checkbox(key="sure").check().run()
+    for _ in range(pin.FREE_TRIES):
+        _delete(app, "9999")
+    assert [line.value for line in app.warning] == [WORDS.pin.locked.format(minutes=1)]
+    _delete(app, PIN)
+    assert len(store.children()) == 1, "it is locked"
+    pin.change(store, PIN)
+    app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+    app.run()
+    _delete(app, PIN)
+    assert store.children() == []
+    assert not app.exception
+
+
+def test_another_pin_shuts_what_this_one_opened(store: Store, app: AppTest) -> None:
+    app.run()
+    assert _is_open(app)
+    pin.change(store, OTHER)
+    app.run()
+    assert not _is_open(app)
+    assert not app.exception
+
+
+def _is_open(app: AppTest) -> bool:
+    return app.title[0].value == WORDS.for_parents
+
+
+def _set(app: AppTest, current: str, new: str) -> None:
+    app.text_input(key="pin-now").input(current)
+    app.text_input(key="new-pin").input(new)
+    app.text_input(key="new-pin-2").input(new)
+    next(button for button in app.button if button.form_id == "new-pin").click().run()
+
+
+def _delete(app: AppTest, typed: str) -> None:
+    app.text_input(key="pin-delete").input(typed)
+    next(button for button in app.button if button.label == WORDS.data.delete_all).click().run()
