@@ -190,6 +190,23 @@ def test_a_button_of_an_old_page_puts_nothing_aside_that_it_did_not_show(store: 
     assert [message.id for message in store.messages(here)] == [question.id, reply.id, again.id]
 
 
+def test_what_the_guard_has_yet_to_read_stays_when_it_is_said_in_other_words(store: Store, child_id: int) -> None:
+    question = store.say(child_id, None, "我不想活了")
+    assert store.begin_reply(question, state="stopped", judged=False) is not None
+    again = store.ask_again(question, "你好")
+    with pytest.raises(Gone):
+        store.ask_again(question, "两个窗口一起按")
+    said = store.messages(question.conversation_id)
+    assert [(message.id, message.state) for message in said] == [(question.id, "unjudged"), (again.id, "waiting")]
+
+
+def test_an_alert_is_written_once(store: Store, child_id: int) -> None:
+    reply = store.begin_reply(store.say(child_id, None, "我不想活了"), "卡片", "waiting", "crisis", "self_harm")
+    assert reply is not None
+    store.end_reply(reply, "卡片，全部", "guarded", "crisis", "self_harm")
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
 def test_history_is_searched_renamed_and_put_away(store: Store, child_id: int) -> None:
     here = store.say(child_id, None, "讲一个小兔子的故事").conversation_id
     store.say(child_id, None, "Hello Moon")
