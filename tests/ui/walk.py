@@ -13,7 +13,8 @@ PIN = "2468"
 # A chat is scrolled to its end: where it begins is told as if it were not.
 BEGINS_BELOW_HEADER = """() => {
   const scrolls = [...document.querySelectorAll("[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]")];
-  const first = document.querySelector("[data-testid=stMainBlockContainer] [class*=st-key-]");
+  const all = [...document.querySelectorAll("[data-testid=stMainBlockContainer] [class*=st-key-]")];
+  const first = all.find((each) => each.checkVisibility());
   const top = first.getBoundingClientRect().top + scrolls.reduce((sum, each) => sum + each.scrollTop, 0);
   return top >= document.querySelector("[data-testid=stHeader]").getBoundingClientRect().bottom;
 }"""
