@@ -338,7 +338,11 @@ async def _stopped_while_it_answers(address: str, key: str, group: int) -> list[
         asked = [asyncio.ensure_future(one(number, client)) for number in range(48)]
         while len(begun) < len(asked):
             await asyncio.sleep(0.01)
-        os.killpg(group, signal.SIGINT)
+        # Not to the whole group: without a terminal docker passes it on to compose, to which a second one means "at once".
+        found = subprocess.run(
+            ["pgrep", "-g", str(group), "docker-compose"], capture_output=True, text=True, check=True
+        )
+        os.kill(int(found.stdout.split()[0]), signal.SIGINT)
         return await asyncio.gather(*asked)
 
 
