@@ -336,7 +336,7 @@ async def _stopped_while_it_answers(address: str, key: str, group: int) -> list[
 
     async with openai.AsyncOpenAI(base_url=address, api_key=key, timeout=300, max_retries=0) as client:
         asked = [asyncio.ensure_future(one(number, client)) for number in range(48)]
-        while len(begun) < len(asked):
+        while len(begun) < len(asked) and not any(each.done() for each in asked):
             await asyncio.sleep(0.01)
         # Not to the whole group: without a terminal docker passes it on to compose, to which a second one means "at once".
         found = subprocess.run(

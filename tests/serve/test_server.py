@@ -333,7 +333,7 @@ def test_replies_end_before_the_server_does(tmp_path: Path) -> None:
             address = f"{server.address}/v1"
             async with openai.AsyncOpenAI(base_url=address, api_key="none", timeout=300, max_retries=0) as client:
                 asked = [asyncio.ensure_future(one(client, seed)) for seed in range(24)]
-                while len(begun) < len(asked):
+                while len(begun) < len(asked) and not any(each.done() for each in asked):
                     await asyncio.sleep(0.01)
                 process.send_signal(signal.SIGTERM)
                 return await asyncio.gather(*asked)
