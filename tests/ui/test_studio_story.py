@@ -162,7 +162,7 @@ def test_from_an_uploaded_set_to_a_promoted_model(
         expect(frame.get_by_text(asked).first).to_be_visible(timeout=JOB_MS)
     shot(page, "studio-compare")
     # It is the report that the command shown writes.
-    words = shlex.split(shown.inner_text())
+    words = shlex.split(shown.first.inner_text())
     assert words[:5] == ["python", "-m", "finetune", "compare", str(run)]
     written = Path(words[-1])
     assert carried(page, SAY.compare.download).read_bytes() == (written / "report.html").read_bytes()
