@@ -315,7 +315,6 @@ class _Answer:
         self._judged: asyncio.Future[None] | None = None
         self._stopped = stopped[language_of(asked.child[-1])]
         self._status = 200
-        self._started = False
         self._raw = b""
         self._whole_words = ""
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
@@ -378,7 +377,7 @@ class _Answer:
             return
         self.action = "error"
         message = "The model could not answer; please try again."
-        if self._started:
+        if self._reply.started:
             await self._event({"error": _error(500, message, None)})
             await self._reply.part(b"data: [DONE]\n\n", more=False)
         else:
@@ -459,10 +458,9 @@ class _Answer:
             self.ended.set()
 
     async def _end(self, words: str, finish: str) -> None:
-        beside = {"mindpal": self.told} if self.told else {}
         if self._asked.stream:
             await self._words(words)
-            await self._event(self._made({}, finish) | beside)
+            await self._event(self._made({}, finish) | self._beside())
             if self._asked.include_usage:
                 await self._event(self._made(None, None) | {"usage": self._usage})
             await self._reply.part(b"data: [DONE]\n\n", more=False)
@@ -472,18 +470,20 @@ class _Answer:
                 message["reasoning_content"] = self._whole_thoughts
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
             made = {"id": self._id, "object": "chat.completion", "created": self._created, "model": MODEL_NAME}
-            await self._reply.json(200, made | {"choices": [choice], "usage": self._usage} | beside)
+            await self._reply.json(200, made | {"choices": [choice], "usage": self._usage} | self._beside())
         self.ended.set()
 
     async def _words(self, words: str, field: str = "content") -> None:
-        if not self._started:
-            self._started = True
+        if not self._reply.started:
             await self._reply.start(200, b"text/event-stream; charset=utf-8")
             # Told with the first words as well: a client that is cut off knows what they are.
-            beside = {"mindpal": self.told} if self.told else {}
-            await self._event(self._made({"role": "assistant", "content": ""}, None) | beside)
+            await self._event(self._made({"role": "assistant", "content": ""}, None) | self._beside())
         if words:
             await self._event(self._made({field: words}, None))
+
+    def _beside(self) -> dict[str, Any]:
+        """What stands beside `choices`."""
+        return {"mindpal": self.told} if self.told else {}
 
     def _made(self, delta: dict[str, str] | None, finish: str | None) -> dict[str, Any]:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]

@@ -23,13 +23,8 @@ def trained_demo() -> demo.Demo:
 
 
 @pytest.fixture(scope="session")
-def demo_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the demo model's server tells."""
-    return tmp_path_factory.mktemp("demo") / "serve.log"
-
-
-@pytest.fixture(scope="session")
-def demo_server(trained_demo: demo.Demo, demo_log: Path) -> Iterator[str]:
+def demo_server(trained_demo: demo.Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the demo model's server."""
-    with demo.serving(trained_demo.model, demo.free_port(), demo_log) as address:
+    log: Path = tmp_path_factory.mktemp("demo") / "serve.log"
+    with demo.serving(trained_demo.model, demo.free_port(), log) as address:
         yield address

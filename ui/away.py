@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, delete, func, select
 
 from ui.store import LEFT_FOR, Store
-from ui.tables import AWAY, Alert, MessageRow
+from ui.tables import AWAY, UNREAD, Alert, MessageRow
 
 AFTER = timedelta(hours=1)
 
@@ -38,7 +38,7 @@ def tell(store: Store) -> None:
 def _waits_long(store: Store) -> ColumnElement[bool]:
     now = store.now()
     return (
-        MessageRow.state.in_(("waiting", "unjudged"))
+        MessageRow.state.in_(UNREAD)
         & (MessageRow.role == "user")
         & MessageRow.created.between(now - LEFT_FOR, now - AFTER)
     )

@@ -15,7 +15,19 @@ from sqlalchemy import Row, delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from ui.store import LEFT_FOR, Store, blank, title
-from ui.tables import Channel, Child, ConsentRow, ConversationRow, Household, MessageRow, MoodRow, Role, State, Visit
+from ui.tables import (
+    UNREAD,
+    Channel,
+    Child,
+    ConsentRow,
+    ConversationRow,
+    Household,
+    MessageRow,
+    MoodRow,
+    Role,
+    State,
+    Visit,
+)
 
 MANY = 1000  # rows named in one statement; SQLite's limit is 32,766
 
@@ -138,9 +150,7 @@ def _exchanges(messages: Iterable[Said]) -> list[list[Said]]:
 def _is_past(exchange: list[Said], start: datetime, now: datetime) -> bool:
     return all(
         message.created < start
-        and not (
-            message.role == "user" and message.state in ("waiting", "unjudged") and message.created > now - LEFT_FOR
-        )
+        and not (message.role == "user" and message.state in UNREAD and message.created > now - LEFT_FOR)
         for message in exchange
     )
 

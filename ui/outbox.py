@@ -20,7 +20,7 @@ from data.strict import BadInput
 from ui.locales import Language, Sentences, sentences
 from ui.store import Store
 from ui.tables import AWAY, Alert, Channel, Child, ConversationRow, Delivery, MessageRow
-from ui.telling import category
+from ui.telling import category, moment
 
 TAKEN_FOR = timedelta(minutes=10)
 FIRST_WAIT = timedelta(seconds=10)
@@ -128,7 +128,7 @@ def wait_after(tries: int) -> timedelta:
 
 def _body(due: Due, words: Sentences) -> str:
     if due.category == AWAY:
-        return words.sending.away.format(when=due.said.astimezone().strftime("%Y-%m-%d %H:%M"))
+        return words.sending.away.format(when=moment(due.said))
     return words.sending.body.format(nickname=due.nickname, category=category(due.category, words))
 
 

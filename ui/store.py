@@ -301,9 +301,8 @@ class Store:
         Raises `Gone` when another page has asked again, or something else, meanwhile: nothing that was said is put aside
         by a button that did not show it.
         """
-        aside = case(
-            (MessageRow.state == "unjudged", "unjudged"), else_="replaced"
-        )  # the guard has yet to read the words
+        # The guard has yet to read the words of an unjudged one.
+        aside = case((MessageRow.state == "unjudged", "unjudged"), else_="replaced")
         asked = question.text if words is None else words[:SAID_CHARS]
         with self.writing() as session:
             there = MessageRow.state != "replaced"

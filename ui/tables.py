@@ -17,6 +17,7 @@ Role = Literal["user", "assistant"]
 # `replaced`: asked again or written anew; the child sees it no more, and neither does the model.
 # `unjudged`: the child awaits no answer any more, but the guard has not read it.
 State = Literal["done", "stopped", "waiting", "guarded", "replaced", "unjudged"]
+UNREAD: tuple[State, ...] = ("waiting", "unjudged")  # of a question: the guard has yet to read it
 Feedback = Literal["up", "down", "not_nice"]
 Mood = Literal["great", "good", "so_so", "sad", "angry"]
 # What the log of accesses tells of.

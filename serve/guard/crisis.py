@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from data.forms import NOTHING, forms, undisguised
+from data.forms import NOTHING, forms
 from data.strict import Strict, read_yaml
 from serve.guard.rules import Language, read_rules
 
@@ -69,8 +69,7 @@ def judge_conversation(messages: Sequence[str]) -> Verdict | None:
     *earlier, last = [forms(message) for message in messages[-MESSAGES_JUDGED:]]
     before = sum(earlier, NOTHING)
     found = rules.first(last) or (rules.first(before + last, before) if earlier else None)
-    if not found and (plain := undisguised(messages[-1])):
-        found = rules.first(forms(plain))
+    found = found or rules.first_disguised(messages[-1])
     if not found and earlier and len(last.squashed) <= CONTINUATION:
         # What the message before this one completed.
         found = rules.first(before, sum(earlier[:-1], NOTHING))

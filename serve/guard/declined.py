@@ -6,7 +6,7 @@ In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `declin
 
 from pathlib import Path
 
-from data.forms import forms, undisguised
+from data.forms import forms
 from serve.guard.crisis import Verdict
 from serve.guard.rules import read_rules
 
@@ -16,7 +16,5 @@ RULES_FILE = Path(__file__).parent / "declined.yaml"
 def declined(text: str) -> Verdict | None:
     """The verdict on one message: a role, data of somebody else, or how harm is done."""
     rules = read_rules(RULES_FILE)
-    found = rules.first(forms(text))
-    if not found and (plain := undisguised(text)):
-        found = rules.first(forms(plain))
+    found = rules.first(forms(text)) or rules.first_disguised(text)
     return Verdict("redirect", found.category, "rules", found.language) if found else None

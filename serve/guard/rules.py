@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from data.forms import NOTHING, Forms
+from data.forms import NOTHING, Forms, forms, undisguised
 from data.strict import BadInput, Strict, read_yaml
 from serve.guard.literals import Clause, clauses, may_match
 
@@ -53,9 +53,9 @@ class Pattern:
     # What a text without cannot match: see `literals.py`.
     needed: tuple[Clause, ...]
 
-    def found_after(self, forms: Forms, start: Forms) -> bool:
-        """Whether it matches and the match ends behind `start`, a beginning of `forms`."""
-        text, offset = (forms.squashed, start.squashed) if self.squashed else (forms.words, start.words)
+    def found_after(self, seen: Forms, start: Forms) -> bool:
+        """Whether it matches and the match ends behind `start`, a beginning of `seen`."""
+        text, offset = (seen.squashed, start.squashed) if self.squashed else (seen.words, start.words)
         if not may_match(self.needed, text):
             return False
         return any(match.end() > len(offset) for match in self.expression.finditer(text))
@@ -67,9 +67,14 @@ class Rules:
 
     patterns: tuple[Pattern, ...]
 
-    def first(self, forms: Forms, start: Forms = NOTHING) -> Pattern | None:
-        """The first pattern that is found behind `start`, a beginning of `forms`."""
-        return next((pattern for pattern in self.patterns if pattern.found_after(forms, start)), None)
+    def first(self, seen: Forms, start: Forms = NOTHING) -> Pattern | None:
+        """The first pattern that is found behind `start`, a beginning of `seen`."""
+        return next((pattern for pattern in self.patterns if pattern.found_after(seen, start)), None)
+
+    def first_disguised(self, text: str) -> Pattern | None:
+        """The first pattern that is found in `text` with the letters that digits and signs stand for."""
+        plain = undisguised(text)
+        return self.first(forms(plain)) if plain else None
 
 
 def _as_words(source: str) -> str:

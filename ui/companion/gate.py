@@ -54,6 +54,11 @@ def watch(store: Store) -> None:
     look()
 
 
+def current_pin(words: Sentences, key: str) -> str:
+    """The field for the PIN that holds now, beside what asks for it once more."""
+    return st.text_input(words.pin.current, type="password", max_chars=8, autocomplete="current-password", key=key)
+
+
 def confirmed(store: Store, typed: str, words: Sentences) -> bool:
     """Whether this is the PIN; says what is wrong. For a try at the door, and for what must not be done by whoever finds
     the area open."""

@@ -47,9 +47,7 @@ def show(store: Store, words: Sentences) -> None:
         st.caption(words.data.delete_all_under)
         sure = st.checkbox(words.data.sure, key="sure")
         with st.form("delete-all", border=False, clear_on_submit=True):
-            typed = st.text_input(
-                words.pin.current, type="password", max_chars=8, autocomplete="current-password", key="pin-delete"
-            )
+            typed = gate.current_pin(words, "pin-delete")
             asked = st.form_submit_button(words.data.delete_all, icon=":material/delete_forever:", disabled=not sure)
             if asked and gate.confirmed(store, typed, words):
                 forget.everything(store)

@@ -18,9 +18,7 @@ def show(store: Store, words: Sentences) -> None:
         _settings(store, words)
     with st.container(border=True, key="pin-card"), st.form("new-pin", border=False, clear_on_submit=True):
         st.subheader(words.home.new_pin, anchor=False)
-        current = st.text_input(
-            words.pin.current, type="password", max_chars=8, autocomplete="current-password", key="pin-now"
-        )
+        current = gate.current_pin(words, "pin-now")
         typed = two_pins(words, "new")
         if st.form_submit_button(words.save):
             trouble = pin_trouble(typed, words)

@@ -18,7 +18,6 @@ from data.queue import WANT_FILE, Job, Request, Verb, log_of, new_run, write_req
 from data.runs import ADAPTER, MODEL, RUN_FILE, RunRecord, State, read_record
 from data.strict import BadInput
 
-OVER: tuple[State, ...] = ("done", "failed", "stopped")
 ALIVE: tuple[State, ...] = ("queued", "running")
 _TAIL_BYTES = 64 * 1024
 
