@@ -23,8 +23,13 @@ def trained_demo() -> demo.Demo:
 
 
 @pytest.fixture(scope="session")
-def demo_server(trained_demo: demo.Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def demo_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo model's server tells what it does."""
+    return tmp_path_factory.mktemp("demo") / "serve.log"
+
+
+@pytest.fixture(scope="session")
+def demo_server(trained_demo: demo.Demo, demo_log: Path) -> Iterator[str]:
     """The address of the demo model's server."""
-    log: Path = tmp_path_factory.mktemp("demo") / "serve.log"
-    with demo.serving(trained_demo.model, demo.free_port(), log) as address:
+    with demo.serving(trained_demo.model, demo.free_port(), demo_log) as address:
         yield address

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import pexpect
+
 import docker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,8 +50,27 @@ class Project:
         assert not check or done.returncode == 0, f"docker compose {' '.join(words)}:\n{done.stderr[-3000:]}"
         return done
 
-    def type(self, clone: Path, *words: str) -> "subprocess.Popen[str]":
-        """Type `make WORDS` in a clone whose .env holds the variables, as a person does; what it says is on `stdout`."""
+    def type(self, clone: Path, *words: str) -> "pexpect.spawn[str]":
+        """Type `make WORDS` in a terminal: its Ctrl-C is `sendintr`, which reaches every process once.
+
+        Without one it would not: `docker` hands a signal on to its plugin `compose`, which has had the group's own, and
+        takes the second for "at once".
+        """
+        self._fill(clone)
+        return pexpect.spawn("make", list(words), cwd=str(clone), env=_machine(), encoding="utf-8", timeout=READY_S)
+
+    def make(self, clone: Path, *words: str) -> str:
+        """`make WORDS` to its end, which is a good one; what it said."""
+        self._fill(clone)
+        done = subprocess.run(
+            ["make", *words], cwd=clone, env=_machine(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=1200, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"make {' '.join(words)}:\n{done.stdout[-3000:]}"
+        return done.stdout
+
+    def _fill(self, clone: Path) -> None:
+        """Make a clone whose .env holds the variables."""
         if not clone.is_dir():
             clone.mkdir()
             for name in CLONE:
@@ -57,18 +78,6 @@ class Project:
                 copy(ROOT / name, clone / name)
         variables = {**self.variables, "COMPOSE_PROJECT_NAME": self.name}
         (clone / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
-        # A group of its own, for the Ctrl-C of a terminal goes to every process in it.
-        return subprocess.Popen(
-            ["make", *words], cwd=clone, env=_machine(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-
-    def make(self, clone: Path, *words: str) -> str:
-        """`make WORDS` to its end, which is a good one; what it said."""
-        typed = self.type(clone, *words)
-        said = typed.communicate(timeout=1200)[0]
-        assert typed.returncode == 0, f"make {' '.join(words)}:\n{said[-3000:]}"
-        return said
 
     def up(self) -> None:
         """Bring the server and the page up, and wait until both are healthy."""

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+
+# altair takes pandas for whole as soon as another thread has begun to import it; here nothing draws before it is.
+import pandas  # noqa: F401
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -48,11 +51,18 @@ def shown(words: str) -> str:
 
 def framed(page: Path, label: str, name: str) -> None:
     """A report's page in a frame of its own, where its look and this page's do not meet; and as a file to carry away."""
-    text = page.read_text(encoding="utf-8")
+    # Its bytes: read as text, a model's carriage return would become another character.
+    content = page.read_bytes()
     st.download_button(
-        label, text, file_name=name, mime="text/html", icon=":material/download:", on_click="ignore", key=f"get-{name}"
+        label,
+        content,
+        file_name=name,
+        mime="text/html",
+        icon=":material/download:",
+        on_click="ignore",
+        key=f"get-{name}",
     )
-    st.iframe(text, height=900)
+    st.iframe(content.decode("utf-8"), height=900)
 
 
 @contextmanager
