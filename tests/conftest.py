@@ -11,6 +11,9 @@ from tests import demo
 
 # A hub must never be asked, whatever a test does.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# And a family's records, where this shell knows them, are not written to.
+for name in ("DATABASE_URL", "MINDPAL_KEY_FILE"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
