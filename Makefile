@@ -47,6 +47,8 @@ RECIPE_FILE := $(if $(wildcard $(RECIPE)/.),,$(if $(wildcard $(RECIPE)),$(call m
 FINETUNE := docker compose run --rm --build $(BASE_FOLDER) $(RECIPE_FILE) finetune
 SERVE := docker compose -f compose.yaml -f docker/published.yaml up --build serve
 KEYS := keys
+# `make ui` beside `make serve`: that server wants the page's key.
+ui: export MINDPAL_API_KEY_FILE ?= $(wildcard $(or $(SECRETS),secrets)/api_key)
 else
 READY := setup
 FINETUNE := $(BIN)/python -m finetune
@@ -63,6 +65,7 @@ $(call from_env,demo smoke,HF_ENDPOINT)
 # compose.yaml gives them the same names inside.
 $(call from_env,serve,GPU_MEMORY,MINDPAL_GPU_MEMORY)
 $(call from_env,ui studio,PAGE_NAMES,MINDPAL_HOSTS)
+PAGE_ADDRESS := $(if $(PAGE_HOST),--host $(PAGE_HOST))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge compare evaluate report figures serve bench-guard bench-serve ui worker studio test lint format constraints clean
@@ -105,7 +108,7 @@ data: setup ## check the conversations
 	$(BIN)/python -m finetune data check
 
 studio: setup ## all of this in a page on STUDIO_PORT, with its worker
-	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) --worker
+	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) $(PAGE_ADDRESS) --worker
 
 worker: setup ## do the studio's jobs without its page, until Ctrl-C
 	$(BIN)/python -m finetune worker
@@ -116,7 +119,7 @@ serve: $(READY) $(KEYS) ## serve MODEL on PORT (containers: for the key secrets/
 	$(SERVE)
 
 ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
-	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)
+	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT) $(PAGE_ADDRESS)
 
 ##@ Containers
 

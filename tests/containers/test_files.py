@@ -144,6 +144,12 @@ def test_what_a_program_reads_can_be_set_in_its_container(service: str, sources:
     assert names - passed == KEPT[service].keys()
     # PostgreSQL's client reads that one.
     assert passed - names <= {"PGSERVICEFILE"}
+    if service != "studio":
+        told = subprocess.run(
+            [sys.executable, "-m", service, "--help"], cwd=ROOT, capture_output=True, text=True
+        ).stdout
+        # What they read for themselves need not be told.
+        assert {name for name in names if name not in told} <= {"MINDPAL_MODEL_FOLDER", "VLLM_API_KEY"}
 
 
 def test_a_variable_that_is_not_set_means_the_default() -> None:
@@ -204,7 +210,7 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
     passed = {*inside, "HF_ENDPOINT", "STT_KEY_FILE"} - renamed.keys()
     assert len(passed) >= 12
     installing = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
-    names = {*passed, *renamed, *installing}
+    names = {*passed, *renamed, *installing, "MINDPAL_API_KEY_FILE"}
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     # In the programs' place: it tells what it was given.
@@ -227,14 +233,22 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
         assert given(verb, "TZ=Asia/Shanghai\nGUARD_URL=\n") == {"TZ": "Asia/Shanghai"}, verb
         assert given(verb, "") == {}, verb
     # The pages and the worker run here beside containers, too.
+    key = {"MINDPAL_API_KEY_FILE": "secrets/api_key"}
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/api_key").touch()
     for verb in ("ui", "worker", "studio"):
-        assert given(verb, full, "containers") == values, verb
+        # And the page has the key that a server in a container wants.
+        assert given(verb, full, "containers") == values | (key if verb == "ui" else {}), verb
     # Two are known by the name that they have in a container.
     assert renamed == {"MINDPAL_GPU_MEMORY": "GPU_MEMORY", "MINDPAL_HOSTS": "PAGE_NAMES"}
     two = "GPU_MEMORY=0.5\nPAGE_NAMES=mindpal.example\n"
     assert given("serve", two) == {"MINDPAL_GPU_MEMORY": "0.5"}
     assert given("ui", two) == given("studio", two) == {"MINDPAL_HOSTS": "mindpal.example"}
     assert given("worker", two) == {}
+    # By the address at which compose publishes them, they listen.
+    for verb in ("ui", "studio"):
+        made = ["make", "-n", "-o", "setup", verb, "WHERE=local", "PAGE_HOST=192.0.2.1"]
+        assert " --host 192.0.2.1" in subprocess.run(made, cwd=tmp_path, capture_output=True, text=True).stdout, verb
     # pip and uv each have a name for the package index.
     mirror = "http://127.0.0.1:9/simple"
     assert given("demo", f"PIP_INDEX_URL={mirror}\n") == dict.fromkeys(installing, mirror)
