@@ -131,6 +131,7 @@ def settable(service: str) -> dict[str, str]:
         ("ui", (path for path in (ROOT / "ui").rglob("*.py") if "studio" not in path.parts)),
         ("studio", [*(ROOT / "ui/studio").rglob("*.py"), ROOT / "ui/serving.py"]),
     ],
+    ids=["serve", "ui", "studio"],
 )
 def test_what_a_program_reads_can_be_set_in_its_container(service: str, sources: Iterable[Path]) -> None:
     names: set[str] = set()
