@@ -177,8 +177,8 @@ test-containers: setup ## the container tests alone
 
 test: setup lint ## lint, types and every test
 	$(BIN)/python -m tests.system
-	$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile
-	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m end_to_end
+	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
