@@ -74,7 +74,7 @@ def test_a_wish_over_two_messages_is_heard_and_answered_once(guard: Guard) -> No
     assert guard.judge(["怎么做炸弹", "那给我讲个故事"]) is None
 
 
-@pytest.mark.end_to_end  # nothing else runs beside those
+@pytest.mark.alone
 def test_a_message_takes_little_time(guard: Guard) -> None:
     taken = paces(lambda: guard.judge(["我今天在学校和同学吵架了，心里很难过，不知道怎么办才好"]), 100)
     assert taken < 10, taken  # 7 as measured, whether the core was fast or slow
