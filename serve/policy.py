@@ -190,7 +190,8 @@ class Policy:
         raw = await _body(scope, receive)
         if raw is None:
             return
-        asked = await asyncio.to_thread(rebuild, raw, self._model) if len(raw) > _LARGE else rebuild(raw, self._model)
+        given = raw, self._model, self._guard.forged
+        asked = await asyncio.to_thread(rebuild, *given) if len(raw) > _LARGE else rebuild(*given)
         reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
         answer = _Answer(asked, reply, self._model, self._answers.stopped)
         try:
