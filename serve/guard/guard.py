@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.classifier import Reader, read_reader
+from data.forms import Typed
 from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
@@ -37,9 +38,12 @@ class Guard:
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
-        verdict = judge_conversation(messages)
-        verdict = verdict or (declined(messages[-1]) if messages else None) or self._classified(messages)
-        self._acted.keep(messages[-MESSAGES_JUDGED:], verdict is not None)
+        judged = messages[-MESSAGES_JUDGED:]
+        # The layers share what is made of a message.
+        typed = [Typed(message) for message in judged]
+        verdict = judge_conversation(typed)
+        verdict = verdict or (declined(typed[-1]) if typed else None) or self._classified(typed)
+        self._acted.keep(judged, verdict is not None)
         return verdict
 
     def answered(self, messages: Sequence[str]) -> bool:
@@ -57,8 +61,9 @@ class Guard:
 
     def layers(self, text: str) -> list[str]:
         """In words: what each layer sees in one message."""
-        rules = judge_conversation([text]) or declined(text)
-        reading = self._classifier.read(text)
+        typed = Typed(text)
+        rules = judge_conversation([typed]) or declined(typed)
+        reading = self._classifier.read(typed)
         kinds = mask(text)[1]
         level = self._level(reading.category)
         return [
@@ -68,27 +73,28 @@ class Guard:
             f"masked      {', '.join(kinds) or 'nothing'}",
         ]
 
-    def _classified(self, messages: Sequence[str]) -> Verdict | None:
+    def _classified(self, messages: Sequence[Typed]) -> Verdict | None:
         if not messages:
             return None
         last = messages[-1]
         if verdict := self._read(last, last):
             return verdict
-        before = messages[-MESSAGES_JUDGED:-1]
-        if not before or len(last) > CONTINUATION:
+        before = messages[:-1]
+        if not before or len(last.text) > CONTINUATION:
             return None
-        together = "\n".join([*before, last])
+        together = Typed("\n".join(message.text for message in messages))
         verdict = declined(together) or self._read(together, last)
         # What was dangerous before was answered then. Asked last: it is read only where something is found.
         if verdict and any(declined(message) or self._read(message, message) for message in before):
             return None
         return verdict
 
-    def _read(self, text: str, last: str) -> Verdict | None:
-        reading = self._classifier.read(text)
+    def _read(self, typed: Typed, last: Typed) -> Verdict | None:
+        reading = self._classifier.read(typed)
         if reading.danger <= self._level(reading.category):
             return None
-        language: Language = "zh" if self._classifier.linear.parts.is_pinyin(last) else language_of(last)
+        pinyin = self._classifier.linear.parts.is_pinyin(last)
+        language: Language = "zh" if pinyin else language_of(last.text)
         return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
 
     def _level(self, category: str) -> float:
