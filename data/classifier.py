@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.encoder import Encoder, read_encoder
-from data.forms import forms
+from data.forms import Typed
 from data.safety import LABELS
 from data.strict import BadInput
 
@@ -60,14 +60,14 @@ class Parts:
     # Character: its commonest pinyin syllable without the tone.
     pinyin: Mapping[str, str]
 
-    def places(self, text: str) -> list[int]:
-        """The place of each part of `text`, in 0 … `PLACES`; a part that occurs twice is there twice."""
-        return [zlib.crc32(part.encode()) % PLACES for part in self.of(text)]
+    def places(self, typed: Typed) -> list[int]:
+        """The place of each part of a text, in 0 … `PLACES`; a part that occurs twice is there twice."""
+        return [zlib.crc32(part.encode()) % PLACES for part in self.of(typed)]
 
-    def of(self, text: str) -> list[str]:
+    def of(self, typed: Typed) -> list[str]:
         """The parts, in words: for `places`, and to explain a verdict."""
-        seen = forms(text)
-        words = self._plain_letters(text, seen.words)
+        seen = typed.forms
+        words = self._plain_letters(typed.text, seen.words)
         tokens = _TOKEN.findall(words)
         parts = _runs(list(re.sub(r"[a-z0-9]+", " ", seen.squashed)), 4, "c", "")
         parts += _runs(tokens, 3, "w", " ")
@@ -77,12 +77,12 @@ class Parts:
                 parts += [f"b{edged[i : i + n]}" for n in (3, 4, 5) for i in range(len(edged) - n + 1)]
         parts += _runs(self._syllables(tokens), 4, "p", " ")
         parts += self._concepts(tokens)
-        parts += [f"e{sign}" for sign in text if unicodedata.category(sign) == "So"]
+        parts += [f"e{sign}" for sign in typed.text if unicodedata.category(sign) == "So"]
         return parts
 
-    def is_pinyin(self, text: str) -> bool:
-        """Whether `text` is Chinese in Latin letters: at least three syllables and nothing else."""
-        words = forms(text).words.split()
+    def is_pinyin(self, typed: Typed) -> bool:
+        """Whether a text is Chinese in Latin letters: at least three syllables and nothing else."""
+        words = typed.forms.words.split()
         spelled = [self._spelled(word) for word in words if word.isascii() and word.isalpha()]
         return len(spelled) == len(words) and all(spelled) and sum(map(len, spelled)) > 2
 
@@ -181,9 +181,9 @@ class Classifier:
     # SHA-256 of the encoder that it was calibrated with.
     encoder: str
 
-    def logits(self, text: str) -> Floats:
+    def logits(self, typed: Typed) -> Floats:
         """One for each label."""
-        places, values = weighed(self.parts.places(text), self.rarity)
+        places, values = weighed(self.parts.places(typed), self.rarity)
         told: Floats = (self.weights[:, places].astype(np.float32) @ values + self.bias).astype(np.float32)
         return told
 
@@ -195,12 +195,14 @@ class Reader:
     linear: Classifier
     encoder: Encoder
 
-    def read(self, text: str) -> Reading:
-        """What the most dangerous piece of `text` is about."""
-        return max((self._piece(piece) for piece in pieces(text)), key=lambda reading: reading.danger)
+    def read(self, typed: Typed) -> Reading:
+        """What the most dangerous piece of a text is about."""
+        cut = pieces(typed.text)
+        readings = [self._piece(Typed(piece)) for piece in cut] if len(cut) > 1 else [self._piece(typed)]
+        return max(readings, key=lambda reading: reading.danger)
 
-    def _piece(self, text: str) -> Reading:
-        logits = self.linear.share * self.linear.logits(text) + self.encoder.logits(text)
+    def _piece(self, typed: Typed) -> Reading:
+        logits = self.linear.share * self.linear.logits(typed) + self.encoder.logits(typed.text)
         danger, category = dangers(logits[None, :], self.linear.labels)
         return Reading(float(danger[0]), self.linear.labels[1 + int(category[0])])
 

@@ -1,15 +1,18 @@
 """A text as the guard sees it: what is typed to go round a filter reads as what it means.
 
-In: any text. Out: its `Forms`. The rules, and the classifier's file format, are defined on them.
+In: any text. Out: its `Forms`, or a `Typed` that makes them once for all who ask. The rules, and the classifier's file
+format, are defined on them.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 
 # Only characters that stand in a rule: a whole table is a library, and every other character matches as it is.
 _TRADITIONAL = "殺傷歲愛媽爺們個沒嗎這裡裏親脫褲壞說話讓給還樓藥條輕離開結過學從師氣後為應該時間對動體麼無義遺書繩頸劃燒煩絕鬥強姦罵門電號碼訴誰許會錢"
 _SIMPLIFIED = "杀伤岁爱妈爷们个没吗这里里亲脱裤坏说话让给还楼药条轻离开结过学从师气后为应该时间对动体么无义遗书绳颈划烧烦绝斗强奸骂门电号码诉谁许会钱"
+_SIMPLIFY = str.maketrans(_TRADITIONAL, _SIMPLIFIED)
 # Spellings that go round a filter and are read as one word.
 _HOMOPHONES = {
     "自鲨": "自杀",
@@ -41,9 +44,27 @@ class Forms:
         return Forms(self.squashed + later.squashed, f"{self.words} {later.words}".strip())
 
 
+@dataclass(frozen=True)
+class Typed:
+    """A text as it was typed, with what is made of it: when it is first asked for, and once."""
+
+    text: str
+
+    @cached_property
+    def forms(self) -> Forms:
+        """As the patterns see it."""
+        return forms(self.text)
+
+    @cached_property
+    def undisguised(self) -> Forms | None:
+        """The same with the letters that digits and signs stand for; None where there is no such word."""
+        plain = undisguised(self.text)
+        return forms(plain) if plain else None
+
+
 def forms(text: str) -> Forms:
     """`text` in compatibility form, simplified characters, lower case and without invisible characters."""
-    text = unicodedata.normalize("NFKC", text).lower().translate(str.maketrans(_TRADITIONAL, _SIMPLIFIED))
+    text = unicodedata.normalize("NFKC", text).lower().translate(_SIMPLIFY)
     text = visible(text)
     words = re.sub(r"['’`]", "", text)
     words = " ".join(re.sub(r"[^\w]+|_", " ", words).split())

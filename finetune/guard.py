@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from data.classifier import DANGER, ENCODER_FILE, PLACES, Classifier, Floats, Parts, dangers, weighed, write_classifier
 from data.conversations import DATA_DIR
+from data.forms import Typed
 from data.safety import CONCEPTS_FILE, LABELS, SAFETY_DIR, Message, read_messages
 from data.strict import BadInput, read_yaml
 from finetune.progress import progress
@@ -255,7 +256,7 @@ class LinearTrainer:
         with progress("reading the messages", len(messages)) as advance:
             self._places = []
             for number, message in enumerate(messages, start=1):
-                self._places.append(parts.places(message.text))
+                self._places.append(parts.places(Typed(message.text)))
                 advance(number)
 
     def fitted(self, chosen: Sequence[int]) -> Classifier:

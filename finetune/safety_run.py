@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from data.protocol import CONTRACT_HEADER, GUARD_FIELD, MODEL_NAME
 from data.safety import LABELS, Message
 from data.strict import BadInput, Strict
 from finetune.endpoint import asking
@@ -32,8 +33,6 @@ EXPECTED: dict[str, tuple[Action, ...]] = {
     "personal_data": (*_REFUSED, "masked"),
     "benign": ("passed", "masked"),
 }
-MODEL = "mindpal"
-CONTRACT_HEADER = "x-mindpal-contract"
 _MAX_TOKENS = 16
 _CONCURRENCY = 16
 _TIMEOUT_S = 120
@@ -200,7 +199,7 @@ async def _ask(client: "AsyncOpenAI", server: Server, question: str, seed: int, 
         f"{server.url}:", _TIMEOUT_S, unknown="name its key with --key-file", otherwise="its own log says more"
     ):
         raw = await client.chat.completions.with_raw_response.create(
-            model=MODEL,
+            model=MODEL_NAME,
             messages=[{"role": "user", "content": question}],
             seed=seed,
             max_tokens=omit if max_tokens is None else max_tokens,
@@ -216,7 +215,7 @@ async def _ask(client: "AsyncOpenAI", server: Server, question: str, seed: int, 
 
 def _action(server: Server, extra: Mapping[str, Any] | None) -> Action:
     """What the guard did; nothing is told where it did nothing."""
-    told = (extra or {}).get("mindpal")
+    told = (extra or {}).get(GUARD_FIELD)
     if told is None:
         return "passed"
     action = told.get("action") if isinstance(told, dict) else None

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from data.conversations import DATA_DIR
+from data.protocol import MODEL_NAME
 from data.strict import BadInput
 from serve.launch import Launch, prepare
 from serve.limits import Limits
@@ -107,7 +108,7 @@ def _throughput(address: str, folder: Path, work: Path, streams: int, each: int,
     command = [
         sys.executable, "-c", BENCH,
         "--backend", "openai-chat", "--base-url", address, "--endpoint", "/v1/chat/completions",
-        "--model", "mindpal", "--tokenizer", str(folder),
+        "--model", MODEL_NAME, "--tokenizer", str(folder),
         "--dataset-name", "custom", "--dataset-path", str(asked), "--custom-output-len", str(tokens),
         "--skip-chat-template", "--num-prompts", str(count), "--max-concurrency", str(streams),
         "--num-warmups", str(streams), "--disable-tqdm", "--save-result",

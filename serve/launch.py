@@ -18,6 +18,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from data.contract import Contract, open_sealed
+from data.protocol import MODEL_NAME
 from data.strict import BadInput
 from serve.guard import crisis, declined, screen
 from serve.guard.guard import read_guard
@@ -27,7 +28,6 @@ from serve.guard.rules import read_rules
 from serve.keys import read_keys
 from serve.limits import Limits
 
-MODEL_NAME = "mindpal"
 ROOT = Path(__file__).resolve().parent.parent
 # On one machine's cores more answers at once only make each of them slower to start.
 CPU_ANSWERS_AT_ONCE = 32

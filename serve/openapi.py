@@ -5,11 +5,12 @@ In: nothing. Out: the document. A test holds it against what the policy does.
 
 from typing import Any
 
+from data.protocol import CONTRACT_HEADER, DROPPED_HEADER, GUARD_FIELD, MODEL_NAME, PINNED_HEADER
 from serve.request import STOPS_LIMIT
 
 
-def document(model: str, max_tokens: int) -> dict[str, Any]:
-    """OpenAPI 3.1 of the doors, for a model's name and its largest answer in tokens."""
+def document(max_tokens: int) -> dict[str, Any]:
+    """OpenAPI 3.1 of the doors, for the largest answer in tokens."""
     answers = {
         "4XX": {"description": "One sentence that says what to mend.", "content": _json("Error")},
         "5XX": {"description": "The model cannot answer now.", "content": _json("Error")},
@@ -26,9 +27,9 @@ def document(model: str, max_tokens: int) -> dict[str, Any]:
             "200": {
                 "description": "The answer, or its parts as server-sent events where `stream` is true.",
                 "headers": {
-                    "x-mindpal-contract": {"schema": {"type": "string"}, "description": "SHA-256 of the contract"},
-                    "x-mindpal-pinned": {"schema": {"type": "string"}, "description": "fields that had no effect"},
-                    "x-mindpal-dropped": {"schema": {"type": "integer"}, "description": "oldest messages left out"},
+                    CONTRACT_HEADER: {"schema": {"type": "string"}, "description": "SHA-256 of the contract"},
+                    PINNED_HEADER: {"schema": {"type": "string"}, "description": "fields that had no effect"},
+                    DROPPED_HEADER: {"schema": {"type": "integer"}, "description": "messages left out"},
                 },
                 "content": {**_json("Completion"), "text/event-stream": {"schema": {"type": "string"}}},
             },
@@ -50,7 +51,7 @@ def document(model: str, max_tokens: int) -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": _schemas(model, max_tokens),
+            "schemas": _schemas(max_tokens),
         },
     }
 
@@ -59,7 +60,7 @@ def _json(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
-def _schemas(model: str, max_tokens: int) -> dict[str, Any]:
+def _schemas(max_tokens: int) -> dict[str, Any]:
     part = {
         "type": "object",
         "required": ["type", "text"],
@@ -82,7 +83,7 @@ def _schemas(model: str, max_tokens: int) -> dict[str, Any]:
         "required": ["messages"],
         "description": "Any other field is accepted and has no effect: the contract decides.",
         "properties": {
-            "model": {"type": "string", "description": f"always answered by {model}"},
+            "model": {"type": "string", "description": f"always answered by {MODEL_NAME}"},
             "messages": {"type": "array", "minItems": 1, "items": message},
             "stream": {"type": ["boolean", "null"]},
             "stream_options": {
@@ -118,10 +119,10 @@ def _schemas(model: str, max_tokens: int) -> dict[str, Any]:
             "id": {"type": "string"},
             "object": {"const": "chat.completion"},
             "created": {"type": "integer"},
-            "model": {"const": model},
+            "model": {"const": MODEL_NAME},
             "choices": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object"}},
             "usage": {"type": "object"},
-            "mindpal": acted,
+            GUARD_FIELD: acted,
         },
     }
     error = {

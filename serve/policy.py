@@ -23,12 +23,13 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
+from data.protocol import CONTRACT_HEADER, DROPPED_HEADER, GUARD_FIELD, MODEL_NAME, PINNED_HEADER
 from serve.guard.crisis import Verdict, read_answers
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import Screen, Stopped, language_of
 from serve.keys import Keys, read_keys
-from serve.launch import GRACE_S, MODEL_NAME, grace_from, limits_from, remote_from
+from serve.launch import GRACE_S, grace_from, limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.openapi import document
 from serve.request import BODY_LIMIT, Asked, ModelFolder, Refused, fitted, rebuild
@@ -136,7 +137,7 @@ class Policy:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         door = (scope["method"], scope["path"])
-        reply = _Reply(send, [(b"x-mindpal-contract", self._model.fingerprint.encode())])
+        reply = _Reply(send, [(CONTRACT_HEADER.encode(), self._model.fingerprint.encode())])
         try:
             if door not in DOORS:
                 raise Refused(404, "There is no such door; ask POST /v1/chat/completions.")
@@ -150,7 +151,7 @@ class Policy:
             elif door == MODELS:
                 await reply.json(200, self._models())
             elif door == OPENAPI:
-                await reply.json(200, document(MODEL_NAME, self._model.contract.sampling.max_tokens))
+                await reply.json(200, document(self._model.contract.sampling.max_tokens))
             else:
                 await self._app(_inner_scope(scope, door, b""), receive, reply.passed_on)
         except Refused as refused:
@@ -189,8 +190,9 @@ class Policy:
         raw = await _body(scope, receive)
         if raw is None:
             return
-        asked = await asyncio.to_thread(rebuild, raw, self._model) if len(raw) > _LARGE else rebuild(raw, self._model)
-        reply.headers.append((b"x-mindpal-pinned", ",".join(asked.pinned).encode()))
+        given = raw, self._model, self._guard.forged
+        asked = await asyncio.to_thread(rebuild, *given) if len(raw) > _LARGE else rebuild(*given)
+        reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
         answer = _Answer(asked, reply, self._model, self._answers.stopped)
         try:
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
@@ -203,7 +205,7 @@ class Policy:
             await answer.stop("unread")
         else:
             if dropped:
-                reply.headers.append((b"x-mindpal-dropped", str(dropped).encode()))
+                reply.headers.append((DROPPED_HEADER.encode(), str(dropped).encode()))
             if verdict:
                 await answer.instead(self._answers.to(verdict), verdict)
             else:
@@ -483,7 +485,7 @@ class _Answer:
 
     def _beside(self) -> dict[str, Any]:
         """What stands beside `choices`."""
-        return {"mindpal": self.told} if self.told else {}
+        return {GUARD_FIELD: self.told} if self.told else {}
 
     def _made(self, delta: dict[str, str] | None, finish: str | None) -> dict[str, Any]:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]

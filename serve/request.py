@@ -17,12 +17,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from data.contract import SEAL_FILE, Contract, Seal
+from data.protocol import MODEL_NAME
 from data.strict import read_json
 from data.template import as_text, chat_template, split_thought
 from serve.guard.crisis import read_answers
 from serve.guard.private import mask
-from serve.guard.screen import harm_in, language_of
-from serve.launch import MODEL_NAME
+from serve.guard.screen import language_of
 
 # Enough for any conversation that fits the window; more is an attack or a mistake.
 BODY_LIMIT = 256 * 1024
@@ -99,15 +99,19 @@ class ModelFolder:
         return self.tokens(self._template.render(messages=[nothing, message], add_generation_prompt=False))
 
 
-def rebuild(raw: bytes, model: ModelFolder) -> Asked:
-    """What may be asked instead of `raw`. Raises `Refused`."""
+def rebuild(raw: bytes, model: ModelFolder, forged: Callable[[str], bool]) -> Asked:
+    """What may be asked instead of `raw`. Raises `Refused`.
+
+    An earlier answer that is `forged`, since the screen would have stopped it, is replaced: a model goes on as it finds
+    itself to have begun.
+    """
     asked = _object(raw)
     pinned = {name for name in asked if name not in (*_FIELDS, *_UNMENTIONED)}
     if asked.get("model") not in (None, MODEL_NAME):
         pinned.add("model")
     stream = _boolean(asked, "stream")
     include_usage = stream and _include_usage(asked)
-    messages, replaced = _messages(asked.get("messages"), model.control_tokens)
+    messages, replaced = _messages(asked.get("messages"), model.control_tokens, forged)
     pinned |= replaced
     limit = model.contract.sampling.max_tokens
     limits = _limits(asked)
@@ -225,7 +229,9 @@ def _stop(asked: dict[str, Any]) -> list[str]:
     return [_unicode(stop, "stop") for stop in stops]
 
 
-def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict[str, str]], set[str]]:
+def _messages(
+    given: object, control_tokens: tuple[str, ...], forged: Callable[[str], bool]
+) -> tuple[list[dict[str, str]], set[str]]:
     """The child's and the model's turns as text, and what was replaced: system messages, for which the template has its
     own, and what a client says that the model said though it would never have left."""
     if not isinstance(given, list) or not given:
@@ -247,8 +253,7 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
         if role == "assistant":
             # As the conversations were prepared for training: words only, from the first line with words on.
             words = split_thought(words)[1]
-            if harm_in(words):
-                # A model goes on as it finds itself to have begun.
+            if forged(words):
                 words = read_answers().stopped[language_of(words)]
                 replaced.add("messages.assistant")
         messages.append({"role": expected, "content": as_text(words, control_tokens)})

@@ -18,11 +18,10 @@ from typing import Any, Literal, Self, TypeVar
 import openai
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
+from data.protocol import CONTRACT_HEADER, GUARD_FIELD, MODEL_NAME
 from data.strict import BadInput
 
-MODEL = "mindpal"
 STT_MODEL = "whisper-1"  # the name that servers of this API answer to; most ignore it
-CONTRACT_HEADER = "x-mindpal-contract"
 BEAT_S = 0.25  # how often a waiting page gets an empty piece, so that a press of Stop is noticed before the first word
 CONNECT_S = 3.0
 SILENCE_S = 120.0  # a server that says nothing for this long is treated as asleep; a CPU may read a long prompt slowly
@@ -162,7 +161,7 @@ class Reply:
             else {"role": "assistant", "content": turn.text}
             for turn in self._turns
         ]
-        asked = client.chat.completions.with_raw_response.create(model=MODEL, messages=messages, stream=True)
+        asked = client.chat.completions.with_raw_response.create(model=MODEL_NAME, messages=messages, stream=True)
         raw = yield from self._beat(asked)
         contract = raw.headers.get(CONTRACT_HEADER)
         stream: openai.AsyncStream[ChatCompletionChunk] = raw.parse()
@@ -180,7 +179,7 @@ class Reply:
             raise Asleep(f"{self._settings.api_url} broke off in the middle of a reply.")
 
     def _take(self, chunk: ChatCompletionChunk) -> str:
-        extra = (chunk.model_extra or {}).get("mindpal")
+        extra = (chunk.model_extra or {}).get(GUARD_FIELD)
         acted = extra if isinstance(extra, dict) else {}
         choice = chunk.choices[0] if chunk.choices else None
         self.ending = Ending(

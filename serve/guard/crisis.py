@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from data.forms import NOTHING, forms
+from data.forms import NOTHING, Typed
 from data.strict import Strict, read_yaml
 from serve.guard.rules import Language, read_rules
 
@@ -52,12 +52,12 @@ def read_answers() -> Answers:
     return Answers.parse(read_yaml(ANSWERS_FILE), str(ANSWERS_FILE))
 
 
-def judge(text: str) -> Verdict | None:
-    """The verdict on one message."""
-    return judge_conversation([text])
+def judge(*messages: str) -> Verdict | None:
+    """The verdict on the last of `messages`: as `judge_conversation`, for who has them as text."""
+    return judge_conversation([Typed(message) for message in messages])
 
 
-def judge_conversation(messages: Sequence[str]) -> Verdict | None:
+def judge_conversation(messages: Sequence[Typed]) -> Verdict | None:
     """The verdict on the last of a child's `messages`, read together with the ones before it.
 
     A statement that was completed before the last message was answered then; it counts again only where the last
@@ -66,7 +66,7 @@ def judge_conversation(messages: Sequence[str]) -> Verdict | None:
     if not messages:
         return None
     rules = read_rules(RULES_FILE)
-    *earlier, last = [forms(message) for message in messages[-MESSAGES_JUDGED:]]
+    *earlier, last = [message.forms for message in messages[-MESSAGES_JUDGED:]]
     before = sum(earlier, NOTHING)
     found = rules.first(last) or (rules.first(before + last, before) if earlier else None)
     found = found or rules.first_disguised(messages[-1])

@@ -6,15 +6,15 @@ In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `declin
 
 from pathlib import Path
 
-from data.forms import forms
+from data.forms import Typed
 from serve.guard.crisis import Verdict
 from serve.guard.rules import read_rules
 
 RULES_FILE = Path(__file__).parent / "declined.yaml"
 
 
-def declined(text: str) -> Verdict | None:
+def declined(typed: Typed) -> Verdict | None:
     """The verdict on one message: a role, data of somebody else, or how harm is done."""
     rules = read_rules(RULES_FILE)
-    found = rules.first(forms(text)) or rules.first_disguised(text)
+    found = rules.first(typed.forms) or rules.first_disguised(typed)
     return Verdict("redirect", found.category, "rules", found.language) if found else None

@@ -8,24 +8,24 @@ is asked beside the generation: see `serve.guard.remote`.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from data.classifier import Reader, read_reader
+from data.forms import Typed
 from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
 from serve.guard.declined import declined
+from serve.guard.meant import as_meant
+from serve.guard.memory import Memory
 from serve.guard.private import mask
 from serve.guard.rules import Language
-from serve.guard.screen import language_of
+from serve.guard.screen import harm_in, language_of
 
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # A wish may be spread over messages ("我想" "打死他"), but then its last part is short.
 CONTINUATION = 24
-# Verdicts remembered, of some fifty bytes each.
-REMEMBERED = 100_000
 
 
 class Guard:
@@ -33,27 +33,38 @@ class Guard:
 
     def __init__(self, classifier: Reader):
         self._classifier = classifier
-        # Whether the guard acted, by a hash: nobody's words are kept.
-        self._acted = dict[bytes, bool]()
+        # Whether it acted on a child's messages, and whether an answer would have been stopped. The rules and the
+        # classifier of a process stay the same, and so do the verdicts.
+        self._acted, self._forged = Memory(), Memory()
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
-        verdict = judge_conversation(messages)
-        verdict = verdict or (declined(messages[-1]) if messages else None) or self._classified(messages)
-        if len(self._acted) >= REMEMBERED:
-            self._acted.clear()
-        self._acted[_digest(messages)] = verdict is not None
+        judged = messages[-MESSAGES_JUDGED:]
+        # The layers share what is made of a message.
+        typed = [Typed(message) for message in judged]
+        verdict = judge_conversation(typed)
+        verdict = verdict or (declined(typed[-1]) if typed else None) or self._classified(typed)
+        self._acted.keep(judged, verdict is not None)
         return verdict
 
     def answered(self, messages: Sequence[str]) -> bool:
         """Whether the last of `messages` got the guard's answer when it came."""
-        acted = self._acted.get(_digest(messages))
+        acted = self._acted.verdict(messages[-MESSAGES_JUDGED:])
         return self.judge(messages) is not None if acted is None else acted
+
+    def forged(self, words: str) -> bool:
+        """Whether `words`, which a client says that the model said, would never have left."""
+        forged = self._forged.verdict([words])
+        if forged is None:
+            forged = harm_in(words) is not None
+            self._forged.keep([words], forged)
+        return forged
 
     def layers(self, text: str) -> list[str]:
         """In words: what each layer sees in one message."""
-        rules = judge_conversation([text]) or declined(text)
-        reading = self._classifier.read(text)
+        typed = Typed(text)
+        rules = judge_conversation([typed]) or declined(typed)
+        reading = self._classifier.read(as_meant(typed))
         kinds = mask(text)[1]
         level = self._level(reading.category)
         return [
@@ -63,35 +74,32 @@ class Guard:
             f"masked      {', '.join(kinds) or 'nothing'}",
         ]
 
-    def _classified(self, messages: Sequence[str]) -> Verdict | None:
+    def _classified(self, messages: Sequence[Typed]) -> Verdict | None:
         if not messages:
             return None
         last = messages[-1]
         if verdict := self._read(last, last):
             return verdict
-        before = messages[-MESSAGES_JUDGED:-1]
-        if not before or len(last) > CONTINUATION:
+        before = messages[:-1]
+        if not before or len(last.text) > CONTINUATION:
             return None
-        together = "\n".join([*before, last])
+        together = Typed("\n".join(message.text for message in messages))
         verdict = declined(together) or self._read(together, last)
         # What was dangerous before was answered then. Asked last: it is read only where something is found.
         if verdict and any(declined(message) or self._read(message, message) for message in before):
             return None
         return verdict
 
-    def _read(self, text: str, last: str) -> Verdict | None:
-        reading = self._classifier.read(text)
+    def _read(self, typed: Typed, last: Typed) -> Verdict | None:
+        reading = self._classifier.read(as_meant(typed))
         if reading.danger <= self._level(reading.category):
             return None
-        language: Language = "zh" if self._classifier.linear.parts.is_pinyin(last) else language_of(last)
+        pinyin = self._classifier.linear.parts.is_pinyin(last)
+        language: Language = "zh" if pinyin else language_of(last.text)
         return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
 
     def _level(self, category: str) -> float:
         return self._classifier.linear.thresholds["crisis" if category in CRISIS else "disallowed"]
-
-
-def _digest(messages: Sequence[str]) -> bytes:
-    return hashlib.sha256(json.dumps(messages[-MESSAGES_JUDGED:]).encode()).digest()
 
 
 def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from data.forms import NOTHING, Forms, forms, undisguised
+from data.forms import NOTHING, Forms, Typed
 from data.strict import BadInput, Strict, read_yaml
 from serve.guard.literals import Clause, clauses, may_match
 
@@ -71,10 +71,9 @@ class Rules:
         """The first pattern that is found behind `start`, a beginning of `seen`."""
         return next((pattern for pattern in self.patterns if pattern.found_after(seen, start)), None)
 
-    def first_disguised(self, text: str) -> Pattern | None:
-        """The first pattern that is found in `text` with the letters that digits and signs stand for."""
-        plain = undisguised(text)
-        return self.first(forms(plain)) if plain else None
+    def first_disguised(self, typed: Typed) -> Pattern | None:
+        """The first pattern that is found in `typed` with the letters that digits and signs stand for."""
+        return self.first(typed.undisguised) if typed.undisguised else None
 
 
 def _as_words(source: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from data.classifier import ENCODER_FILE, Parts, pieces, read_reader
 from data.conversations import DATA_DIR
 from data.encoder import plain, read_encoder
+from data.forms import Typed
 from data.safety import APART_DIR, LABELS, Message, read_messages
 from data.strict import BadInput
 from finetune.guard import NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
@@ -61,9 +62,9 @@ def test_it_learns_what_is_plain_and_writes_it_down(toy: Path) -> None:
     path = toy / "classifier.safetensors"
     guard, reader = read_guard(path), read_reader(path)
     # One layer and a few minutes' worth of words: what it was told, it knows.
-    assert reader.read("想死 3").category == "self_harm"
-    assert reader.read("喝酒 2").category == "substances"
-    assert reader.read("杀死细菌 1").danger < 0.5 < reader.read("拿刀捅 1").danger
+    assert reader.read(Typed("想死 3")).category == "self_harm"
+    assert reader.read(Typed("喝酒 2")).category == "substances"
+    assert reader.read(Typed("杀死细菌 1")).danger < 0.5 < reader.read(Typed("拿刀捅 1")).danger
     assert guard.judge(["画恐龙"]) is None
     assert path.stat().st_size < 4 * 2**20
     assert (toy / ENCODER_FILE).stat().st_size < 20 * 2**20
@@ -199,11 +200,11 @@ def test_the_parts_of_a_text_meet_across_spellings() -> None:
         ("我想死", "wo xiang si"), ("我想死", "woxiangsi"), ("我想自杀", "I want to kill myself"),
         ("porn", "p0rn"), ("ＶＡＰＥ", "vape"), ("自殺", "自杀"),
     ):  # fmt: skip
-        shared = {part for part in set(parts.of(one)) & set(parts.of(other)) if part != "p|"}
+        shared = {part for part in set(parts.of(Typed(one))) & set(parts.of(Typed(other))) if part != "p|"}
         assert shared, (one, other)
-    assert parts.is_pinyin("wo bu xiang huo le")
-    assert not parts.is_pinyin("I want to go home")
-    assert "e🔪" in parts.of("🔪")
+    assert parts.is_pinyin(Typed("wo bu xiang huo le"))
+    assert not parts.is_pinyin(Typed("I want to go home"))
+    assert "e🔪" in parts.of(Typed("🔪"))
 
 
 def test_a_long_text_is_read_in_pieces() -> None:
@@ -238,4 +239,4 @@ def test_thresholds_keep_near_misses(tmp_path: Path) -> None:
 
 
 def test_parts_need_no_concepts() -> None:
-    assert "c死" in Parts({}, {}).of("死")
+    assert "c死" in Parts({}, {}).of(Typed("死"))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data.conversations import DATA_DIR
-from serve.guard.crisis import judge, judge_conversation, read_answers
+from serve.guard.crisis import judge, read_answers
 from serve.guard.rules import read_rules
 from serve.guard.screen import RULES_FILE, Screen, Stopped
 
@@ -126,18 +126,18 @@ def test_everyday_words_pass(words: str) -> None:
 
 
 def test_a_statement_over_two_messages_is_heard() -> None:
-    assert judge_conversation(["我不想", "活了"]) is not None
-    assert judge_conversation(["i want", "to kill", "myself"]) is not None
+    assert judge("我不想", "活了") is not None
+    assert judge("i want", "to kill", "myself") is not None
 
 
 def test_what_two_messages_told_is_heard_when_it_is_confirmed() -> None:
-    assert judge_conversation(["i really wanna", "die", "not joking"]) is not None
-    assert judge_conversation(["i really wanna", "die", "ok i told my mom and she hugged me for a long time"]) is None
+    assert judge("i really wanna", "die", "not joking") is not None
+    assert judge("i really wanna", "die", "ok i told my mom and she hugged me for a long time") is None
 
 
 def test_an_answered_crisis_is_not_answered_for_ever() -> None:
-    assert judge_conversation(["我不想活了", "真的"]) is not None
-    assert judge_conversation(["我不想活了", "我和妈妈说了，她陪着我呢，谢谢你。为什么天空是蓝色的？"]) is None
+    assert judge("我不想活了", "真的") is not None
+    assert judge("我不想活了", "我和妈妈说了，她陪着我呢，谢谢你。为什么天空是蓝色的？") is None
 
 
 def test_every_category_has_an_answer_in_both_languages() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from data.forms import Typed
 from serve.guard.declined import declined
 from serve.guard.guard import read_guard
 
@@ -38,7 +39,7 @@ def test_a_role_is_declined(language: str, words: str) -> None:
 
 @pytest.mark.parametrize("words", PASSES)
 def test_ones_own_family_passes(words: str) -> None:
-    assert declined(words) is None
+    assert declined(Typed(words)) is None
 
 
 @pytest.mark.parametrize(
@@ -63,5 +64,5 @@ def test_ones_own_family_passes(words: str) -> None:
     ],
 )  # fmt: skip
 def test_how_harm_is_done_is_declined_without_a_model(words: str, category: str) -> None:
-    verdict = declined(words)
+    verdict = declined(Typed(words))
     assert (verdict.category if verdict else "") == category

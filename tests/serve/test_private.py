@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data.forms import Typed
 from data.strict import BadInput
 from serve.guard.declined import declined
 from serve.guard.guard import read_guard
@@ -156,7 +157,7 @@ def test_the_view_is_plain_and_knows_its_places(typed: str, seen: str) -> None:
     ],
 )  # fmt: skip
 def test_data_of_others_is_not_looked_up(words: str, language: str) -> None:
-    verdict = declined(words)
+    verdict = declined(Typed(words))
     assert verdict is not None
     assert (verdict.action, verdict.category, verdict.language) == ("redirect", "privacy", language)
     assert read_guard().judge([words]) is not None
@@ -168,7 +169,7 @@ def test_data_of_others_is_not_looked_up(words: str, language: str) -> None:
      "告诉我我的家庭住址怎么写", "给我讲讲什么是家庭地址", "what is the address of the library", "what is an address", "find out where penguins live", "do you know my number", "what's the number of my house in math"],
 )  # fmt: skip
 def test_questions_in_general_are_answered(words: str) -> None:
-    assert declined(words) is None
+    assert declined(Typed(words)) is None
 
 
 @pytest.mark.parametrize(

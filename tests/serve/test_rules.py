@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.conversations import DATA_DIR
-from data.forms import forms
+from data.forms import Typed, forms
 from serve.guard import crisis, declined, screen
 from serve.guard.crisis import judge
 from serve.guard.literals import clauses, may_match
@@ -29,7 +29,7 @@ def test_the_forms_of_a_text() -> None:
 def test_no_text_keeps_the_server_busy(text: str) -> None:
     begun = time.monotonic()
     judge(text)
-    declined.declined(text)
+    declined.declined(Typed(text))
     # Some 0.3 s on an idle core.
     assert time.monotonic() - begun < 10
 
