@@ -33,6 +33,13 @@ def test_the_arrows_hold(part: str) -> None:
         assert imports(path) & ours <= MAY_IMPORT[part] | {part}, path
 
 
+def test_the_names_of_the_protocol_are_written_once() -> None:
+    written = [
+        path for part in MAY_IMPORT for path in (ROOT / part).rglob("*.py") if "x-mindpal-" in path.read_text("utf-8")
+    ]
+    assert written == [ROOT / "data" / "protocol.py"]
+
+
 def test_a_page_holds_no_torch() -> None:
     files = sorted((ROOT / "ui").rglob("*.py"))
     assert len(files) > 10

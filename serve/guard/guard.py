@@ -17,6 +17,7 @@ from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
 from serve.guard.declined import declined
+from serve.guard.meant import as_meant
 from serve.guard.memory import Memory
 from serve.guard.private import mask
 from serve.guard.rules import Language
@@ -63,7 +64,7 @@ class Guard:
         """In words: what each layer sees in one message."""
         typed = Typed(text)
         rules = judge_conversation([typed]) or declined(typed)
-        reading = self._classifier.read(typed)
+        reading = self._classifier.read(as_meant(typed))
         kinds = mask(text)[1]
         level = self._level(reading.category)
         return [
@@ -90,7 +91,7 @@ class Guard:
         return verdict
 
     def _read(self, typed: Typed, last: Typed) -> Verdict | None:
-        reading = self._classifier.read(typed)
+        reading = self._classifier.read(as_meant(typed))
         if reading.danger <= self._level(reading.category):
             return None
         pinyin = self._classifier.linear.parts.is_pinyin(last)
