@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPException
 
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
@@ -27,6 +26,8 @@ CATEGORIES = {
     "unethical acts": ("redirect", "hate"),
     "jailbreak": ("redirect", "jailbreak"),
 }
+# Whole names: what is non-violent is not violent.
+_CATEGORY = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, CATEGORIES))})(?![\w-])")
 _SAFETY = re.compile(r"Safety:\s*(Safe|Unsafe|Controversial)")
 _ANSWER_TOKENS = 64
 # Of its own: where the guard model hangs, the guard's own layers still have theirs.
@@ -52,11 +53,12 @@ class Remote:
             said = await asyncio.wait_for(asked, self.seconds)
         except TimeoutError:
             raise Down("slow") from None
+        except Exception as error:  # noqa: BLE001 - whatever it answers, it gave no verdict
+            raise Down(type(error).__name__) from None
         safety = _SAFETY.search(said)
         if not safety:
             raise Down("no verdict")
-        told = said.lower()
-        named = [CATEGORIES[name] for name in CATEGORIES if name in told]
+        named = [CATEGORIES[name] for name in _CATEGORY.findall(said.lower())]
         # "Controversial" is enough for a child in danger, not for turning a question away.
         for action, category in named:
             if action == "crisis" and safety[1] != "Safe":
@@ -80,8 +82,5 @@ class Remote:
         )
         # The guard model is a neighbour: a proxy of the environment must not see what a child said.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=self.seconds) as answer:
-                return str(json.load(answer)["choices"][0]["message"]["content"])
-        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
-            raise Down(type(error).__name__) from None
+        with opener.open(request, timeout=self.seconds) as answer:
+            return str(json.load(answer)["choices"][0]["message"]["content"])

@@ -4,8 +4,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +253,21 @@ def test_a_wrong_variable_is_one_sentence(name: str, value: str) -> None:
         (limits_from(environment), remote_from(environment))
 
 
+class _Server(ThreadingHTTPServer):
+    # Connections that wait to be taken: the usual 5 would be fewer than are made at once.
+    request_queue_size = 128
+
+
 class Model:
     """A real small HTTP server that speaks as Qwen3Guard-Gen does."""
 
     def __init__(self) -> None:
         self.says = "Safety: Safe\nCategories: None"
+        # What it sends in the place of an answer that says so.
+        self.raw: bytes | None = None
+        # Characters that it takes.
+        self.longest = 10**9
+        self.before: Callable[[], object] = lambda: None
         self.delay = 0.0
         self.asked: list[dict[str, Any]] = []
         model = self
@@ -266,9 +276,11 @@ class Model:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 model.asked.append(json.loads(body))
+                model.before()
                 time.sleep(model.delay)
-                told = json.dumps({"choices": [{"message": {"content": model.says}}]}).encode()
-                self.send_response(200 if self.path == "/v1/chat/completions" else 404)
+                told = model.raw or json.dumps({"choices": [{"message": {"content": model.says}}]}).encode()
+                fits = len(json.loads(body)["messages"][0]["content"]) <= model.longest
+                self.send_response(404 if self.path != "/v1/chat/completions" else 200 if fits else 400)
                 self.send_header("Content-Length", str(len(told)))
                 self.end_headers()
                 self.wfile.write(told)
@@ -276,7 +288,7 @@ class Model:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -296,6 +308,8 @@ def model() -> Iterator[Model]:
         ("Safety: Unsafe\nCategories: Suicide & Self-Harm", ("crisis", "self_harm")),
         ("Safety: Controversial\nCategories: Suicide & Self-Harm", ("crisis", "self_harm")),
         ("Safety: Unsafe\nCategories: Violent", ("redirect", "violence")),
+        ("Safety: Unsafe\nCategories: Non-violent Illegal Acts", ("redirect", "other")),
+        ("Safety: Unsafe\nCategories: Unethical Acts, Suicide & Self-Harm", ("crisis", "self_harm")),
         ("Safety: Controversial\nCategories: Violent", None),
         ("Safety: Unsafe\nCategories: Politically Sensitive Topics", None),
     ],
@@ -316,6 +330,9 @@ def test_a_guard_model_that_is_down_says_so(model: Model) -> None:
         asyncio.run(Remote(model.url, seconds=0.1).judge(["x"]))
     with pytest.raises(Down, match="URLError"):
         asyncio.run(Remote("http://127.0.0.1:9/v1").judge(["x"]))
+    model.delay, model.raw = 0.0, b"[" * 100_000
+    with pytest.raises(Down, match="RecursionError"):
+        asyncio.run(Remote(model.url).judge(["x"]))
 
 
 def asked_beside(folder: Path, url: str, stream: bool, registry: CollectorRegistry) -> Answer:
