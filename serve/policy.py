@@ -273,7 +273,7 @@ class Policy:
             verdict = await self._remote.judge(child)
         except Down as down:
             # The first two layers have judged already.
-            self._asked_remote.labels(outcome="down").inc()
+            self._asked_remote.labels(outcome=down.outcome).inc()
             log.warning("the guard model gave no verdict: %s", down)
             return
         self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()

@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
+from urllib.error import HTTPError
 
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
@@ -30,12 +32,24 @@ CATEGORIES = {
 _CATEGORY = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, CATEGORIES))})(?![\w-])")
 _SAFETY = re.compile(r"Safety:\s*(Safe|Unsafe|Controversial)")
 _ANSWER_TOKENS = 64
-# Of its own: where the guard model hangs, the guard's own layers still have theirs.
-_THREADS = ThreadPoolExecutor(32, thread_name_prefix="guard-model")
+# Of an earlier message only its end is read with the last one: whole, a long one would leave the last one no room.
+EARLIER = 500
+# With these statuses a server says that a text is too long for its model.
+_TOO_LONG = (400, 413)
+# Of its own: where the guard model hangs, the guard's own layers still have theirs. And more than there are answers at once:
+# a question that waited here for its turn would have no time left, and under load nobody would ask the guard model.
+_THREADS = ThreadPoolExecutor(256, thread_name_prefix="guard-model")
+
+# `refused`: it is there, and does not take what it was asked.
+Outcome = Literal["down", "slow", "refused"]
 
 
 class Down(Exception):
-    """The guard model gave no verdict; the text says why, without words of a child."""
+    """The guard model gave no verdict; the text says why, without words of a child, and `outcome` is what is counted."""
+
+    def __init__(self, reason: str, outcome: Outcome = "down"):
+        super().__init__(reason)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,10 @@ class Remote:
         try:
             asked = asyncio.get_running_loop().run_in_executor(_THREADS, self._ask, messages)
             said = await asyncio.wait_for(asked, self.seconds)
+        except Down:
+            raise
         except TimeoutError:
-            raise Down("slow") from None
+            raise Down("slow", "slow") from None
         except Exception as error:  # noqa: BLE001 - whatever it answers, it gave no verdict
             raise Down(type(error).__name__) from None
         safety = _SAFETY.search(said)
@@ -69,9 +85,21 @@ class Remote:
 
     def _ask(self, messages: Sequence[str]) -> str:
         # The child's side of the last turns, as one message: the guard model judges what was asked.
+        earlier, last = [message[-EARLIER:] for message in messages[-MESSAGES_JUDGED:-1]], messages[-1]
+        try:
+            try:
+                return self._answer("\n".join([*earlier, last]))
+            except HTTPError as error:
+                if not earlier or error.code not in _TOO_LONG:
+                    raise
+            return self._answer(last)
+        except HTTPError as error:
+            raise Down(f"HTTP {error.code}", "refused" if 400 <= error.code < 500 else "down") from None
+
+    def _answer(self, words: str) -> str:
         asked = {
             "model": self.model,
-            "messages": [{"role": "user", "content": "\n".join(messages[-MESSAGES_JUDGED:])}],
+            "messages": [{"role": "user", "content": words}],
             "max_tokens": _ANSWER_TOKENS,
             "temperature": 0,
         }

@@ -21,7 +21,7 @@ from serve.guard.crisis import read_answers
 from serve.guard.guard import Guard, read_guard
 from serve.guard.meant import as_meant
 from serve.guard.memory import Memory
-from serve.guard.remote import Down, Remote
+from serve.guard.remote import EARLIER, Down, Remote
 from serve.launch import limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.policy import Policy, Settings
@@ -335,6 +335,27 @@ def test_a_guard_model_that_is_down_says_so(model: Model) -> None:
         asyncio.run(Remote(model.url).judge(["x"]))
 
 
+def test_a_long_earlier_message_does_not_blind_the_guard_model(model: Model) -> None:
+    model.says, model.longest = "Safety: Unsafe\nCategories: Violent", 4096
+    verdict = asyncio.run(Remote(model.url).judge(["鑫" * 21_000, "怎么做", "炸弹"]))
+    assert verdict is not None
+    assert model.asked[-1]["messages"][0]["content"] == "鑫" * EARLIER + "\n怎么做\n炸弹"
+    # A long message leaves no room for those before it.
+    assert asyncio.run(Remote(model.url).judge(["鑫" * 21_000, "好" * 4000])) is not None
+    assert model.asked[-1]["messages"][0]["content"] == "好" * 4000
+
+
+def test_no_question_to_the_guard_model_waits_for_another(model: Model) -> None:
+    together = threading.Barrier(Limits().at_once)
+    model.before = lambda: together.wait(20)
+
+    async def judge() -> list[Any]:
+        asked = (Remote(model.url, seconds=60).judge([str(number)]) for number in range(together.parties))
+        return await asyncio.gather(*asked)
+
+    assert asyncio.run(judge()) == [None] * together.parties
+
+
 def asked_beside(folder: Path, url: str, stream: bool, registry: CollectorRegistry) -> Answer:
     policy = Policy(Engine(), Settings(folder, None, remote=Remote(url, seconds=1.0), registry=registry))
     return call(policy, {"messages": HELLO, "stream": stream})
@@ -351,6 +372,14 @@ def test_the_guard_model_is_asked_beside_the_answer(folder: Path, model: Model, 
     last = answer.events[-1] if stream else answer.json
     assert last["mindpal"] == {"action": "redirect", "category": "sexual", "layer": "model"}
     assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "safe"}) == 1
+
+
+def test_a_guard_model_that_will_not_read_is_not_down(folder: Path, model: Model) -> None:
+    registry = CollectorRegistry()
+    model.longest = 1
+    assert asked_beside(folder, model.url, False, registry).words == "你好呀。今天好吗？"
+    assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "refused"}) == 1
+    assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "down"}) is None
 
 
 def test_the_guard_model_gets_no_personal_data(folder: Path, model: Model) -> None:
