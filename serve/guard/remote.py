@@ -7,14 +7,16 @@ that is counted in `mindpal_guard_model_total` and told in one log line, without
 """
 
 import asyncio
+import ipaddress
 import json
 import re
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Literal
-from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
@@ -32,6 +34,8 @@ CATEGORIES = {
 _CATEGORY = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, CATEGORIES))})(?![\w-])")
 _SAFETY = re.compile(r"Safety:\s*(Safe|Unsafe|Controversial)")
 _ANSWER_TOKENS = 64
+# Bytes of its answer that are read; a verdict takes some hundred.
+_ANSWER_BYTES = 64 * 1024
 # Of an earlier message only its end is read with the last one: whole, a long one would leave the last one no room.
 EARLIER = 500
 # With these statuses a server says that a text is too long for its model.
@@ -40,8 +44,8 @@ _TOO_LONG = (400, 413)
 # a question that waited here for its turn would have no time left, and under load nobody would ask the guard model.
 _THREADS = ThreadPoolExecutor(256, thread_name_prefix="guard-model")
 
-# `refused`: it is there, and does not take what it was asked.
-Outcome = Literal["down", "slow", "refused"]
+# `refused`: it is there, and does not take what it was asked. `public`: it is not in this network, and was told nothing.
+Outcome = Literal["down", "slow", "refused", "public"]
 
 
 class Down(Exception):
@@ -86,29 +90,42 @@ class Remote:
     def _ask(self, messages: Sequence[str]) -> str:
         # The child's side of the last turns, as one message: the guard model judges what was asked.
         earlier, last = [message[-EARLIER:] for message in messages[-MESSAGES_JUDGED:-1]], messages[-1]
-        try:
-            try:
-                return self._answer("\n".join([*earlier, last]))
-            except HTTPError as error:
-                if not earlier or error.code not in _TOO_LONG:
-                    raise
-            return self._answer(last)
-        except HTTPError as error:
-            raise Down(f"HTTP {error.code}", "refused" if 400 <= error.code < 500 else "down") from None
+        status, answer = self._post("\n".join([*earlier, last]))
+        if earlier and status in _TOO_LONG:
+            status, answer = self._post(last)
+        if status != 200:
+            raise Down(f"HTTP {status}", "refused" if 400 <= status < 500 else "down")
+        return str(json.loads(answer)["choices"][0]["message"]["content"])
 
-    def _answer(self, words: str) -> str:
+    def _post(self, words: str) -> tuple[int, bytes]:
+        """The status and the body of its answer. Raises `Down` where it is not in this network."""
         asked = {
             "model": self.model,
             "messages": [{"role": "user", "content": words}],
             "max_tokens": _ANSWER_TOKENS,
             "temperature": 0,
         }
-        request = urllib.request.Request(
-            f"{self.url.rstrip('/')}/chat/completions",
-            data=json.dumps(asked).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        # The guard model is a neighbour: a proxy of the environment must not see what a child said.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=self.seconds) as answer:
-            return str(json.load(answer)["choices"][0]["message"]["content"])
+        address = urlsplit(self.url)
+        kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+        # Directly: the guard model is a neighbour, and a proxy of the environment must not see what a child said.
+        with closing(kind(address.hostname or "", address.port, timeout=self.seconds)) as connection:
+            connection.connect()
+            # Asked of the connection itself, before a word is sent: a name may be unknown when the server starts, and
+            # lead elsewhere every time that it is looked up.
+            if _is_public(connection.sock.getpeername()[0]):
+                raise Down("public", "public")
+            connection.request(
+                "POST",
+                f"{address.path.rstrip('/')}/chat/completions",
+                json.dumps(asked).encode(),
+                {"Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read(_ANSWER_BYTES)
+
+
+def _is_public(number: str) -> bool:
+    address = ipaddress.ip_address(number.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_global

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -328,7 +329,7 @@ def test_a_guard_model_that_is_down_says_so(model: Model) -> None:
     model.delay = 1.0
     with pytest.raises(Down):
         asyncio.run(Remote(model.url, seconds=0.1).judge(["x"]))
-    with pytest.raises(Down, match="URLError"):
+    with pytest.raises(Down, match="ConnectionRefusedError"):
         asyncio.run(Remote("http://127.0.0.1:9/v1").judge(["x"]))
     model.delay, model.raw = 0.0, b"[" * 100_000
     with pytest.raises(Down, match="RecursionError"):
@@ -354,6 +355,24 @@ def test_no_question_to_the_guard_model_waits_for_another(model: Model) -> None:
         return await asyncio.gather(*asked)
 
     assert asyncio.run(judge()) == [None] * together.parties
+
+
+def test_a_guard_model_that_has_moved_out_is_told_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Outside(socket.socket):
+        def getpeername(self) -> Any:
+            return ("8.8.8.8", 443)
+
+    def connect(address: Any, *more: Any) -> socket.socket:
+        made = Outside()
+        made.connect(address)
+        return made
+
+    # Where the name leads now; when the server started, nobody knew it.
+    assert remote_from({"GUARD_URL": "http://guard-model.invalid/v1"}) is not None
+    monkeypatch.setattr("socket.create_connection", connect)
+    with pytest.raises(Down, match="public"):
+        asyncio.run(Remote(model.url).judge(["x"]))
+    assert model.asked == []
 
 
 def asked_beside(folder: Path, url: str, stream: bool, registry: CollectorRegistry) -> Answer:
