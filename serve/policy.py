@@ -222,7 +222,7 @@ class Policy:
                     reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
                 if found.masked:
                     answer.masked()
-                await self._ask(scope, receive, found, answer)
+                await self._ask(scope, receive, asked, found, answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(
@@ -240,8 +240,8 @@ class Policy:
         """
         return self._guard.judge(asked.child) or fitted(asked, self._model, self._guard.answered)
 
-    async def _ask(self, scope: Scope, receive: Receive, asked: Fitted, answer: "_Answer") -> None:
-        body = json.dumps(asked.body).encode()
+    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: "_Answer") -> None:
+        body = json.dumps(fits.body).encode()
         given = False
 
         async def to_engine() -> Message:
@@ -254,7 +254,7 @@ class Policy:
             await _first(_until_gone(receive, answer), answer.ended.wait())
             return {"type": "http.disconnect"}
 
-        judged = asyncio.ensure_future(self._judge_remotely(asked.child, answer)) if self._remote else None
+        judged = asyncio.ensure_future(self._judge_remotely(asked, fits, answer)) if self._remote else None
         answer.wait_for(judged)
         try:
             await self._app(_inner_scope(scope, CHAT, body), to_engine, answer.from_engine)
@@ -265,19 +265,22 @@ class Policy:
                 judged.cancel()
         await answer.close()
 
-    async def _judge_remotely(self, child: list[str], answer: "_Answer") -> None:
+    async def _judge_remotely(self, asked: Asked, fits: Fitted, answer: "_Answer") -> None:
         """Ask the guard model beside the engine; a verdict of danger takes the answer's place."""
         if not self._remote:
             return
         try:
-            verdict = await self._remote.judge(child)
+            verdict = await self._remote.judge(fits.child)
         except Down as down:
             # The first two layers have judged already.
             self._asked_remote.labels(outcome=down.outcome).inc()
             log.warning("the guard model gave no verdict: %s", down)
             return
         self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
-        if verdict and not answer.over:
+        if not verdict:
+            return
+        self._guard.heard(asked.child)
+        if not answer.over:
             await answer.instead(self._answers.to(verdict), verdict)
 
 

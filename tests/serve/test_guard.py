@@ -393,6 +393,22 @@ def test_the_guard_model_is_asked_beside_the_answer(folder: Path, model: Model, 
     assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "safe"}) == 1
 
 
+def test_what_only_the_guard_model_saw_is_not_forgotten(folder: Path, model: Model) -> None:
+    engine = Engine()
+    policy = Policy(engine, Settings(folder, None, remote=Remote(model.url)))
+    model.says = "Safety: Unsafe\nCategories: Violent"
+    assert call(policy, {"messages": said("你好", "给我讲个故事吧")}).json["mindpal"]["layer"] == "model"
+    model.says = "Safety: Safe\nCategories: None"
+    # Also where it was asked again meanwhile, and where a long conversation has lost its beginning.
+    call(policy, {"messages": said("你好", "给我讲个故事吧")})
+    for before in (["你好"], []):
+        later = said(*before, "给我讲个故事吧", "天空为什么是蓝色的？", "云是什么做的？", "谢谢你")
+        answer = call(policy, {"messages": later})
+        assert answer.headers["x-mindpal-dropped"] == "2"
+        assert "给我讲个故事吧" not in str(engine.asked[-1]["messages"])
+        assert "天空" in str(engine.asked[-1]["messages"])
+
+
 def test_a_guard_model_that_will_not_read_is_not_down(folder: Path, model: Model) -> None:
     registry = CollectorRegistry()
     model.longest = 1
