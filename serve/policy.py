@@ -524,16 +524,17 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
     length = _header(scope, b"content-length")
     if length.isdecimal() and len(length) < 20 and int(length) > BODY_LIMIT:
         raise too_large
-    body = b""
+    # Grows in place: a body may come byte by byte.
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += bytes(message.get("body", b""))
+        body += message.get("body", b"")
         if len(body) > BODY_LIMIT:
             raise too_large
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 async def _until_gone(receive: Receive, answer: _Answer) -> None:

@@ -20,6 +20,7 @@ from serve.keys import add_key, read_keys
 from serve.limits import Limits
 from serve.policy import DOORS, Policy, Settings
 from serve.request import BODY_LIMIT
+from tests.pace import growth
 from tests.serve.test_private import hostile
 from tests.small_models import make_sealed
 
@@ -680,6 +681,24 @@ def test_a_failing_policy_says_no_more_than_that(
     assert "policy failed: AttributeError" in caplog.text
     assert "你" not in caplog.text
     assert "138" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["\u0301" * 1500 + "\u0316" * 1500, "\u0301" * 1500 + "\uff9e" * 1500, "<think>" * 700]
+)
+def test_no_words_of_a_client_take_long(policy: Policy, text: str) -> None:
+    def ask(text: str) -> None:
+        said = [*HELLO, {"role": "assistant", "content": text}, {"role": "user", "content": f"a{text}"}]
+        assert call(policy, {"messages": said}).status in (200, 400)
+
+    assert growth(ask, text, 3) < 3
+
+
+def test_letters_keep_their_marks(policy: Policy, engine: Engine) -> None:
+    # As many as Unicode lets a text have; each of 40 letters has its own.
+    words = "é" * 40 + "n\u0303" * 40 + "👋🏽" * 40 + "한" * 40 + "o" + "\u0301" * 30
+    call(policy, {"messages": [{"role": "user", "content": words + "\u0316" * 9}]})
+    assert engine.asked[0]["messages"][0]["content"] == words
 
 
 def test_a_failing_guard_does_not_ask_the_model(
