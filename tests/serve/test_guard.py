@@ -26,7 +26,7 @@ from serve.guard.remote import EARLIER, Down, Remote
 from serve.launch import limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.policy import Policy, Settings
-from tests.pace import paces
+from tests.pace import growth, paces
 from tests.serve.test_policy import HELLO, Answer, Engine, call
 from tests.small_models import make_sealed
 
@@ -149,6 +149,11 @@ def test_a_memory_keeps_no_words_and_has_an_end(monkeypatch: pytest.MonkeyPatch)
 def test_a_message_takes_little_time(guard: Guard) -> None:
     taken = paces(lambda: guard.judge(["我今天在学校和同学吵架了，心里很难过，不知道怎么办才好"]), 100)
     assert taken < 10, taken  # 7 as measured, whether the core was fast or slow
+
+
+@pytest.mark.parametrize("text", ["!", "!!1", "a!"])
+def test_no_row_of_signs_takes_long(guard: Guard, text: str) -> None:
+    assert growth(lambda words: guard.judge([words]), text * (6000 // len(text)), 3) < 3
 
 
 def test_every_redirection_has_an_answer_in_both_languages() -> None:
