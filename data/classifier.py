@@ -40,6 +40,10 @@ ENCODER_FILE = "encoder.onnx"
 PIECE = 160
 # Letters that a digit or sign stands for: k1ll, pr0n, @ss.
 _LEET = str.maketrans("013457@$!", "oieastasi")
+# Looked for only where such a row of letters and signs begins: else a long one takes its length squared.
+_AMONG_LETTERS = re.compile(
+    r"(?<![a-z0-9@$!])[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|(?<![0-9@$])[0-9@$]+[a-z]{2,}[a-z0-9@$]*"
+)
 _TOKEN = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _ENDINGS = ("", "s", "es", "ed", "d", "ing", "er", "y")
@@ -89,7 +93,7 @@ class Parts:
     def _plain_letters(self, text: str, words: str) -> str:
         """`words` with the letters that digits and signs stand for, where they stand among letters."""
         raw = unicodedata.normalize("NFKC", text).lower()
-        disguised = re.findall(r"[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|[0-9@$]+[a-z]{2,}[a-z0-9@$]*", raw)
+        disguised = _AMONG_LETTERS.findall(raw)
         return " ".join([words, *(word.translate(_LEET) for word in disguised)])
 
     def _syllables(self, tokens: Sequence[str]) -> list[str]:

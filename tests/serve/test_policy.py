@@ -20,6 +20,8 @@ from serve.keys import add_key, read_keys
 from serve.limits import Limits
 from serve.policy import DOORS, Policy, Settings
 from serve.request import BODY_LIMIT
+from tests.pace import growth
+from tests.serve.test_private import hostile
 from tests.small_models import make_sealed
 
 CONTRACT = read_contract()
@@ -629,6 +631,76 @@ def test_a_failing_screen_lets_nothing_out(folder: Path, stream: bool, monkeypat
     assert "信任的大人" in answer.words
 
 
+@pytest.mark.parametrize(
+    "beside", ["one two three fıve six", "FOUR FİVE SİX SEVEN", "yı er san si wu", "trıple five one two three"]
+)
+def test_a_crisis_is_heard_beside_any_letters(policy: Policy, engine: Engine, beside: str) -> None:
+    answer = call(policy, {"messages": [{"role": "user", "content": f"我不想活了, {beside}"}]})
+    assert answer.json["mindpal"]["action"] == "crisis"
+    assert call(policy, {"messages": [{"role": "user", "content": f"你好, {beside}"}]}).status == 200
+    assert len(engine.asked) == 1
+
+
+def test_a_crisis_is_heard_where_the_masks_fail(
+    policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(text: str) -> None:
+        raise KeyError(text)
+
+    monkeypatch.setattr("serve.request.mask", fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "我不想活了"}]})
+    assert answer.json["mindpal"]["action"] == "crisis"
+    # What could not be masked is not sent.
+    call(policy, {"messages": HELLO})
+    assert engine.asked == []
+    assert "KeyError" in caplog.text
+    assert "你好" not in caplog.text
+
+
+def test_a_failing_policy_says_no_more_than_that(
+    folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy(engine, Settings(folder, None, Limits(per_minute=0, at_once=1)))
+
+    def fail(raw: bytes, *others: object) -> None:
+        raise KeyError(raw.decode())
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serve.policy.rebuild", fail)
+        for _ in range(2):  # the first gave its place back
+            answer = call(policy, {"messages": HELLO})
+            assert answer.status == 503
+            assert answer.headers["x-mindpal-contract"] == CONTRACT.fingerprint
+            assert answer.json["error"]["type"] == "server_error"
+    assert "policy failed: KeyError" in caplog.text
+    # Behind an answer that has begun nothing else is sent.
+    monkeypatch.setattr(policy, "_acted", None)
+    engine.pieces = ("你",)
+    answer = call(policy, {"messages": [{"role": "user", "content": "我的电话是13800000000"}], "stream": True})
+    assert answer.words == "你"
+    assert "policy failed: AttributeError" in caplog.text
+    assert "你" not in caplog.text
+    assert "138" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["\u0301" * 1500 + "\u0316" * 1500, "\u0301" * 1500 + "\uff9e" * 1500, "<think>" * 700]
+)
+def test_no_words_of_a_client_take_long(policy: Policy, text: str) -> None:
+    def ask(text: str) -> None:
+        said = [*HELLO, {"role": "assistant", "content": text}, {"role": "user", "content": f"a{text}"}]
+        assert call(policy, {"messages": said}).status in (200, 400)
+
+    assert growth(ask, text, 3) < 3
+
+
+def test_letters_keep_their_marks(policy: Policy, engine: Engine) -> None:
+    # As many as Unicode lets a text have; each of 40 letters has its own.
+    words = "é" * 40 + "n\u0303" * 40 + "👋🏽" * 40 + "한" * 40 + "o" + "\u0301" * 30
+    call(policy, {"messages": [{"role": "user", "content": words + "\u0316" * 9}]})
+    assert engine.asked[0]["messages"][0]["content"] == words
+
+
 def test_a_failing_guard_does_not_ask_the_model(
     policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -663,13 +735,16 @@ anything = st.recursive(
     max_leaves=12,
 )
 roles = st.sampled_from(["user", "assistant", "system", "developer", "tool", "", None])
-message = st.fixed_dictionaries({"role": roles, "content": st.text(max_size=30) | anything}) | anything
+message = st.fixed_dictionaries({"role": roles, "content": st.text(max_size=30) | hostile | anything}) | anything
 known = st.sampled_from(
     ["stream", "stream_options", "max_tokens", "seed", "stop", "n", "temperature", "tools", "model", "echo"]
 )
 bodies = st.builds(
     lambda messages, extra: {"messages": messages, **extra},
-    st.just(HELLO) | st.lists(message, max_size=4) | anything,
+    st.just(HELLO)
+    | hostile.map(lambda words: [{"role": "user", "content": words}])
+    | st.lists(message, max_size=4)
+    | anything,
     st.dictionaries(known | st.text(max_size=8), anything, max_size=6),
 )
 

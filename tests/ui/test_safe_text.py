@@ -5,6 +5,7 @@ import html
 import pytest
 from markdown_it import MarkdownIt
 
+from tests.pace import growth
 from ui.companion.safe_text import plain, safe
 
 
@@ -46,3 +47,8 @@ def test_words_lists_and_formulas_stay() -> None:
     text = "**粗** 和 $E=mc^2$\n\n- 一\n- 二\n\n`x = a[0]`"
     assert safe(text) == text
     assert safe("看[这里](http://x.example)吧") == "看这里吧"
+
+
+@pytest.mark.parametrize("text", ["![", "[", "[](", "![](", "[x](y)", "https:", "@"])
+def test_no_reply_takes_long_to_make_safe(text: str) -> None:
+    assert growth(safe, text * (30_000 // len(text)), 3) < 3

@@ -231,6 +231,13 @@ def test_a_sentence_with_a_farewell_in_it_is_none(said: str) -> None:
     assert not is_farewell(said)
 
 
+@pytest.mark.parametrize("said", ["拜", "拜拜", "白白", "我走了"])
+def test_no_row_of_farewells_takes_long_to_read(said: str) -> None:
+    # As far as a message may go; eighty of 拜 and something else would never have ended.
+    assert is_farewell(said * 40)
+    assert not is_farewell(said * (SAID_CHARS // len(said)) + "老师")
+
+
 def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(store: Store, database: Database) -> None:
     made = family(store)
     store.set_limits(made.id, replace(ALLOWED, blocked_topics="恐怖片\n阳光"))

@@ -8,9 +8,10 @@ left to Streamlit, which shows it as text.
 import re
 
 _GAP = "\u200b"  # a space without width: it stops an address from becoming a link and does not change how it reads
-_IMAGE = re.compile(r"!\[([^\]\n]*)\]\([^)\n]*\)")
+# Neither looks for its end through all that is behind it: a reply of brackets alone would take its length squared.
+_IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^)\n]{0,1000}\)")
 _SIGN = re.compile(r"([!-/:-@\[-`{-~])")  # what markdown could read, and what it lets a backslash take that from
-_LINK = re.compile(r"\[([^\]\n]*)\]\([^)\n]*\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\([^)\n]{0,1000}\)")
 
 
 def safe(markdown: str) -> str:
