@@ -104,6 +104,7 @@ class Policy:
         self._asked_remote = Counter(
             "mindpal_guard_model", "What became of asking the guard model", ["outcome"], registry=registry
         )
+        self._unread = Counter("mindpal_guard_failed", "Questions that the guard could not read", registry=registry)
         self._turned_away = Counter("mindpal_limited", "Requests over a key's limit", registry=registry)
         # Compiled now, so that a mistake in a rules file stops the start and the first child does not wait.
         self._guard.layers("")
@@ -189,25 +190,27 @@ class Policy:
         raw = await _body(scope, receive)
         if raw is None:
             return
-        asked = await asyncio.to_thread(rebuild, raw, self._model) if len(raw) > _LARGE else rebuild(raw, self._model)
-        reply.headers.append((b"x-mindpal-pinned", ",".join(asked.pinned).encode()))
-        answer = _Answer(asked, reply, self._model, self._answers.stopped)
+        large = len(raw) > _LARGE
         try:
+            asked = await asyncio.to_thread(rebuild, raw, self._model) if large else rebuild(raw, self._model)
+            reply.headers.append((b"x-mindpal-pinned", ",".join(asked.pinned).encode()))
+            answer = _Answer(asked, reply, self._model, self._answers.stopped)
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
             verdict, body, dropped = await asyncio.to_thread(self._judged, asked)
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
-            # Not judged is not harmless: the model is not asked.
+            # Not judged is not harmless: the model is not asked. Any answer would be taken for a verdict, so there is none,
+            # and the question can be asked again.
             log.error("the guard failed: %s", type(error).__name__)
-            await answer.stop("unread")
+            self._unread.inc()
+            raise Refused(503, "The guard could not read this; please try again in a moment.") from None
+        if dropped:
+            reply.headers.append((b"x-mindpal-dropped", str(dropped).encode()))
+        if verdict:
+            await answer.instead(self._answers.to(verdict), verdict)
         else:
-            if dropped:
-                reply.headers.append((b"x-mindpal-dropped", str(dropped).encode()))
-            if verdict:
-                await answer.instead(self._answers.to(verdict), verdict)
-            else:
-                await self._ask(scope, receive, asked, json.dumps(body).encode(), answer)
+            await self._ask(scope, receive, asked, json.dumps(body).encode(), answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(

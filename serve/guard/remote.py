@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPException
 
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
@@ -83,5 +82,5 @@ class Remote:
         try:
             with opener.open(request, timeout=self.seconds) as answer:
                 return str(json.load(answer)["choices"][0]["message"]["content"])
-        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, there is no verdict
             raise Down(type(error).__name__) from None

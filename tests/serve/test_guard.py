@@ -188,6 +188,7 @@ class Model:
 
     def __init__(self) -> None:
         self.says = "Safety: Safe\nCategories: None"
+        self.raw = b""
         self.delay = 0.0
         self.asked: list[dict[str, Any]] = []
         model = self
@@ -197,7 +198,7 @@ class Model:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 model.asked.append(json.loads(body))
                 time.sleep(model.delay)
-                told = json.dumps({"choices": [{"message": {"content": model.says}}]}).encode()
+                told = model.raw or json.dumps({"choices": [{"message": {"content": model.says}}]}).encode()
                 self.send_response(200 if self.path == "/v1/chat/completions" else 404)
                 self.send_header("Content-Length", str(len(told)))
                 self.end_headers()
@@ -240,6 +241,9 @@ def test_a_guard_models_verdict(model: Model, says: str, expected: tuple[str, st
 def test_a_guard_model_that_is_down_says_so(model: Model) -> None:
     model.says = "I am a poet."
     with pytest.raises(Down, match="no verdict"):
+        asyncio.run(Remote(model.url).judge(["x"]))
+    model.raw = b"[" * 100_000
+    with pytest.raises(Down, match="RecursionError"):
         asyncio.run(Remote(model.url).judge(["x"]))
     model.delay = 1.0
     with pytest.raises(Down):

@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from data.contract import read_contract
 from serve.guard.crisis import read_answers
@@ -591,15 +592,50 @@ def test_a_failing_screen_lets_nothing_out(folder: Path, stream: bool, monkeypat
     assert "信任的大人" in answer.words
 
 
-def test_a_failing_guard_does_not_ask_the_model(
-    policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "serve.policy.rebuild",
+        "serve.guard.guard.judge_conversation",
+        "data.classifier.Reader.read",
+        "serve.policy.fitted",
+    ],
+)
+def test_what_could_not_be_judged_gets_no_answer(
+    folder: Path,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+    stream: bool,
 ) -> None:
-    def fail(messages: list[str]) -> None:
-        raise RuntimeError
+    registry = CollectorRegistry()
+    policy = Policy(engine, Settings(folder, None, registry=registry))
 
-    monkeypatch.setattr("serve.guard.guard.judge_conversation", fail)
-    assert "信任的大人" in call(policy, {"messages": HELLO}).words
+    def fail(*_: object) -> None:
+        raise MemoryError("悄悄话")
+
+    monkeypatch.setattr(part, fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "悄悄话"}], "stream": stream})
+    # Whoever asked keeps the question and asks again: words of any kind would be taken for the guard's.
+    assert (answer.status, set(answer.json)) == (503, {"error"})
+    assert answer.headers["x-mindpal-contract"] == CONTRACT.fingerprint
     assert engine.asked == []
+    assert registry.get_sample_value("mindpal_guard_failed_total") == 1
+    assert "悄悄" not in caplog.text
+
+
+def test_a_crisis_that_the_rules_heard_is_answered_though_the_rest_of_the_guard_fails(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    for part in ("serve.guard.guard.declined", "data.classifier.Reader.read", "serve.policy.fitted"):
+        monkeypatch.setattr(part, fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "我不想活了"}]})
+    assert answer.json["mindpal"] == {"action": "crisis", "category": "self_harm", "layer": "rules"}
 
 
 @pytest.mark.parametrize("stream", [False, True])

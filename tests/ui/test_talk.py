@@ -3,22 +3,28 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
+import uvicorn
 
+from serve import policy
 from serve.request import BODY_LIMIT
 from tests.demo import free_port
+from tests.small_models import make_sealed
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
-from ui import chores, forget
+from ui import away, chores, forget
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
-from ui.database import Gone, Unreachable
+from ui.database import Gone, Unreachable, url_for
 from ui.locales import sentences
 from ui.records import Limits, Message, Profile
 from ui.store import SAID_CHARS, Store
@@ -117,6 +123,66 @@ def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, 
     asked, kept = store.messages(question.conversation_id)
     assert (asked.state, kept.text, kept.state, kept.action) == ("done", CRISIS, "guarded", "crisis")
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
+@contextmanager
+def guarded(folder: Path) -> Iterator[str]:
+    """The server's own policy and guard, and no engine behind them; gives the address."""
+
+    async def no_engine(*_: object) -> None:
+        raise AssertionError("nothing here may reach the model")
+
+    port = free_port()
+    guard = policy.Policy(no_engine, policy.Settings(folder, None))
+    server = uvicorn.Server(uvicorn.Config(guard, port=port, lifespan="off", ws="none", log_config=None))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/v1"
+    server.should_exit = True
+    thread.join(60)
+
+
+def test_what_a_failing_guard_could_not_read_is_kept_told_and_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        time.sleep(1)
+        raise MemoryError
+
+    store = Store(url_for(tmp_path / "family", None), tmp_path / "key")
+    child = family(store)
+    with guarded(make_sealed(tmp_path / "model")) as url:
+        monkeypatch.setattr("data.classifier.Reader.read", fail)
+        heard = store.say(child.id, None, "我不想活了")
+        list(talk.reply_to(store, settings(url), child, heard))
+        assert [found.action for found in store.messages(heard.conversation_id)] == [None, "crisis"]
+        assert len(store.alerts()) == 1, "the rules have heard it"
+
+        monkeypatch.setattr("serve.guard.guard.judge_conversation", fail)
+        waits, left = (store.say(child.id, None, "我不想活了") for _ in range(2))
+        with pytest.raises(Asleep):
+            list(talk.reply_to(store, settings(url), child, waits))
+        growing = talk.reply_to(store, settings(url), child, left)
+        assert next(growing) == ""
+        growing.close()
+        states = [store.messages(question.conversation_id)[0].state for question in (waits, left)]
+        assert states == ["waiting", "unjudged"]
+        later = datetime.now(UTC) + timedelta(hours=2)
+        store.now = lambda: later
+        assert away.since(store) is not None, "the guardian hears that nobody judges"
+        chores.answer_left(store, settings(url))
+        assert len(store.left_behind()) == 2
+
+        monkeypatch.undo()
+        chores.answer_left(store, settings(url))
+    assert (store.left_behind(), away.since(store)) == ([], None)
+    assert [alert.category for alert in store.alerts()] == ["self_harm"] * 3
+    for question in (waits, left):
+        assert store.messages(question.conversation_id)[1].action == "crisis"
+    store.close()
 
 
 def test_a_wrong_key_or_address_leaves_the_question_waiting(store: Store, child: Child) -> None:
