@@ -1,6 +1,7 @@
 """One reply from question to record, against a real HTTP server. Run: `pytest tests/ui/test_talk.py`."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from data.contract import read_contract, seal
+from data.conversations import DATA_DIR
 from serve import policy
+from serve.guard.guard import read_guard
 from serve.request import BODY_LIMIT
 from tests.demo import free_port
-from tests.small_models import make_sealed
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
@@ -127,7 +130,11 @@ def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, 
 
 @contextmanager
 def guarded(folder: Path) -> Iterator[str]:
-    """The server's own policy and guard, and no engine behind them; gives the address."""
+    """The server's own policy and guard, and no engine behind them; gives the address. Of a model folder they read the seal
+    and the tokenizer."""
+    folder.mkdir()
+    shutil.copy(DATA_DIR / "standin" / "tokenizer.json", folder)
+    seal(folder, read_contract(), {"made by": "tests"}, [0], 0)
 
     async def no_engine(*_: object) -> None:
         raise AssertionError("nothing here may reach the model")
@@ -154,7 +161,7 @@ def test_what_a_failing_guard_could_not_read_is_kept_told_and_read_later(
 
     store = Store(url_for(tmp_path / "family", None), tmp_path / "key")
     child = family(store)
-    with guarded(make_sealed(tmp_path / "model")) as url:
+    with guarded(tmp_path / "model") as url:
         monkeypatch.setattr("data.classifier.Reader.read", fail)
         heard = store.say(child.id, None, "我不想活了")
         list(talk.reply_to(store, settings(url), child, heard))
@@ -344,18 +351,39 @@ def test_an_answer_without_a_word_is_asked_once(store: Store, words: str, topic:
     assert kept.text == (WORDS.door.topic if topic else "")
 
 
-def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child: Child) -> None:
+def seen_by_the_model(store: Store, question: Message) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in talk.turns(store.messages(question.conversation_id), question)]
+
+
+def test_the_model_sees_the_conversation_by_turns(store: Store, child: Child) -> None:
     first = store.say(child.id, None, "一")
-    reply = store.begin_reply(first)
-    assert reply is not None
-    store.end_reply(reply, "壹", "done")
-    unsaid = store.say(child.id, first.conversation_id, "二")
-    empty = store.begin_reply(unsaid)
-    assert empty is not None
-    store.end_reply(empty, "", "stopped")
-    question = store.say(child.id, first.conversation_id, "三")
-    seen = talk.turns(store.messages(first.conversation_id), question)
-    assert [(turn.role, turn.text) for turn in seen] == [("user", "一"), ("assistant", "壹"), ("user", "三")]
+    assert store.begin_reply(first, "壹", "done") is not None
+    here = first.conversation_id
+    assert store.begin_reply(store.say(child.id, here, "二"), "", "stopped", judged=False) is not None
+    store.give_up(store.say(child.id, here, "三"))
+    waiting = [store.say(child.id, here, words) for words in ("四", "五")]
+    before = [("user", "一"), ("assistant", "壹"), ("user", "二"), ("assistant", "…")]
+    assert seen_by_the_model(store, waiting[0]) == [*before, ("user", "四")], (
+        "what the server refused is not asked again"
+    )
+    assert seen_by_the_model(store, waiting[1]) == [*before, ("user", "四"), ("assistant", "…"), ("user", "五")]
+
+
+@pytest.mark.parametrize("parts", [("i want to", "die"), ("我想要", "结束", "生命")])
+def test_a_wish_in_parts_is_read_together_though_each_was_stopped_at_once(
+    store: Store, child: Child, parts: tuple[str, ...]
+) -> None:
+    guard = read_guard()
+    here, asked = None, list[str]()
+    for part in parts:
+        question = store.say(child.id, here, part)
+        here = question.conversation_id
+        asked = [words for role, words in seen_by_the_model(store, question) if role == "user"]
+        assert guard.judge([part]) is None, "alone it says nothing"
+        store.begin_reply(question, "", "stopped", judged=False)
+    verdict = guard.judge(asked)
+    assert verdict is not None
+    assert (verdict.action, verdict.category) == ("crisis", "self_harm")
 
 
 @pytest.mark.parametrize("words", ["好", "a", "🦄", "\x01"])
