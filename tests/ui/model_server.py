@@ -45,7 +45,7 @@ NOTHING = b'{"id":"1","object":"chat.completion.chunk","created":1,"model":"mind
 
 
 class ModelServer(Serving):
-    """Answers `POST /v1/chat/completions`, and `/v1/audio/transcriptions` as a speech server would, until left.
+    """Answers `POST /v1/chat/completions`, `GET /v1/models`, and `/v1/audio/transcriptions` as a speech server would, until left.
 
     With `together`, no reply goes on beyond its first word before that event is set. `ours`: whether it says which contract
     it keeps, as MindPal's server does and no other; `at_once`: whether what the guard did stands beside the first words.
@@ -72,6 +72,9 @@ class ModelServer(Serving):
         self._at_once = at_once
 
     def _answer(self, request: BaseHTTPRequestHandler, raw: bytes) -> None:
+        if request.path == "/v1/models":
+            respond(request, 200, b'{"object":"list","data":[]}', headers=self._headers)
+            return
         if request.path == "/v1/audio/transcriptions":
             self.recordings.append(raw)
             respond(request, 200, json.dumps({"text": HEARD}).encode())
