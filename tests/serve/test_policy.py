@@ -262,8 +262,10 @@ def test_the_doors_are_open(policy: Policy, engine: Engine) -> None:
     assert call(policy, b"", method="GET", path="/health").headers["x-mindpal-contract"] == CONTRACT.fingerprint
     assert call(policy, b"", method="GET", path="/metrics").status == 200
     assert call(policy, b"", method="GET", path="/metrics", client="10.0.0.9").status == 403
-    models = call(policy, b"", method="GET", path="/v1/models").json
-    assert [model["id"] for model in models["data"]] == ["mindpal"]
+    models = call(policy, b"", method="GET", path="/v1/models")
+    # A page asks it before it says a word.
+    assert models.headers["x-mindpal-contract"] == CONTRACT.fingerprint
+    assert [model["id"] for model in models.json["data"]] == ["mindpal"]
     assert engine.paths == ["/health", "/metrics"]
 
 
@@ -396,7 +398,8 @@ def test_keys(folder: Path, engine: Engine, tmp_path: Path) -> None:
     asked = {"messages": HELLO}
     assert call(policy, asked).status == 401
     assert call(policy, asked, headers={"Authorization": "Bearer wrong"}).json["error"]["code"] == "invalid_api_key"
-    assert call(policy, b"", method="GET", path="/v1/models").status == 401
+    shut = call(policy, b"", method="GET", path="/v1/models")
+    assert (shut.status, shut.headers["x-mindpal-contract"]) == (401, CONTRACT.fingerprint)
     assert call(policy, b"", method="GET", path="/metrics").status == 401
     assert call(policy, b"", method="GET", path="/health").status == 200
     assert call(policy, asked, headers={"Authorization": f"Bearer {key}"}).status == 200

@@ -155,8 +155,10 @@ def guarded(folder: Path) -> Iterator[str]:
 def test_what_a_failing_guard_could_not_read_is_kept_told_and_read_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pause_s = 0.0
+
     def fail(*_: object) -> None:
-        time.sleep(1)
+        time.sleep(pause_s)
         raise MemoryError
 
     store = Store(url_for(tmp_path / "family", None), tmp_path / "key")
@@ -172,9 +174,11 @@ def test_what_a_failing_guard_could_not_read_is_kept_told_and_read_later(
         waits, left = (store.say(child.id, None, "我不想活了") for _ in range(2))
         with pytest.raises(Asleep):
             list(talk.reply_to(store, settings(url), child, waits))
+        pause_s = 1.0
         growing = talk.reply_to(store, settings(url), child, left)
         assert next(growing) == ""
         growing.close()
+        pause_s = 0.0
         states = [store.messages(question.conversation_id)[0].state for question in (waits, left)]
         assert states == ["waiting", "unjudged"]
         later = datetime.now(UTC) + timedelta(hours=2)
