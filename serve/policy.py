@@ -105,6 +105,7 @@ class Policy:
         self._asked_remote = Counter(
             "mindpal_guard_model", "What became of asking the guard model", ["outcome"], registry=registry
         )
+        self._unread = Counter("mindpal_guard_failed", "Questions that the guard could not read", registry=registry)
         self._turned_away = Counter("mindpal_limited", "Requests over a key's limit", registry=registry)
         # Compiled now, so that a mistake in a rules file stops the start and the first child does not wait.
         self._guard.layers("")
@@ -202,27 +203,28 @@ class Policy:
         if raw is None:
             return
         given = raw, self._model, self._guard.forged
-        asked = await asyncio.to_thread(rebuild, *given) if len(raw) > _LARGE else rebuild(*given)
-        reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
-        answer = _Answer(asked, reply, self._model, self._answers.stopped)
         try:
+            asked = await asyncio.to_thread(rebuild, *given) if len(raw) > _LARGE else rebuild(*given)
+            reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
+            answer = _Answer(asked, reply, self._model, self._answers.stopped)
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
             found = await asyncio.to_thread(self._judged, asked)
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
-            # Not judged is not harmless: the model is not asked.
+            # Not judged is not harmless: the model is not asked. Any answer would be taken for a verdict, so there is none,
+            # and the question can be asked again.
             log.error("the guard failed: %s", type(error).__name__)
-            await answer.stop("unread")
+            self._unread.inc()
+            raise Refused(503, "The guard could not read this; please try again in a moment.") from None
+        if isinstance(found, Verdict):
+            await answer.instead(self._answers.to(found), found)
         else:
-            if isinstance(found, Verdict):
-                await answer.instead(self._answers.to(found), found)
-            else:
-                if found.dropped:
-                    reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
-                if found.masked:
-                    answer.masked()
-                await self._ask(scope, receive, asked, found, answer)
+            if found.dropped:
+                reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
+            if found.masked:
+                answer.masked()
+            await self._ask(scope, receive, asked, found, answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(

@@ -55,13 +55,14 @@ def main() -> None:
 def _serve(host: str, port: int) -> None:
     # Streamlit takes a second to import: a mistake in the records is told before that.
     from ui import chores
-    from ui.client import settings_from
+    from ui.client import check_addresses, settings_from
     from ui.clock import check_zone
     from ui.database import url_for
     from ui.store import Store
 
     check_zone(os.environ.get("TZ"))
     settings = settings_from(os.environ)
+    check_addresses(settings)
     store = Store(url_for(settings.family, settings.database_url), settings.key_file)
     _log_to_stderr()
     chores.start(store, settings)  # in this process, so that the two live and die together

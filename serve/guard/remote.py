@@ -7,7 +7,6 @@ that is counted in `mindpal_guard_model_total` and told in one log line, without
 """
 
 import asyncio
-import ipaddress
 import json
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from http.client import HTTPConnection, HTTPSConnection
 from typing import Literal
 from urllib.parse import urlsplit
 
+from data.address import leads_out
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
 
@@ -112,7 +112,7 @@ class Remote:
             connection.connect()
             # Asked of the connection itself, before a word is sent: a name may be unknown when the server starts, and
             # lead elsewhere every time that it is looked up.
-            if _is_public(connection.sock.getpeername()[0]):
+            if leads_out(connection.sock.getpeername()[0]):
                 raise Down("public", "public")
             connection.request(
                 "POST",
@@ -122,10 +122,3 @@ class Remote:
             )
             answer = connection.getresponse()
             return answer.status, answer.read(_ANSWER_BYTES)
-
-
-def _is_public(number: str) -> bool:
-    address = ipaddress.ip_address(number.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_global

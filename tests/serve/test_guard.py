@@ -337,6 +337,9 @@ def test_a_guard_model_that_is_down_says_so(model: Model) -> None:
     model.says = "I am a poet."
     with pytest.raises(Down, match="no verdict"):
         asyncio.run(Remote(model.url).judge(["x"]))
+    model.raw = b"[" * 100_000
+    with pytest.raises(Down, match="RecursionError"):
+        asyncio.run(Remote(model.url).judge(["x"]))
     model.delay = 1.0
     with pytest.raises(Down):
         asyncio.run(Remote(model.url, seconds=0.1).judge(["x"]))

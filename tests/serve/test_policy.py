@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from data.contract import read_contract
 from data.forms import Forms, forms
@@ -301,8 +302,10 @@ def test_the_doors_are_open(policy: Policy, engine: Engine) -> None:
     assert call(policy, b"", method="GET", path="/health").headers["x-mindpal-contract"] == CONTRACT.fingerprint
     assert call(policy, b"", method="GET", path="/metrics").status == 200
     assert call(policy, b"", method="GET", path="/metrics", client="10.0.0.9").status == 403
-    models = call(policy, b"", method="GET", path="/v1/models").json
-    assert [model["id"] for model in models["data"]] == ["mindpal"]
+    models = call(policy, b"", method="GET", path="/v1/models")
+    # A page asks it before it says a word.
+    assert models.headers["x-mindpal-contract"] == CONTRACT.fingerprint
+    assert [model["id"] for model in models.json["data"]] == ["mindpal"]
     assert engine.paths == ["/health", "/metrics"]
 
 
@@ -435,7 +438,8 @@ def test_keys(folder: Path, engine: Engine, tmp_path: Path) -> None:
     asked = {"messages": HELLO}
     assert call(policy, asked).status == 401
     assert call(policy, asked, headers={"Authorization": "Bearer wrong"}).json["error"]["code"] == "invalid_api_key"
-    assert call(policy, b"", method="GET", path="/v1/models").status == 401
+    shut = call(policy, b"", method="GET", path="/v1/models")
+    assert (shut.status, shut.headers["x-mindpal-contract"]) == (401, CONTRACT.fingerprint)
     assert call(policy, b"", method="GET", path="/metrics").status == 401
     assert call(policy, b"", method="GET", path="/health").status == 200
     assert call(policy, asked, headers={"Authorization": f"Bearer {key}"}).status == 200
@@ -672,7 +676,7 @@ def test_a_failing_policy_says_no_more_than_that(
             assert answer.status == 503
             assert answer.headers["x-mindpal-contract"] == CONTRACT.fingerprint
             assert answer.json["error"]["type"] == "server_error"
-    assert "policy failed: KeyError" in caplog.text
+    assert "failed: KeyError" in caplog.text
     # Behind an answer that has begun nothing else is sent.
     monkeypatch.setattr(policy, "_acted", None)
     engine.pieces = ("你",)
@@ -701,15 +705,50 @@ def test_letters_keep_their_marks(policy: Policy, engine: Engine) -> None:
     assert engine.asked[0]["messages"][0]["content"] == words
 
 
-def test_a_failing_guard_does_not_ask_the_model(
-    policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "serve.policy.rebuild",
+        "serve.guard.guard.judge_conversation",
+        "data.classifier.Reader.read",
+        "serve.policy.fitted",
+    ],
+)
+def test_what_could_not_be_judged_gets_no_answer(
+    folder: Path,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+    stream: bool,
 ) -> None:
-    def fail(messages: list[str]) -> None:
-        raise RuntimeError
+    registry = CollectorRegistry()
+    policy = Policy(engine, Settings(folder, None, registry=registry))
 
-    monkeypatch.setattr("serve.guard.guard.judge_conversation", fail)
-    assert "信任的大人" in call(policy, {"messages": HELLO}).words
+    def fail(*_: object) -> None:
+        raise MemoryError("悄悄话")
+
+    monkeypatch.setattr(part, fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "悄悄话"}], "stream": stream})
+    # Whoever asked keeps the question and asks again: words of any kind would be taken for the guard's.
+    assert (answer.status, set(answer.json)) == (503, {"error"})
+    assert answer.headers["x-mindpal-contract"] == CONTRACT.fingerprint
     assert engine.asked == []
+    assert registry.get_sample_value("mindpal_guard_failed_total") == 1
+    assert "悄悄" not in caplog.text
+
+
+def test_a_crisis_that_the_rules_heard_is_answered_though_the_rest_of_the_guard_fails(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    for part in ("serve.guard.guard.declined", "data.classifier.Reader.read", "serve.policy.fitted"):
+        monkeypatch.setattr(part, fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "我不想活了"}]})
+    assert answer.json["mindpal"] == {"action": "crisis", "category": "self_harm", "layer": "rules"}
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -22,6 +22,7 @@ from finetune.recipe import RECIPES, Recipe, read_recipe
 from tests.small_models import make_base
 from tests.ui.conftest import ROOT
 from ui.pin import Locked, Opened, Wrong
+from ui.studio import password
 from ui.studio.bases import folder_of, found_bases, headers, is_partial, memory_to_load
 from ui.studio.jobs import (
     Asked,
@@ -94,6 +95,20 @@ def test_many_tries_at_once_are_not_more_than_one_after_another(door: Door) -> N
     for thread in threads:
         thread.join()
     assert sum(isinstance(verdict, Wrong) for verdict in verdicts) == 4
+
+
+def test_a_login_under_way_does_not_undo_a_new_password(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = PASSWORD[::-1]
+    fits = password._fits
+
+    def set_meanwhile(stored: str, typed: str, file: Path) -> bool:
+        monkeypatch.setattr(password, "_fits", fits)
+        door.change(other)
+        return fits(stored, typed, file)
+
+    monkeypatch.setattr(password, "_fits", set_meanwhile)
+    assert door.check(PASSWORD, NOW) == Wrong(4), "what was right when it was typed is not right any more"
+    assert door.check(other, NOW) == Opened()
 
 
 def test_a_simple_password_changes_nothing(door: Door) -> None:

@@ -1,24 +1,33 @@
 """One reply from question to record, against a real HTTP server. Run: `pytest tests/ui/test_talk.py`."""
 
 import json
+import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
+import uvicorn
 
+from data.contract import read_contract, seal
+from data.conversations import DATA_DIR
+from serve import policy
+from serve.guard.guard import read_guard
 from serve.request import BODY_LIMIT
 from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
-from ui import chores, forget
+from ui import away, chores, forget
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
-from ui.database import Gone, Unreachable
+from ui.database import Gone, Unreachable, url_for
 from ui.locales import sentences
 from ui.records import Limits, Message, Profile
 from ui.store import SAID_CHARS, Store
@@ -117,6 +126,74 @@ def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, 
     asked, kept = store.messages(question.conversation_id)
     assert (asked.state, kept.text, kept.state, kept.action) == ("done", CRISIS, "guarded", "crisis")
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
+@contextmanager
+def guarded(folder: Path) -> Iterator[str]:
+    """The server's own policy and guard, and no engine behind them; gives the address. Of a model folder they read the seal
+    and the tokenizer."""
+    folder.mkdir()
+    shutil.copy(DATA_DIR / "standin" / "tokenizer.json", folder)
+    seal(folder, read_contract(), {"made by": "tests"}, [0], 0)
+
+    async def no_engine(*_: object) -> None:
+        raise AssertionError("nothing here may reach the model")
+
+    port = free_port()
+    guard = policy.Policy(no_engine, policy.Settings(folder, None))
+    server = uvicorn.Server(uvicorn.Config(guard, port=port, lifespan="off", ws="none", log_config=None))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/v1"
+    server.should_exit = True
+    thread.join(60)
+
+
+def test_what_a_failing_guard_could_not_read_is_kept_told_and_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_s = 0.0
+
+    def fail(*_: object) -> None:
+        time.sleep(pause_s)
+        raise MemoryError
+
+    store = Store(url_for(tmp_path / "family", None), tmp_path / "key")
+    child = family(store)
+    with guarded(tmp_path / "model") as url:
+        monkeypatch.setattr("data.classifier.Reader.read", fail)
+        heard = store.say(child.id, None, "我不想活了")
+        list(talk.reply_to(store, settings(url), child, heard))
+        assert [found.action for found in store.messages(heard.conversation_id)] == [None, "crisis"]
+        assert len(store.alerts()) == 1, "the rules have heard it"
+
+        monkeypatch.setattr("serve.guard.guard.judge_conversation", fail)
+        waits, left = (store.say(child.id, None, "我不想活了") for _ in range(2))
+        with pytest.raises(Asleep):
+            list(talk.reply_to(store, settings(url), child, waits))
+        pause_s = 1.0
+        growing = talk.reply_to(store, settings(url), child, left)
+        assert next(growing) == ""
+        growing.close()
+        pause_s = 0.0
+        states = [store.messages(question.conversation_id)[0].state for question in (waits, left)]
+        assert states == ["waiting", "unjudged"]
+        later = datetime.now(UTC) + timedelta(hours=2)
+        store.now = lambda: later
+        assert away.since(store) is not None, "the guardian hears that nobody judges"
+        chores.answer_left(store, settings(url))
+        assert len(store.left_behind()) == 2
+
+        monkeypatch.undo()
+        chores.answer_left(store, settings(url))
+    assert (store.left_behind(), away.since(store)) == ([], None)
+    assert [alert.category for alert in store.alerts()] == ["self_harm"] * 3
+    for question in (waits, left):
+        assert store.messages(question.conversation_id)[1].action == "crisis"
+    store.close()
 
 
 def test_a_wrong_key_or_address_leaves_the_question_waiting(store: Store, child: Child) -> None:
@@ -285,18 +362,39 @@ def test_an_answer_without_a_word_is_asked_once(store: Store, words: str, topic:
     assert kept.text == (WORDS.door.topic if topic else "")
 
 
-def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child: Child) -> None:
+def seen_by_the_model(store: Store, question: Message) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in talk.turns(store.messages(question.conversation_id), question)]
+
+
+def test_the_model_sees_the_conversation_by_turns(store: Store, child: Child) -> None:
     first = store.say(child.id, None, "一")
-    reply = store.begin_reply(first)
-    assert reply is not None
-    store.end_reply(reply, "壹", "done")
-    unsaid = store.say(child.id, first.conversation_id, "二")
-    empty = store.begin_reply(unsaid)
-    assert empty is not None
-    store.end_reply(empty, "", "stopped")
-    question = store.say(child.id, first.conversation_id, "三")
-    seen = talk.turns(store.messages(first.conversation_id), question)
-    assert [(turn.role, turn.text) for turn in seen] == [("user", "一"), ("assistant", "壹"), ("user", "三")]
+    assert store.begin_reply(first, "壹", "done") is not None
+    here = first.conversation_id
+    assert store.begin_reply(store.say(child.id, here, "二"), "", "stopped", judged=False) is not None
+    store.give_up(store.say(child.id, here, "三"))
+    waiting = [store.say(child.id, here, words) for words in ("四", "五")]
+    before = [("user", "一"), ("assistant", "壹"), ("user", "二"), ("assistant", "…")]
+    assert seen_by_the_model(store, waiting[0]) == [*before, ("user", "四")], (
+        "what the server refused is not asked again"
+    )
+    assert seen_by_the_model(store, waiting[1]) == [*before, ("user", "四"), ("assistant", "…"), ("user", "五")]
+
+
+@pytest.mark.parametrize("parts", [("i want to", "die"), ("我想要", "结束", "生命")])
+def test_a_wish_in_parts_is_read_together_though_each_was_stopped_at_once(
+    store: Store, child: Child, parts: tuple[str, ...]
+) -> None:
+    guard = read_guard()
+    here, asked = None, list[str]()
+    for part in parts:
+        question = store.say(child.id, here, part)
+        here = question.conversation_id
+        asked = [words for role, words in seen_by_the_model(store, question) if role == "user"]
+        assert guard.judge([part]) is None, "alone it says nothing"
+        store.begin_reply(question, "", "stopped", judged=False)
+    verdict = guard.judge(asked)
+    assert verdict is not None
+    assert (verdict.action, verdict.category) == ("crisis", "self_harm")
 
 
 @pytest.mark.parametrize("words", ["好", "a", "🦄", "\x01"])
