@@ -60,6 +60,20 @@ def test_another_pin_is_set_by_whoever_knows_this_one(store: Store, app: AppTest
     assert not app.exception
 
 
+def test_a_child_is_deleted_by_whoever_knows_the_pin(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "data"
+    app.run()
+    for typed, left in (("9999", 4), ("", 3)):
+        _delete_child(app, child.id, typed)
+        assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
+    assert [found.id for found in store.children()] == [child.id]
+    _delete_child(app, child.id, PIN)
+    assert store.children() == []
+    assert _is_open(app), "nothing else is gone"
+    assert not app.exception
+
+
 def test_five_wrong_tries_lock_it_here_as_at_the_door(store: Store, app: AppTest) -> None:
     app.query_params["s"] = "data"
     app.run()
@@ -95,6 +109,11 @@ def _set(app: AppTest, current: str, new: str) -> None:
     app.text_input(key="new-pin").input(new)
     app.text_input(key="new-pin-2").input(new)
     next(button for button in app.button if button.form_id == "new-pin").click().run()
+
+
+def _delete_child(app: AppTest, child_id: int, typed: str) -> None:
+    app.text_input(key=f"pin-delete-{child_id}").input(typed)
+    next(button for button in app.button if button.form_id == f"delete-child-{child_id}").click().run()
 
 
 def _delete(app: AppTest, typed: str) -> None:
