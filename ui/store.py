@@ -33,6 +33,7 @@ from ui.tables import (
     Delivery,
     Feedback,
     Household,
+    Language,
     MessageRow,
     Mood,
     MoodRow,
@@ -76,8 +77,10 @@ class Store:
 
     # the guardian
 
-    def first_run(self, guardian: str, emergency: str, pin_hash: str, profile: Profile | None) -> Child | None:
-        """Store the guardian's consent, emergency contact and PIN, and the first child's profile: all or nothing.
+    def first_run(
+        self, guardian: str, emergency: str, pin_hash: str, language: Language, profile: Profile | None
+    ) -> Child | None:
+        """Store the guardian's consent, contact, PIN and language, and the first child's profile: all or nothing.
 
         Raises `Gone` when another page was faster: a PIN that is set is not set again from here.
         """
@@ -86,7 +89,11 @@ class Store:
         with self.writing() as session:
             unset = update(Household).where(Household.id == 1, Household.pin_hash.is_(None))
             _only(
-                session.execute(unset.values(emergency=sealed, pin_hash=pin_hash, pin_tries=0, pin_locked_until=None))
+                session.execute(
+                    unset.values(
+                        emergency=sealed, pin_hash=pin_hash, pin_tries=0, pin_locked_until=None, language=language
+                    )
+                )
             )
             session.add(self._consent(guardian))
             if child:
@@ -108,6 +115,11 @@ class Store:
             home = session.get_one(Household, 1)
             home.emergency = self.sealer.seal(emergency)
             home.transcripts, home.retention_days = transcripts, retention_days
+
+    def set_language(self, language: Language) -> None:
+        """Keep the guardian's language: of the parents' area, and of what is sent."""
+        with self.writing() as session:
+            session.get_one(Household, 1).language = language
 
     def consent_again(self, guardian: str) -> None:
         """Store a new consent after a withdrawal or a new policy; children and conversations are as they were."""
@@ -541,6 +553,7 @@ def blank(sealer: Sealer) -> Household:
         emergency=sealer.seal(""),
         transcripts="full",
         retention_days=RETENTION_DAYS,
+        language="zh",
         scrub_owed=0,
     )
 

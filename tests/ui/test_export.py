@@ -127,7 +127,7 @@ def test_the_page_to_read_tells_all_of_it_in_a_parents_words(store: Store, child
         words.consent_ended.format(when=moment(kept.at))[:-8], "211", words.home.transcripts_full,
         words.categories["self_harm"], words.talk.moods["good"], words.chats.feedback["up"], words.data.feedback,
         words.data.acts["transcript"], words.data.acts["export"], "我不想活了", moment(kept.visits[0].began),
-        words.data.sent.format(when=moment(kept.at))[:-8],
+        words.data.sent.format(when=moment(kept.at))[:-8], words.language,
     ):  # fmt: skip
         assert escape(told) in page, told
     for raw in (

@@ -1,4 +1,4 @@
-"""What the parents' area still asks whoever finds it open. Streamlit's own runner, no browser.
+"""What the parents' area still asks whoever finds it open, and in which language. Streamlit's own runner, no browser.
 
 Run: `pytest tests/ui/test_gate.py`.
 """
@@ -18,6 +18,7 @@ from ui import pin
 from ui.companion import gate
 from ui.database import url_for
 from ui.locales import sentences
+from ui.records import Profile
 from ui.store import Store
 
 WORDS = sentences("zh")
@@ -98,6 +99,34 @@ def test_another_pin_shuts_what_this_one_opened(store: Store, app: AppTest) -> N
     app.run()
     assert not _is_open(app)
     assert not app.exception
+
+
+def test_the_parents_area_speaks_the_guardians_language_and_the_childs_page_the_childs(
+    store: Store, app: AppTest
+) -> None:
+    store.add_child(Profile("Bean", language="en"))
+    store.audit("export")
+    app.query_params["s"] = "data"
+    app.run()
+    assert (app.title[0].value, _log(app)) == (WORDS.for_parents, WORDS.data.acts["export"])
+    english = sentences("en")
+    app.segmented_control(key="language-zh").set_value("en").run()
+    assert (app.title[0].value, _log(app)) == (english.for_parents, english.data.acts["export"])
+    assert store.household().language == "en"
+    # Chosen meanwhile in another tab: this one follows, and turns nothing back.
+    store.set_language("zh")
+    app.run()
+    assert (app.title[0].value, store.household().language) == (WORDS.for_parents, "zh")
+    store.set_language("en")
+    del app.query_params["p"]
+    app.query_params["k"] = str(store.children()[0].id)
+    app.run()
+    assert app.title[0].value == WORDS.greeting.format(nickname="豆豆")
+    assert not app.exception
+
+
+def _log(app: AppTest) -> str:
+    return str(app.table[0].value.iloc[0, 1])
 
 
 def _is_open(app: AppTest) -> bool:

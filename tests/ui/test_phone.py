@@ -18,7 +18,7 @@ from ui import visits
 from ui.companion.chat import MOODS
 from ui.insight import LEANED
 from ui.locales import LANGUAGES, sentences
-from ui.records import Limits, Profile
+from ui.records import Limits
 from ui.tables import Household, Visit
 
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
@@ -138,7 +138,7 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
     page = _dark_phone(browser)
     page.set_viewport_size(TALL)
     for language in LANGUAGES:
-        store.set_profile(child.id, Profile(child.nickname, child.age_band, language))
+        store.set_language(language)
         words = sentences(language)
         page.goto(f"{site.url}/?p=parents")
         expect(page.get_by_text(words.pin.under)).to_be_visible()
@@ -168,6 +168,8 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
         expect(page.get_by_test_id("stTable").get_by_text(words.data.acts["passage"]).first).to_be_visible()
         expect(page.get_by_text(words.data.owed)).to_be_visible()
         _look(page, f"{language}-data", shot)
+    page.locator(".st-key-language-en").get_by_role("radio", name="中文").click()
+    expect(page.get_by_role("heading", name=sentences("zh").for_parents)).to_be_visible()
     backup.close()
     store.close()
     page.context.close()

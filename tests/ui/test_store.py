@@ -88,7 +88,7 @@ def test_what_was_left_waiting_is_found_for_a_week(database: Database) -> None:
 def test_a_first_run_that_comes_too_late_changes_nothing(store: Store, child_id: int) -> None:
     held = store.household().pin_hash
     with pytest.raises(Gone):
-        store.first_run("别人", "", "another PIN's hash", Profile("别的孩子"))
+        store.first_run("别人", "", "another PIN's hash", "en", Profile("别的孩子"))
     assert store.household().pin_hash == held
     assert [consent.guardian for consent in store.consents()] == ["妈妈"]
     assert [child.id for child in store.children()] == [child_id]
