@@ -6,7 +6,7 @@ Run: `database = Database(url, PATIENCE_S)`, then `database.migrate(sealer)`. `u
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from time import monotonic, sleep
@@ -49,7 +49,7 @@ class Database:
         careful = _careful_sqlite if self._sqlite else _careful_postgresql
         event.listen(self._engine, "connect", partial(careful, round(1000 * patience_s)))
         # SQLite's own waiting is no queue: of thirty writers, some waited three times as long as behind this lock.
-        self._turn = _Turn(TURN_S) if self._sqlite else nullcontext()
+        self._turn = _turn(Path(self._engine.url.database or "").resolve()) if self._sqlite else nullcontext()
         self._patience_s = patience_s
 
     def close(self) -> None:
@@ -144,6 +144,12 @@ class _Turn:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+
+@cache
+def _turn(file: Path) -> _Turn:
+    """The file's own, however often it is opened: the page and what is done beside it each have a store."""
+    return _Turn(TURN_S)
 
 
 @contextmanager

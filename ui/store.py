@@ -53,7 +53,7 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]
 
 
 class Store:
-    """The family's records. One per process; safe to share between threads. `clock` is the server's, in UTC.
+    """The family's records. Safe to share between threads. `clock` is the server's, in UTC.
 
     Once it is open, every method may raise `Unreachable`, and those that name a row `Gone`.
     """

@@ -15,7 +15,7 @@ from tests.ui.databases import Database
 from ui import forget
 from ui.database import Gone, Unreachable, url_for
 from ui.store import Store
-from ui.tables import Table
+from ui.tables import Child, Table
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, database: Database) -> None:
@@ -77,6 +77,21 @@ def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
             assert hasty.conversations(child_id) == [], "reading goes on"
         assert waiting.result().text == "我等着"
     assert [found.title for found in hasty.conversations(child_id)] == ["我等着"]
+    hasty.close()
+
+
+def test_writers_of_one_process_take_turns_whichever_store_is_theirs(
+    store: Store, child_id: int, database: Database
+) -> None:
+    """The page and its chores have one each: neither takes the other for a program that holds the records."""
+    hasty = database.open(patience_s=0.2)
+    with ThreadPoolExecutor(1) as chores:
+        with store.writing() as session:
+            session.get_one(Child, child_id).nickname = "果果"
+            session.flush()
+            waiting = chores.submit(hasty.say, child_id, None, "我等着")
+            time.sleep(1)
+        assert waiting.result().text == "我等着"
     hasty.close()
 
 
