@@ -88,13 +88,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reading; rows stay readable after it."""
-        with _told(), Session(self._engine, expire_on_commit=False) as session:
+        with _translated(), Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are committed at its end, or not at all."""
-        with _told(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with _translated(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def scrub(self, patience_s: float | None = None) -> bool:
@@ -111,7 +111,7 @@ class Database:
     def _scrubbed(self) -> bool:
         isolated = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         try:
-            with _told(), self._turn, isolated.connect() as connection:
+            with _translated(), self._turn, isolated.connect() as connection:
                 connection.detach()  # it waits less than the others, so it is not given back to them
                 return _sqlite_scrubbed(connection) if self._sqlite else _postgresql_scrubbed(connection)
         except Unreachable:  # another program writes, or the disk is full
@@ -153,8 +153,8 @@ def _turn(file: Path) -> _Turn:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say in two words of our own what a database may say in many."""
+def _translated() -> Iterator[None]:
+    """Raise one of our two errors for what a database may raise in many."""
     try:
         yield
     except OperationalError as error:

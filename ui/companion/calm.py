@@ -15,15 +15,15 @@ from ui.locales import Sentences
 
 RETRY_S = 5  # how often a page whose records cannot be reached looks again
 
-Asked = TypeVarTuple("Asked")
+Args = TypeVarTuple("Args")
 
 
-def gently(act: Callable[[*Asked], object]) -> Callable[[*Asked], None]:
+def gently(act: Callable[[*Args], object]) -> Callable[[*Args], None]:
     """For a button: do it; when the records cannot be written, let the page say so instead of breaking."""
 
-    def done(*asked: *Asked) -> None:
+    def done(*args: *Args) -> None:
         try:
-            act(*asked)
+            act(*args)
         except Unreachable:
             st.session_state["not-kept"] = True
         except Gone:  # deleted in another browser: the page that is drawn next shows what there is now
