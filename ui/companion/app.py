@@ -17,7 +17,6 @@ from ui.client import Settings, settings_from
 from ui.companion import calm, chat, gate, parents, picker, welcome
 from ui.companion.look import LINGBAN, dress
 from ui.database import Gone, Unreachable, url_for
-from ui.locales import Language, Sentences, sentences
 from ui.store import Store
 
 log = logging.getLogger("mindpal")
@@ -38,7 +37,7 @@ def main() -> None:
         _page(store, settings)
     except Unreachable as error:
         log.warning("page: the records cannot be reached: %s", error)
-        calm.card(sentences(st.session_state.get("page-language", "zh")), chat.unsaid())
+        calm.card(calm.last_words(), chat.unsaid())
     except Gone:  # somebody has deleted in another browser what was to be drawn here
         st.rerun()
 
@@ -49,7 +48,7 @@ def _page(store: Store, settings: Settings) -> None:
         welcome.show(store)
         return
     if st.query_params.get("p") == "parents":
-        words = _words(home.language)
+        words = calm.words_in(home.language)
         if gate.is_open(store):
             parents.show(store, words)
         else:
@@ -57,18 +56,13 @@ def _page(store: Store, settings: Settings) -> None:
         return
     gate.lock()
     child = picker.chosen(children)
-    words = _words((child or children[-1]).language if children else home.language)
+    words = calm.words_in((child or children[-1]).language if children else home.language)
     if store.consent() is None:
         picker.resting(words, home.transcripts)
     elif child is None:
         picker.show(children, words, home.transcripts)
     else:
         chat.show(store, settings, child, words)
-
-
-def _words(language: Language) -> Sentences:
-    st.session_state["page-language"] = language  # for a moment in which nobody can look it up
-    return sentences(language)
 
 
 @st.cache_resource(show_spinner=False)

@@ -11,7 +11,7 @@ import streamlit as st
 
 from ui.companion.look import LINGBAN
 from ui.database import Gone, Unreachable
-from ui.locales import Sentences
+from ui.locales import Language, Sentences, sentences
 
 RETRY_S = 5  # how often a page whose records cannot be reached looks again
 
@@ -30,6 +30,17 @@ def gently(act: Callable[[*Args], object]) -> Callable[[*Args], None]:
             return
 
     return done
+
+
+def words_in(language: Language) -> Sentences:
+    """The sentences of this page; its language is kept for a moment in which nobody can look it up."""
+    st.session_state["page-language"] = language
+    return sentences(language)
+
+
+def last_words() -> Sentences:
+    """The sentences of the page that was drawn last in this tab."""
+    return sentences(st.session_state.get("page-language", "zh"))
 
 
 def was_not_kept() -> bool:

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from ui import forget, pin
-from ui.companion import profile
+from ui.companion import calm, profile
 from ui.companion.look import LINGBAN, language_switch, line_broken
-from ui.locales import Sentences, sentences
+from ui.locales import Sentences
 from ui.records import Profile
 from ui.store import Store
 
@@ -15,7 +15,7 @@ def show(store: Store) -> None:
     children = store.children()
     with st.container(horizontal=True, horizontal_alignment="right"):
         language = language_switch(children[-1].language if children else "zh", "language")
-    words = sentences(language)
+    words = calm.words_in(language)
     line_broken(words)
     with st.container(horizontal=True, vertical_alignment="center", key="welcome-head"):
         st.image(LINGBAN, width=84, alt=words.name)
