@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from data.strict import BadInput
 from tests.ui.databases import Database
-from ui import forget
+from ui import exchange, forget
 from ui.database import Gone, Unreachable, url_for
 from ui.store import Store
 from ui.tables import Child, Table
@@ -26,7 +26,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, databa
 
 
 def test_opening_again_keeps_everything(store: Store, child_id: int, database: Database) -> None:
-    store.say(child_id, None, "你好")
+    exchange.say(store, child_id, None, "你好")
     again = database.open()
     assert [found.title for found in again.conversations(child_id)] == ["你好"]
     again.close()
@@ -38,7 +38,7 @@ def test_every_connection_is_a_careful_one(store: Store, child_id: int, database
     postgresql = {"lock_timeout": "15s", "synchronous_commit": "on"}
     careful, ask = (sqlite, "PRAGMA") if database.url.startswith("sqlite") else (postgresql, "SHOW")
     forget.chat(
-        store, store.say(child_id, None, "你好").conversation_id
+        store, exchange.say(store, child_id, None, "你好").conversation_id
     )  # a scrub waits less, on a connection of its own
     with ExitStack() as together:
         sessions = [together.enter_context(store.reading()) for _ in range(6)]
@@ -70,8 +70,8 @@ def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
     with ThreadPoolExecutor(1) as patient:
         with database.held():
             with pytest.raises(Unreachable):
-                hasty.say(child_id, None, "你好")
-            waiting = patient.submit(store.say, child_id, None, "我等着")
+                exchange.say(hasty, child_id, None, "你好")
+            waiting = patient.submit(exchange.say, store, child_id, None, "我等着")
             time.sleep(1)
             assert not waiting.done()
             assert hasty.conversations(child_id) == [], "reading goes on"
@@ -89,7 +89,7 @@ def test_writers_of_one_process_take_turns_whichever_store_is_theirs(
         with store.writing() as session:
             session.get_one(Child, child_id).nickname = "果果"
             session.flush()
-            waiting = chores.submit(hasty.say, child_id, None, "我等着")
+            waiting = chores.submit(exchange.say, hasty, child_id, None, "我等着")
             time.sleep(1)
         assert waiting.result().text == "我等着"
     hasty.close()
@@ -97,6 +97,6 @@ def test_writers_of_one_process_take_turns_whichever_store_is_theirs(
 
 def test_an_error_of_the_database_names_no_value(store: Store, child_id: int) -> None:
     with pytest.raises(Gone) as told:
-        store.say(child_id + 1, None, "我的秘密")
+        exchange.say(store, child_id + 1, None, "我的秘密")
     assert "hidden" in str(told.value.__cause__)
     assert "2026" not in str(told.value.__cause__)

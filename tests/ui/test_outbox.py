@@ -10,7 +10,7 @@ import pytest
 from data.strict import BadInput
 from tests.ui.databases import Database, family
 from tests.ui.serving import Webhook
-from ui import outbox
+from ui import exchange, outbox
 from ui.locales import sentences
 from ui.store import Store
 
@@ -40,9 +40,9 @@ def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
 
 def crisis(store: Store) -> None:
     child = family(store)
-    reply = store.begin_reply(store.say(child.id, None, "我不想活了"))
+    reply = exchange.begin_reply(store, exchange.say(store, child.id, None, "我不想活了"))
     assert reply is not None
-    store.end_reply(reply, "我在。", "guarded", "crisis", "self_harm")
+    exchange.end_reply(store, reply, "我在。", "guarded", "crisis", "self_harm")
 
 
 def test_an_alert_is_sent_once_and_holds_no_word_of_the_chat(timed: Store, webhook: Webhook) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 
 from data.strict import BadInput
 from tests.ui.databases import Database
-from ui import forget
+from ui import exchange, forget
 from ui.database import Database as Opened
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.store import KEY_CHECK, Store
@@ -37,7 +37,7 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_no_word_lies_open_in_the_database(store: Store, child_id: int, database: Database) -> None:
-    store.say(child_id, None, "我最喜欢的颜色是紫色")
+    exchange.say(store, child_id, None, "我最喜欢的颜色是紫色")
     store.rename(1, "紫色的秘密")
     for word in ("紫色", "外婆", "妈妈"):
         assert not database.holds(word.encode())

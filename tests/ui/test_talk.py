@@ -14,14 +14,15 @@ from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
-from ui import chores, forget
+from ui import chores, exchange, forget
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable
+from ui.exchange import SAID_CHARS
 from ui.locales import sentences
 from ui.records import Limits, Message, Profile
-from ui.store import SAID_CHARS, Store
+from ui.store import Store
 from ui.tables import Child
 
 WORDS = sentences("zh")
@@ -38,7 +39,7 @@ def settings(url: str) -> Settings:
 
 
 def test_a_reply_left_in_the_middle_is_kept_and_the_server_sees_it(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "讲一个很长的故事")
+    question = exchange.say(store, child.id, None, "讲一个很长的故事")
     with ModelServer() as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         seen = next(text for text in growing if text)
@@ -49,19 +50,20 @@ def test_a_reply_left_in_the_middle_is_kept_and_the_server_sees_it(store: Store,
 
 
 def test_a_withdrawn_consent_ends_a_reply_and_forbids_the_next(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "讲一个很长的故事")
+    question = exchange.say(store, child.id, None, "讲一个很长的故事")
     with ModelServer() as server:
         for text in talk.reply_to(store, settings(server.url), child, question):
             if text:
                 store.withdraw()
         assert server.hung_up.wait(5)
-        assert list(talk.reply_to(store, settings(server.url), child, store.say(child.id, None, "你好"))) == []
+        question = exchange.say(store, child.id, None, "你好")
+        assert list(talk.reply_to(store, settings(server.url), child, question)) == []
         assert len(server.requests) == 1
     assert store.messages(question.conversation_id)[1].state == "stopped"
 
 
 def test_a_reply_to_a_question_of_which_something_was_masked_is_an_ordinary_one(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "我的电话是13800000000，天空为什么蓝？")
+    question = exchange.say(store, child.id, None, "我的电话是13800000000，天空为什么蓝？")
     with ModelServer() as server:
         list(talk.reply_to(store, settings(server.url), child, question))
     kept = store.messages(question.conversation_id)[1]
@@ -70,7 +72,7 @@ def test_a_reply_to_a_question_of_which_something_was_masked_is_an_ordinary_one(
 
 def test_a_crisis_reaches_the_guardian_though_the_child_leaves_at_once(store: Store, child: Child) -> None:
     """Stop, or a closed tab, between the words of the card and the end that names it."""
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     with ModelServer(pause_s=0.2) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(growing)
@@ -82,7 +84,7 @@ def test_a_crisis_reaches_the_guardian_though_the_child_leaves_at_once(store: St
 
 def test_a_crisis_is_written_with_its_first_words(store: Store, child: Child) -> None:
     """A kill of the page between the words of the card and their end loses neither card nor alert."""
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     with ModelServer(pause_s=0.5, at_once=True) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         assert next(text for text in growing if text) == CRISIS
@@ -96,7 +98,7 @@ def test_a_crisis_is_written_with_its_first_words(store: Store, child: Child) ->
 
 def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, child: Child) -> None:
     """Stop, or a closed tab, while the server says nothing at all."""
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     released = threading.Event()
 
     def hang(_: BaseHTTPRequestHandler, __: bytes) -> None:
@@ -122,7 +124,7 @@ def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, 
 def test_a_wrong_key_or_address_leaves_the_question_waiting(store: Store, child: Child) -> None:
     with ModelServer() as server, ModelServer(ours=False) as other:
         for words, url in (("[401]", server.url), ("[404]", server.url), ("我不想活了", other.url)):
-            question = store.say(child.id, None, words)
+            question = exchange.say(store, child.id, None, words)
             with pytest.raises(Asleep):
                 list(talk.reply_to(store, settings(url), child, question))
             assert [found.state for found in store.messages(question.conversation_id)] == ["waiting"]
@@ -131,7 +133,7 @@ def test_a_wrong_key_or_address_leaves_the_question_waiting(store: Store, child:
 def test_a_crisis_whose_end_cannot_be_written_is_written_as_soon_as_it_can_be(database: Database) -> None:
     store = database.open(patience_s=0.2)
     child = family(store)
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     with ModelServer(pause_s=0.5) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         assert CRISIS in growing, "the reply is begun"
@@ -149,7 +151,7 @@ def test_a_crisis_whose_end_cannot_be_written_is_written_as_soon_as_it_can_be(da
 def test_a_second_without_the_records_does_not_end_a_reply(database: Database) -> None:
     store = database.open(patience_s=0.2)
     child = family(store)
-    question = store.say(child.id, None, "为什么天空是蓝色的？")
+    question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
     with ModelServer(pause_s=0.1) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(text for text in growing if text)
@@ -162,16 +164,16 @@ def test_a_second_without_the_records_does_not_end_a_reply(database: Database) -
 
 def test_a_chat_that_is_deleted_while_its_reply_grows_ends_it_and_hurts_no_other(store: Store, child: Child) -> None:
     sibling = store.add_child(Profile("果果"))
-    question = store.say(child.id, None, "讲一个很长的故事")
+    question = exchange.say(store, child.id, None, "讲一个很长的故事")
     with ModelServer() as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(text for text in growing if text)
         forget.child(store, child.id)
         # SQLite gives the numbers of the deleted rows to these.
-        other = store.say(sibling.id, None, "果果的话")
-        answer = store.begin_reply(other)
+        other = exchange.say(store, sibling.id, None, "果果的话")
+        answer = exchange.begin_reply(store, other)
         assert answer is not None
-        store.end_reply(answer, "给果果的话", "done")
+        exchange.end_reply(store, answer, "给果果的话", "done")
         with pytest.raises(Gone):
             list(growing)
         assert server.hung_up.wait(5)
@@ -184,14 +186,14 @@ def test_nothing_is_asked_in_quiet_hours_or_beyond_the_days_time(store: Store, c
             store.set_limits(child.id, limits)
             limited = store.child(child.id)
             assert limited is not None
-            question = store.say(child.id, None, "你好")
+            question = exchange.say(store, child.id, None, "你好")
             assert list(talk.reply_to(store, settings(server.url), limited, question)) == []
             assert talk.unanswered(store.messages(question.conversation_id)) is not None
         assert server.requests == []
 
 
 def test_a_sleeping_server_leaves_the_question_waiting_and_a_later_try_answers_it(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "为什么天空是蓝色的？")
+    question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
     port = free_port()
     asleep = settings(f"http://127.0.0.1:{port}/v1")
     with pytest.raises(Asleep):
@@ -210,7 +212,7 @@ def test_a_goodbye_is_answered_here_but_not_after_a_crisis(store: Store, child: 
     with ModelServer() as server:
         for words, requests in (("再见", 0), ("我不想活了", 1), ("再见", 2)):
             here = store.conversations(child.id)[0].id if requests else None
-            list(talk.reply_to(store, settings(server.url), child, store.say(child.id, here, words)))
+            list(talk.reply_to(store, settings(server.url), child, exchange.say(store, child.id, here, words)))
             assert len(server.requests) == requests
     first = store.messages(store.conversations(child.id)[0].id)[1]
     assert (first.text, first.action) == (WORDS.door.goodbye.format(nickname="豆豆"), "goodbye")
@@ -237,9 +239,9 @@ def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(stor
     child = store.child(made.id)
     assert child is not None
     with ModelServer() as server:
-        asked = store.say(child.id, None, "讲个恐怖片")
+        asked = exchange.say(store, child.id, None, "讲个恐怖片")
         assert not any(talk.reply_to(store, settings(server.url), child, asked))
-        question = store.say(child.id, None, "为什么天空是蓝色的？")
+        question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
         seen = list(talk.reply_to(store, settings(server.url), child, question))
         assert all("阳光" not in text for text in seen)
     for conversation in (asked, question):
@@ -255,7 +257,7 @@ def test_a_blocked_topic_hides_no_crisis(store: Store, topic: str, pause_s: floa
     child = store.child(made.id)
     assert child is not None
     with ModelServer(pause_s=pause_s, at_once=pause_s == 1) as server:
-        question = store.say(child.id, None, "我不想活了")
+        question = exchange.say(store, child.id, None, "我不想活了")
         list(talk.reply_to(store, settings(server.url), child, question))
     kept = store.messages(question.conversation_id)[1]
     assert (kept.text, kept.action) == (CRISIS, "crisis")
@@ -270,7 +272,7 @@ def test_an_answer_without_a_word_is_asked_once(store: Store, words: str, topic:
     store.set_limits(made.id, replace(ALLOWED, blocked_topics=topic))
     child = store.child(made.id)
     assert child is not None
-    question = store.say(child.id, None, words)
+    question = exchange.say(store, child.id, None, words)
     with ModelServer() as server:
         list(talk.reply_to(store, settings(server.url), child, question))
     asked, kept = store.messages(question.conversation_id)
@@ -279,15 +281,15 @@ def test_an_answer_without_a_word_is_asked_once(store: Store, words: str, topic:
 
 
 def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child: Child) -> None:
-    first = store.say(child.id, None, "一")
-    reply = store.begin_reply(first)
+    first = exchange.say(store, child.id, None, "一")
+    reply = exchange.begin_reply(store, first)
     assert reply is not None
-    store.end_reply(reply, "壹", "done")
-    unsaid = store.say(child.id, first.conversation_id, "二")
-    empty = store.begin_reply(unsaid)
+    exchange.end_reply(store, reply, "壹", "done")
+    unsaid = exchange.say(store, child.id, first.conversation_id, "二")
+    empty = exchange.begin_reply(store, unsaid)
     assert empty is not None
-    store.end_reply(empty, "", "stopped")
-    question = store.say(child.id, first.conversation_id, "三")
+    exchange.end_reply(store, empty, "", "stopped")
+    question = exchange.say(store, child.id, first.conversation_id, "三")
     seen = talk.turns(store.messages(first.conversation_id), question)
     assert [(turn.role, turn.text) for turn in seen] == [("user", "一"), ("assistant", "壹"), ("user", "三")]
 
