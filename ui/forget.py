@@ -14,7 +14,8 @@ from itertools import groupby
 from sqlalchemy import Row, delete, exists, select, update
 from sqlalchemy.orm import Session
 
-from ui.store import LEFT_FOR, Store, blank, title
+from ui.exchange import LEFT_FOR
+from ui.store import Store, blank, title
 from ui.tables import (
     UNREAD,
     Channel,
@@ -71,7 +72,7 @@ def expired(store: Store) -> int:
     """Delete what is older than the guardian's number of days; how many messages that were.
 
     An exchange, a question with what was answered, leaves as a whole when its last word is too old: an alert keeps the
-    words that it is about. A question that may still be answered waits for that as long as `Store.left_behind` finds it.
+    words that it is about. A question that may still be answered waits for that as long as `exchange.left_behind` finds it.
     The files are not waited for: alerts are sent by the same job, which rewrites them at its next try.
     """
     now = store.now()

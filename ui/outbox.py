@@ -2,6 +2,7 @@
 
 In: the rows of `deliveries`, written together with their alert. Out: messages through `apprise` (e-mail, WeCom,
 DingTalk, Telegram, a webhook, …). A message names the child and the kind of alert; it holds no word of the chat.
+It is in the guardian's language.
 apprise goes through a proxy of the environment (HTTP_PROXY): such a message leaves the house.
 Run: `send_due(store)`, again and again (`ui/chores.py` does).
 
@@ -19,7 +20,7 @@ from sqlalchemy import func, select, update
 from data.strict import BadInput
 from ui.locales import Language, Sentences, sentences
 from ui.store import Store
-from ui.tables import AWAY, Alert, Channel, Child, ConversationRow, Delivery, MessageRow
+from ui.tables import AWAY, Alert, Channel, Child, ConversationRow, Delivery, Household, MessageRow
 from ui.telling import category, moment
 
 TAKEN_FOR = timedelta(minutes=10)
@@ -76,11 +77,11 @@ def remove_channel(store: Store, channel_id: int) -> None:
         session.delete(session.get_one(Channel, channel_id))
 
 
-def try_channel(store: Store, channel_id: int, language: Language) -> bool:
+def try_channel(store: Store, channel_id: int) -> bool:
     """Send a trial message; whether it arrived."""
     with store.reading() as session:
         address = store.sealer.open(session.get_one(Channel, channel_id).address)
-    words = sentences(language).sending
+    words = sentences(store.household().language).sending
     return notify(address, words.title, words.trial)
 
 
@@ -157,8 +158,9 @@ def _take(store: Store) -> Due | None:
         )
         if taken.rowcount != 1:  # type: ignore[attr-defined]
             return None  # another process has it; the next round finds what is left
+        language = session.get_one(Household, 1).language
     address = store.sealer.open(channel.address)
-    return Due(delivery.id, delivery.tries, address, child.nickname, child.language, alert.category, said)
+    return Due(delivery.id, delivery.tries, address, child.nickname, language, alert.category, said)
 
 
 def _mark(store: Store, due: Due, *, ok: bool) -> None:

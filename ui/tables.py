@@ -59,6 +59,7 @@ class Household(Table):
     emergency: Mapped[str] = mapped_column(Text)  # sealed
     transcripts: Mapped[Access] = mapped_column(String(10))
     retention_days: Mapped[int]
+    language: Mapped[Language] = mapped_column(String(2))  # the guardian's; each child has one of their own
     scrub_owed: Mapped[int]  # deletions that the database's files may still hold: see `ui/forget.py`
 
 

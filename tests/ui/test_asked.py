@@ -19,6 +19,7 @@ from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import family
 from tests.ui.model_server import HEARD, ModelServer
+from ui import exchange
 from ui.client import settings_from
 from ui.companion import gate
 from ui.companion.chat import asked
@@ -81,8 +82,8 @@ def test_what_is_asked_as_the_door_shuts_is_kept(store: Store, app: AppTest) -> 
 
 
 def test_whom_to_call_stands_beside_a_refusal(store: Store, app: AppTest) -> None:
-    question = store.say(family(store).id, None, "你好")
-    store.give_up(question)
+    question = exchange.say(store, family(store).id, None, "你好")
+    exchange.give_up(store, question)
     app.query_params["c"] = str(question.conversation_id)
     app.run()
     assert not app.exception
@@ -91,7 +92,7 @@ def test_whom_to_call_stands_beside_a_refusal(store: Store, app: AppTest) -> Non
 
 
 def test_a_guardian_sees_that_nobody_answers_and_the_clock(store: Store, app: AppTest) -> None:
-    question = store.say(family(store).id, None, "悄悄话")
+    question = exchange.say(store, family(store).id, None, "悄悄话")
     with store.writing() as session:
         session.get_one(MessageRow, question.id).created -= timedelta(hours=2)
     app.query_params["p"] = "parents"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.ui.databases import Database, family
-from ui import away, outbox
+from ui import away, exchange, outbox
 from ui.locales import sentences
 from ui.store import Store
 
@@ -45,34 +45,34 @@ def told(store: Store) -> list[str]:
 def test_a_question_that_waits_for_an_hour_is_told_once(timed: Store, clock: list[datetime]) -> None:
     child = family(timed)
     outbox.add_channel(timed, "json://127.0.0.1:9/")
-    question = timed.say(child.id, None, "悄悄话")
+    question = exchange.say(timed, child.id, None, "悄悄话")
     clock[0] += timedelta(minutes=59)
     assert (away.since(timed), told(timed)) == (None, [])
     clock[0] += timedelta(minutes=2)
     assert away.since(timed) == ASKED
     when = ASKED.astimezone().strftime("%Y-%m-%d %H:%M")
     assert told(timed) == [WORDS.sending.away.format(when=when)]
-    timed.say(child.id, None, "还在吗")
+    exchange.say(timed, child.id, None, "还在吗")
     clock[0] += timedelta(hours=2)
     assert told(timed) == [], "once"
     assert timed.alerts() == [], "it is about no word of the child"
-    for waiting in (question, timed.left_behind()[-1][1]):
-        timed.begin_reply(waiting, "我在。", "done")
+    for waiting in (question, exchange.left_behind(timed)[-1][1]):
+        exchange.begin_reply(timed, waiting, "我在。", "done")
     assert (away.since(timed), told(timed)) == (None, [])
-    timed.say(child.id, None, "你好")
+    exchange.say(timed, child.id, None, "你好")
     clock[0] += timedelta(hours=2)
     assert len(told(timed)) == 1, "another time"
 
 
 def test_without_a_consent_nobody_is_away(timed: Store, clock: list[datetime]) -> None:
-    timed.say(family(timed).id, None, "你好")
+    exchange.say(timed, family(timed).id, None, "你好")
     clock[0] += timedelta(hours=2)
     timed.withdraw()
     assert away.since(timed) is None
 
 
 def test_a_question_taken_back_that_nobody_read_waits_too(timed: Store, clock: list[datetime]) -> None:
-    question = timed.say(family(timed).id, None, "你好")
-    timed.begin_reply(question, "", "stopped", judged=False)
+    question = exchange.say(timed, family(timed).id, None, "你好")
+    exchange.begin_reply(timed, question, "", "stopped", judged=False)
     clock[0] += timedelta(hours=2)
     assert away.since(timed) == ASKED

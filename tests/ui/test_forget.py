@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import Database, family
-from ui import forget
+from ui import exchange, forget
 from ui.records import Message
 from ui.store import Store
 
@@ -24,7 +24,7 @@ PATIENCE_S = 120
 
 
 def test_what_is_deleted_is_gone_from_the_files_at_once(store: Store, child_id: int, database: Database) -> None:
-    kept = store.say(child_id, None, "留下的话")
+    kept = exchange.say(store, child_id, None, "留下的话")
     chat, other = (_exchange(store, child_id, words) for words in ("要删掉的话", "也要删掉"))
     in_the_file = _sealed(database, chat)
     _settle_files(database)
@@ -155,12 +155,12 @@ def test_a_late_answer_keeps_its_question_and_an_unheard_one_is_waited_for(timed
     timed.set_household(emergency="", transcripts="full", retention_days=1)
     today = clock[0]
     clock[0] = today - timedelta(days=3)
-    question, never = timed.say(1, None, "我不想活了"), timed.say(1, None, "你在吗")
+    question, never = exchange.say(timed, 1, None, "我不想活了"), exchange.say(timed, 1, None, "你在吗")
     clock[0] = today
     assert forget.expired(timed) == 0
-    reply = timed.begin_reply(question)
+    reply = exchange.begin_reply(timed, question)
     assert reply is not None
-    timed.end_reply(reply, "我在。", "guarded", "crisis", "self_harm")
+    exchange.end_reply(timed, reply, "我在。", "guarded", "crisis", "self_harm")
     assert forget.expired(timed) == 0
     (alert,) = timed.alerts()
     assert [message.text for message in timed.passage(alert)] == ["我不想活了", "我在。"]
@@ -216,10 +216,10 @@ def test_the_pages_own_process_enforces_the_days_and_pays_what_is_owed(database:
 
 
 def _exchange(store: Store, child_id: int, words: str, here: int | None = None) -> Message:
-    question = store.say(child_id, here, words)
-    reply = store.begin_reply(question)
+    question = exchange.say(store, child_id, here, words)
+    reply = exchange.begin_reply(store, question)
     assert reply is not None
-    store.end_reply(reply, f"答{words}", "done")
+    exchange.end_reply(store, reply, f"答{words}", "done")
     return question
 
 

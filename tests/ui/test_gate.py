@@ -1,4 +1,4 @@
-"""What the parents' area still asks whoever finds it open. Streamlit's own runner, no browser.
+"""What the parents' area still asks whoever finds it open, and in which language. Streamlit's own runner, no browser.
 
 Run: `pytest tests/ui/test_gate.py`.
 """
@@ -18,6 +18,7 @@ from ui import pin
 from ui.companion import gate
 from ui.database import url_for
 from ui.locales import sentences
+from ui.records import Profile
 from ui.store import Store
 
 WORDS = sentences("zh")
@@ -60,6 +61,20 @@ def test_another_pin_is_set_by_whoever_knows_this_one(store: Store, app: AppTest
     assert not app.exception
 
 
+def test_a_child_is_deleted_by_whoever_knows_the_pin(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "data"
+    app.run()
+    for typed, left in (("9999", 4), ("", 3)):
+        _delete_child(app, child.id, typed)
+        assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
+    assert [found.id for found in store.children()] == [child.id]
+    _delete_child(app, child.id, PIN)
+    assert store.children() == []
+    assert _is_open(app), "nothing else is gone"
+    assert not app.exception
+
+
 def test_five_wrong_tries_lock_it_here_as_at_the_door(store: Store, app: AppTest) -> None:
     app.query_params["s"] = "data"
     app.run()
@@ -86,6 +101,34 @@ def test_another_pin_shuts_what_this_one_opened(store: Store, app: AppTest) -> N
     assert not app.exception
 
 
+def test_the_parents_area_speaks_the_guardians_language_and_the_childs_page_the_childs(
+    store: Store, app: AppTest
+) -> None:
+    store.add_child(Profile("Bean", language="en"))
+    store.audit("export")
+    app.query_params["s"] = "data"
+    app.run()
+    assert (app.title[0].value, _log(app)) == (WORDS.for_parents, WORDS.data.acts["export"])
+    english = sentences("en")
+    app.segmented_control(key="language-zh").set_value("en").run()
+    assert (app.title[0].value, _log(app)) == (english.for_parents, english.data.acts["export"])
+    assert store.household().language == "en"
+    # Chosen meanwhile in another tab: this one follows, and turns nothing back.
+    store.set_language("zh")
+    app.run()
+    assert (app.title[0].value, store.household().language) == (WORDS.for_parents, "zh")
+    store.set_language("en")
+    del app.query_params["p"]
+    app.query_params["k"] = str(store.children()[0].id)
+    app.run()
+    assert app.title[0].value == WORDS.greeting.format(nickname="豆豆")
+    assert not app.exception
+
+
+def _log(app: AppTest) -> str:
+    return str(app.table[0].value.iloc[0, 1])
+
+
 def _is_open(app: AppTest) -> bool:
     return app.title[0].value == WORDS.for_parents
 
@@ -95,6 +138,11 @@ def _set(app: AppTest, current: str, new: str) -> None:
     app.text_input(key="new-pin").input(new)
     app.text_input(key="new-pin-2").input(new)
     next(button for button in app.button if button.form_id == "new-pin").click().run()
+
+
+def _delete_child(app: AppTest, child_id: int, typed: str) -> None:
+    app.text_input(key=f"pin-delete-{child_id}").input(typed)
+    next(button for button in app.button if button.form_id == f"delete-child-{child_id}").click().run()
 
 
 def _delete(app: AppTest, typed: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from data.strict import BadInput
 from tests.ui.databases import Database, family
 from tests.ui.serving import Webhook
-from ui import outbox
+from ui import exchange, outbox
 from ui.locales import sentences
 from ui.store import Store
 
@@ -40,9 +40,9 @@ def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
 
 def crisis(store: Store) -> None:
     child = family(store)
-    reply = store.begin_reply(store.say(child.id, None, "我不想活了"))
+    reply = exchange.begin_reply(store, exchange.say(store, child.id, None, "我不想活了"))
     assert reply is not None
-    store.end_reply(reply, "我在。", "guarded", "crisis", "self_harm")
+    exchange.end_reply(store, reply, "我在。", "guarded", "crisis", "self_harm")
 
 
 def test_an_alert_is_sent_once_and_holds_no_word_of_the_chat(timed: Store, webhook: Webhook) -> None:
@@ -55,6 +55,19 @@ def test_an_alert_is_sent_once_and_holds_no_word_of_the_chat(timed: Store, webho
     assert sent["title"] == WORDS.sending.title
     assert sent["message"] == WORDS.sending.body.format(nickname="豆豆", category=WORDS.categories["self_harm"])
     assert "不想活" not in json.dumps(sent, ensure_ascii=False)
+
+
+def test_what_is_sent_is_in_the_guardians_language(timed: Store, webhook: Webhook) -> None:
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+    timed.set_language("en")
+    ((channel, _),) = outbox.channels(timed)
+    outbox.send_due(timed)
+    assert outbox.try_channel(timed, channel)
+    english = sentences("en")
+    about = english.sending.body.format(nickname="豆豆", category=english.categories["self_harm"])
+    assert [sent["message"] for sent in webhook.got] == [about, english.sending.trial]
+    assert {sent["title"] for sent in webhook.got} == {english.sending.title}
 
 
 def test_a_failure_is_tried_again_later_and_later(timed: Store, webhook: Webhook, clock: list[datetime]) -> None:
@@ -124,7 +137,7 @@ def test_a_channel_is_checked_named_without_its_secret_and_removed(timed: Store,
     (first, known), (second, name) = outbox.channels(timed)
     assert known == "json://…hook"
     assert "secret" not in name
-    assert outbox.try_channel(timed, first, "zh")
+    assert outbox.try_channel(timed, first)
     assert webhook.got[0]["message"] == WORDS.sending.trial
     outbox.remove_channel(timed, second)
     assert len(outbox.channels(timed)) == 1

@@ -215,7 +215,7 @@ def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Shot) ->
 
 def test_english_is_chosen_by_the_profile(site: Site, page: Page, shot: Shot) -> None:
     store = site.store()
-    store.first_run("Mum", "Gran 555", PIN_HASH, Profile("Bean", "10-12", "en"))
+    store.first_run("Mum", "Gran 555", PIN_HASH, "en", Profile("Bean", "10-12", "en"))
     store.close()
     page.goto(site.url)
     expect(page.get_by_text("Hello, Bean!")).to_be_visible()
@@ -244,6 +244,7 @@ def _is_kept(site: Site) -> None:
     assert abs(datetime.now(UTC) - consent.given_at) < timedelta(minutes=5)
     assert store.emergency() == "外婆 13800000000"
     assert (store.household().pin_hash or "").startswith("$argon2id$")
+    assert store.household().language == "zh"
     assert check(store, PIN) == Opened()
     assert (child.nickname, child.age_band, child.language, child.avatar) == ("豆豆", "7-9", "zh", "star")
     store.close()

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 
 from data.strict import BadInput
 from tests.ui.databases import Database
-from ui import forget
+from ui import exchange, forget
 from ui.database import Database as Opened
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.store import KEY_CHECK, Store
@@ -37,7 +37,7 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_no_word_lies_open_in_the_database(store: Store, child_id: int, database: Database) -> None:
-    store.say(child_id, None, "我最喜欢的颜色是紫色")
+    exchange.say(store, child_id, None, "我最喜欢的颜色是紫色")
     store.rename(1, "紫色的秘密")
     for word in ("紫色", "外婆", "妈妈"):
         assert not database.holds(word.encode())
@@ -88,6 +88,7 @@ def test_names_of_the_second_revision_are_sealed_where_they_lie(database: Databa
         ("王妈妈", False),
     ]
     assert store.emergency() == "外婆 13800000000"
+    assert store.household().language == "en", "the newest child's, in which the parents' area was drawn"
     _no_longer_in_the_clear(store, database, "王妈妈", "李爸爸")
 
 
@@ -124,7 +125,7 @@ def _upgrade(database: Database, revision: str, sealer: Sealer | None = None) ->
 
 
 def _second(database: Database, sealer: Sealer) -> None:
-    """A family's database as the version before left it, with two guardians."""
+    """A family's database as the version before left it, with two guardians and two children."""
     _upgrade(database, "0002", sealer)
     database.rows(
         "INSERT INTO household (id, key_check, pin_tries, emergency, transcripts, retention_days)"
@@ -132,6 +133,12 @@ def _second(database: Database, sealer: Sealer) -> None:
         check=sealer.seal(KEY_CHECK),
         emergency=sealer.seal("外婆 13800000000"),
     )
+    for nickname, language in (("豆豆", "zh"), ("Bean", "en")):
+        database.rows(
+            "INSERT INTO children (nickname, age_band, language) VALUES (:nickname, '7-9', :language)",
+            nickname=nickname,
+            language=language,
+        )
     database.rows("INSERT INTO consents VALUES (1, '王妈妈', '2026-11-01', '2026-11-24', '2026-11-02')")
     database.rows("INSERT INTO consents VALUES (2, '李爸爸', '2026-11-03', '2026-11-24', NULL)")
 

@@ -38,10 +38,7 @@ def show(store: Store, words: Sentences) -> None:
                         on_click="ignore",
                     )
                 with st.popover(words.data.delete_child, icon=":material/delete:"):
-                    st.markdown(words.data.for_good)
-                    if st.button(words.data.delete_child, key=f"delete-child-{child.id}", type="primary"):
-                        forget.child(store, child.id)
-                        st.rerun()
+                    _delete_child(store, child, words)
     with st.container(key="panel-delete-all"):
         st.subheader(words.data.delete_all, anchor=False)
         st.caption(words.data.delete_all_under)
@@ -70,6 +67,16 @@ def show(store: Store, words: Sentences) -> None:
                 border="horizontal",
                 hide_index=True,
             )
+
+
+def _delete_child(store: Store, child: Child, words: Sentences) -> None:
+    st.markdown(words.data.for_good)
+    with st.form(f"delete-child-{child.id}", border=False, clear_on_submit=True):
+        typed = gate.current_pin(words, f"pin-delete-{child.id}")
+        asked = st.form_submit_button(words.data.delete_child, type="primary")
+        if asked and gate.confirmed(store, typed, words):
+            forget.child(store, child.id)
+            st.rerun()
 
 
 def _file(store: Store, child: Child, words: Sentences, writer: Writer) -> Callable[[], bytes]:

@@ -98,10 +98,7 @@ def _channels(store: Store, words: Sentences) -> None:
         with st.container(horizontal=True, vertical_alignment="center", key=f"sent-to-{channel_id}"):
             st.markdown(f"`{name}`", width="stretch")
             if st.button(say.try_it, icon=":material/send:", key=f"try-{channel_id}"):
-                arrived = outbox.try_channel(
-                    store, channel_id, store.children()[-1].language if store.children() else "zh"
-                )
-                st.toast(say.tried if arrived else say.not_tried)
+                st.toast(say.tried if outbox.try_channel(store, channel_id) else say.not_tried)
             # No callback: it would run before the door is looked at.
             if st.button(say.remove, icon=":material/delete:", key=f"remove-{channel_id}"):
                 outbox.remove_channel(store, channel_id)

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Generator
 
+from ui import exchange
 from ui.client import Asleep, Refused, Reply, Settings, Turn
 from ui.companion.farewell import is_farewell
 from ui.companion.record import Record
@@ -72,7 +73,7 @@ def reply_to(
     # After a crisis a goodbye may mean another thing: then the server's guard, which sees the whole talk, answers.
     if is_farewell(question.text) and all(message.action != "crisis" for message in before):
         goodbye = sentences(child.language).door.goodbye.format(nickname=child.nickname)
-        store.begin_reply(question, goodbye, "done", "goodbye")
+        exchange.begin_reply(store, question, goodbye, "done", "goodbye")
         return
     with Reply(settings, turns(before, question)) as coming:
         record = Record(store, question, coming)
@@ -82,7 +83,7 @@ def reply_to(
             if not record.begun:
                 raise
         except Refused:
-            store.give_up(question)
+            exchange.give_up(store, question)
             raise
         except GeneratorExit:
             record.leave()
@@ -99,10 +100,10 @@ def judge(store: Store, settings: Settings, question: Message) -> None:
         try:
             text = "".join(coming)
         except Refused:
-            store.give_up(question)
+            exchange.give_up(store, question)
             raise
         ending = coming.ending
-    store.judged(question, text, ending.action, ending.category, ending.contract)
+    exchange.judged(store, question, text, ending.action, ending.category, ending.contract)
 
 
 def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, None]:

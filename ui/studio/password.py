@@ -31,7 +31,7 @@ class Secret(Strict):
 
 
 @dataclass(frozen=True)
-class Door:
+class PasswordFile:
     """The password that a file keeps."""
 
     file: Path
