@@ -164,8 +164,10 @@ def _take(store: Store) -> Due | None:
 def _mark(store: Store, due: Due, *, ok: bool) -> None:
     now = store.now()
     values = {"sent": now} if ok else {"next_try": now + wait_after(due.tries)}
+    # A send may last: meanwhile the alert may have been deleted, or the row taken by another process.
+    own = (Delivery.id == due.delivery_id) & (Delivery.tries == due.tries) & Delivery.sent.is_(None)
     with store.writing() as session:
-        session.execute(update(Delivery).where(Delivery.id == due.delivery_id).values(values))
+        session.execute(update(Delivery).where(own).values(values))
 
 
 def _name(address: str) -> str:
