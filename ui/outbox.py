@@ -37,6 +37,7 @@ class Due:
     """One alert for one channel. `said`: when that was said which it is about."""
 
     delivery_id: int
+    channel_id: int
     tries: int
     address: str
     nickname: str
@@ -110,13 +111,19 @@ def arrived(store: Store, alert_ids: list[int]) -> dict[int, list[datetime]]:
 
 
 def send_due(store: Store, send: Notify = notify) -> int:
-    """Send what is due; how many arrived."""
+    """Send what is due; how many arrived.
+
+    A channel that fails is left alone until the next round: what waits for it must not hold up the others.
+    """
     arrived = 0
-    while (due := _take(store)) is not None:
+    failed: set[int] = set()
+    while (due := _take(store, failed)) is not None:
         words = sentences(due.language)
         ok = send(due.address, words.sending.title, _body(due, words))
         _mark(store, due, ok=ok)
         arrived += ok
+        if not ok:
+            failed.add(due.channel_id)
         log.info("alert delivery=%d try=%d ok=%s", due.delivery_id, due.tries, ok)
     return arrived
 
@@ -132,7 +139,8 @@ def _body(due: Due, words: Sentences) -> str:
     return words.sending.body.format(nickname=due.nickname, category=category(due.category, words))
 
 
-def _take(store: Store) -> Due | None:
+def _take(store: Store, failed: set[int]) -> Due | None:
+    """Take what is due at none of these channels: a new alert before those that have been tried."""
     now = store.now()
     waits = (Delivery.sent.is_(None)) & (Delivery.next_try <= now)
     with store.writing() as session:
@@ -143,8 +151,8 @@ def _take(store: Store) -> Due | None:
             .join(MessageRow, MessageRow.id == Alert.message_id)
             .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
             .join(Child, Child.id == ConversationRow.child_id)
-            .where(waits, Alert.created > now - GIVE_UP_AFTER)
-            .order_by(Delivery.next_try)
+            .where(waits, Alert.created > now - GIVE_UP_AFTER, Delivery.channel_id.not_in(failed))
+            .order_by(Delivery.tries, Delivery.next_try)
             .limit(1)
         ).first()
         if row is None:
@@ -158,7 +166,7 @@ def _take(store: Store) -> Due | None:
         if taken.rowcount != 1:  # type: ignore[attr-defined]
             return None  # another process has it; the next round finds what is left
     address = store.sealer.open(channel.address)
-    return Due(delivery.id, delivery.tries, address, child.nickname, child.language, alert.category, said)
+    return Due(delivery.id, channel.id, delivery.tries, address, child.nickname, child.language, alert.category, said)
 
 
 def _mark(store: Store, due: Due, *, ok: bool) -> None:

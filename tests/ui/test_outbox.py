@@ -38,11 +38,11 @@ def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
     opened.close()
 
 
-def crisis(store: Store) -> None:
-    child = family(store)
+def crisis(store: Store, kind: str = "self_harm") -> None:
+    child = next(iter(store.children()), None) or family(store)
     reply = store.begin_reply(store.say(child.id, None, "我不想活了"))
     assert reply is not None
-    store.end_reply(reply, "我在。", "guarded", "crisis", "self_harm")
+    store.end_reply(reply, "我在。", "guarded", "crisis", kind)
 
 
 def test_an_alert_is_sent_once_and_holds_no_word_of_the_chat(timed: Store, webhook: Webhook) -> None:
@@ -68,6 +68,35 @@ def test_a_failure_is_tried_again_later_and_later(timed: Store, webhook: Webhook
     clock[0] += timedelta(seconds=10)
     assert outbox.send_due(timed) == 1
     assert [outbox.wait_after(tries).total_seconds() for tries in (1, 2, 3, 99)] == [10, 20, 40, 3600]
+
+
+def test_a_channel_that_is_dead_holds_up_no_other_and_what_is_new_goes_first(
+    timed: Store, webhook: Webhook, clock: list[datetime]
+) -> None:
+    asked: list[str] = []
+
+    def send(address: str, title: str, body: str) -> bool:
+        asked.append(address)
+        return outbox.notify(address, title, body)
+
+    with Webhook() as dead:
+        dead.status = 500
+        for address in (dead.address, webhook.address):
+            outbox.add_channel(timed, address)
+        for _ in range(4):
+            crisis(timed)
+            outbox.send_due(timed)
+        clock[0] += outbox.LONGEST_WAIT  # each of the four is due again
+        crisis(timed)
+        assert outbox.send_due(timed, send) == 1
+        assert (len(webhook.got), asked.count(dead.address)) == (5, 1)
+        dead.status = 200
+        clock[0] += outbox.LONGEST_WAIT
+        crisis(timed, "abuse")
+        assert outbox.send_due(timed, send) == 7
+        new = WORDS.sending.body.format(nickname="豆豆", category=WORDS.categories["abuse"])
+        assert dead.got[0]["message"] == webhook.got[-1]["message"] == new
+        assert len(dead.got) == 6
 
 
 def test_what_did_not_arrive_in_a_week_is_told_and_waits_no_longer(
