@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 
 from data.strict import BadInput
 from ui.locales import Language, Sentences, sentences
@@ -55,13 +55,27 @@ def notify(address: str, title: str, body: str) -> bool:
 
 
 def add_channel(store: Store, address: str) -> None:
-    """Keep a new channel. Raises `BadInput` when apprise does not know such an address."""
+    """Keep a new channel; what nobody has heard of yet is sent there, too.
+
+    It may be the first, or one in the place of a wrong address. Raises `BadInput` when apprise does not know the address.
+    """
     import apprise
 
     if not apprise.Apprise().add(address):
         raise BadInput("This address is not one that apprise knows; see the list at https://github.com/caronc/apprise.")
+    now = store.now()
     with store.writing() as session:
-        session.add(Channel(address=store.sealer.seal(address), created=store.now()))
+        channel = Channel(address=store.sealer.seal(address), created=now)
+        session.add(channel)
+        session.flush()
+        for alert_id in session.scalars(select(Alert.id).where(unheard(now)).order_by(Alert.id)):
+            session.add(Delivery(alert_id=alert_id, channel_id=channel.id, tries=0, next_try=now, sent=None))
+
+
+def unheard(now: datetime) -> ColumnElement[bool]:
+    """Of an alert: the guardian has not seen it, no channel has got it, and it may still be sent."""
+    reached = exists().where(Delivery.alert_id == Alert.id, Delivery.sent.is_not(None))
+    return Alert.seen.is_(False) & (Alert.created > now - GIVE_UP_AFTER) & ~reached
 
 
 def channels(store: Store) -> list[tuple[int, str]]:

@@ -145,6 +145,29 @@ def test_two_senders_send_one_message(
     assert len(webhook.got) == 1
 
 
+def test_what_nobody_has_heard_of_goes_to_a_channel_that_is_added_later(
+    timed: Store, webhook: Webhook, clock: list[datetime]
+) -> None:
+    """A first address that comes after the crisis, and one in the place of a wrong one."""
+    crisis(timed, "danger")
+    clock[0] += outbox.GIVE_UP_AFTER  # too old
+    crisis(timed, "abuse")
+    timed.alerts_seen([timed.alerts()[0].id])
+    crisis(timed)
+    with Webhook() as wrong:
+        wrong.status = 404
+        outbox.add_channel(timed, wrong.address)
+        assert (outbox.send_due(timed), outbox.waiting(timed)) == (0, 1)
+    ((wrong_id, _),) = outbox.channels(timed)
+    outbox.remove_channel(timed, wrong_id)
+    outbox.add_channel(timed, webhook.address)
+    assert outbox.send_due(timed) == 1
+    told = WORDS.sending.body.format(nickname="豆豆", category=WORDS.categories["self_harm"])
+    assert [sent["message"] for sent in webhook.got] == [told]
+    outbox.add_channel(timed, webhook.address)
+    assert outbox.send_due(timed) == 0, "it has been heard"
+
+
 def test_a_channel_is_checked_named_without_its_secret_and_removed(timed: Store, webhook: Webhook) -> None:
     with pytest.raises(BadInput, match="not one that apprise knows"):
         outbox.add_channel(timed, "nonsense://x")
