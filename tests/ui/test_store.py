@@ -15,7 +15,7 @@ from ui import forget, visits
 from ui.database import Gone
 from ui.records import Profile
 from ui.store import SAID_CHARS, Store
-from ui.tables import ConversationRow
+from ui.tables import Channel, ConversationRow, Numbered
 
 
 def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(store: Store, child_id: int) -> None:
@@ -45,6 +45,27 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
         ("", "waiting"),
     ]
     assert store.alerts() == []
+
+
+def test_no_number_is_given_twice(store: Store, database: Database) -> None:
+    """A page, a sender or the log may still hold the number of what was deleted."""
+    tables = [
+        mapper.class_.__tablename__ for mapper in Numbered.registry.mappers if issubclass(mapper.class_, Numbered)
+    ]
+
+    def lived() -> dict[str, int]:
+        child = family(store)
+        with store.writing() as session:
+            session.add(Channel(address=store.sealer.seal("json://127.0.0.1:9/"), created=store.now()))
+        store.begin_reply(store.say(child.id, None, "我不想活了"), "我在。", "guarded", "crisis", "self_harm")
+        visits.act(store, child.id)
+        return {table: database.rows(f"SELECT max(id) FROM {table}")[0][0] for table in tables}
+
+    first = lived()
+    forget.everything(store)
+    again = lived()
+    assert len(tables) == 7
+    assert all(again[table] > first[table] for table in tables), (first, again)
 
 
 def test_a_chat_is_named_by_how_it_begins(store: Store, child_id: int) -> None:
