@@ -103,9 +103,11 @@ class Store:
         return self.sealer.open(self.household().emergency)
 
     def set_household(self, *, emergency: str, transcripts: Access, retention_days: int) -> None:
-        """Keep the family's settings."""
+        """Keep the family's settings; a change of who can read the chats is a line in the log."""
         with self.writing() as session:
             home = session.get_one(Household, 1)
+            if transcripts != home.transcripts:
+                self.note(session, "transcripts", detail=transcripts)
             home.emergency = self.sealer.seal(emergency)
             home.transcripts, home.retention_days = transcripts, retention_days
 

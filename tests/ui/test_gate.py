@@ -86,6 +86,22 @@ def test_another_pin_shuts_what_this_one_opened(store: Store, app: AppTest) -> N
     assert not app.exception
 
 
+def test_the_emergency_contact_is_not_taken_away(store: Store, app: AppTest) -> None:
+    app.query_params["s"] = "family"
+    app.run()
+    held = store.emergency()
+    app.text_input(key="emergency-now").input(" ")
+    app.number_input(key="retention").set_value(31)
+    _save(app, "settings")
+    assert [line.value for line in app.warning] == [WORDS.home.no_emergency]
+    assert (store.emergency(), store.household().retention_days) == (held, 180)
+    app.text_input(key="emergency-now").input("外公 13900000000")
+    _save(app, "settings")
+    assert not app.warning
+    assert (store.emergency(), store.household().retention_days) == ("外公 13900000000", 31)
+    assert not app.exception
+
+
 def _is_open(app: AppTest) -> bool:
     return app.title[0].value == WORDS.for_parents
 
@@ -94,7 +110,11 @@ def _set(app: AppTest, current: str, new: str) -> None:
     app.text_input(key="pin-now").input(current)
     app.text_input(key="new-pin").input(new)
     app.text_input(key="new-pin-2").input(new)
-    next(button for button in app.button if button.form_id == "new-pin").click().run()
+    _save(app, "new-pin")
+
+
+def _save(app: AppTest, form: str) -> None:
+    next(button for button in app.button if button.form_id == form).click().run()
 
 
 def _delete(app: AppTest, typed: str) -> None:

@@ -179,6 +179,22 @@ def test_the_log_of_accesses_is_only_ever_added_to(store: Store, database: Datab
     assert [line.what for line in store.audited()] == ["delete all", "transcript"]
 
 
+def test_who_can_read_the_chats_changes_together_with_its_line_in_the_log(
+    store: Store, child_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.set_household(emergency="外婆", transcripts="alerts", retention_days=30)
+    store.set_household(emergency="外公", transcripts="alerts", retention_days=60)
+    assert [line.what for line in store.audited()] == ["transcripts: alerts"]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(store, "note", full)
+    with pytest.raises(OSError, match="full"):
+        store.set_household(emergency="外公", transcripts="full", retention_days=60)
+    assert store.household().transcripts == "alerts"
+
+
 def test_asking_again_puts_the_old_pair_aside(store: Store, child_id: int) -> None:
     question = store.say(child_id, None, "为什么天是蓝的")
     reply = store.begin_reply(question)
