@@ -1,4 +1,4 @@
-"""What the parents' area still asks whoever finds it open. Streamlit's own runner, no browser.
+"""What the parents' area still asks whoever finds it open, shows and writes down. Streamlit's own runner, no browser.
 
 Run: `pytest tests/ui/test_gate.py`.
 """
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 from streamlit.testing.v1 import AppTest
 
 from tests.demo import free_port
@@ -16,9 +17,11 @@ from tests.ui.databases import family
 from tests.ui.walk import PIN
 from ui import pin
 from ui.companion import gate
+from ui.companion.parents_chats import SHOWN
 from ui.database import url_for
 from ui.locales import sentences
 from ui.store import Store
+from ui.tables import ConversationRow
 
 WORDS = sentences("zh")
 OTHER = "8642"
@@ -99,6 +102,28 @@ def test_the_emergency_contact_is_not_taken_away(store: Store, app: AppTest) -> 
     _save(app, "settings")
     assert not app.warning
     assert (store.emergency(), store.household().retention_days) == ("外公 13900000000", 31)
+    assert not app.exception
+
+
+def test_every_chat_can_be_read_and_deleted_the_oldest_and_one_of_two_that_read_the_same(
+    store: Store, app: AppTest
+) -> None:
+    (child,) = store.children()
+    name, at = store.sealer.seal("给我讲一个故事"), store.now()
+    row = {"child_id": child.id, "name": name, "created": at, "updated": at, "hidden": False}
+    with store.writing() as session:
+        session.execute(insert(ConversationRow), [row] * (SHOWN + 2))
+    app.query_params["s"] = "chats"
+    app.run()
+    chosen = app.selectbox(key=f"chat-{child.id}")
+    assert len(set(chosen.options)) == SHOWN
+    app.button(key=f"chats-earlier-{child.id}").click().run()
+    assert len(set(app.selectbox(key=f"chat-{child.id}").options)) == SHOWN + 2
+    assert f"chats-earlier-{child.id}" not in [button.key for button in app.button]
+    for oldest in (1, 2):
+        app.selectbox(key=f"chat-{child.id}").set_value(oldest).run()
+        app.button(key=f"delete-chat-{oldest}").click().run()
+        assert store.conversation(child.id, oldest) is None
     assert not app.exception
 
 

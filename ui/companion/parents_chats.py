@@ -16,6 +16,8 @@ from ui.store import Store
 from ui.tables import Child
 from ui.telling import moment
 
+SHOWN = 200  # chats to choose from at first: more make a phone slow
+
 
 def show(store: Store, words: Sentences) -> None:
     """Draw a list of chats, or the one that was opened."""
@@ -25,21 +27,29 @@ def show(store: Store, words: Sentences) -> None:
     for child in store.children():
         with st.container(key=f"panel-chats-{child.id}"):
             st.subheader(plain(child.nickname), anchor=False)
-            chats = store.conversations(child.id, 200, hidden=True)
+            shown: int = st.session_state.get(f"chats-shown-{child.id}", SHOWN)
+            chats = store.conversations(child.id, shown + 1, hidden=True)
             if not chats:
                 st.caption(words.no_history)
                 continue
+            listed = {chat.id: chat for chat in chats[:shown]}
+            names = {chat.id: _name(chat, words) for chat in chats[:shown]}
             chosen = st.selectbox(
                 words.chats.choose,
-                chats,
+                list(listed),
                 index=None,
-                format_func=lambda chat: _name(chat, words),
+                format_func=names.__getitem__,
                 placeholder=words.chats.choose,
                 label_visibility="collapsed",
                 key=f"chat-{child.id}",
             )
+            if len(chats) > shown and st.button(
+                words.talk.earlier, key=f"chats-earlier-{child.id}", type="tertiary", icon=":material/history:"
+            ):
+                st.session_state[f"chats-shown-{child.id}"] = shown + SHOWN
+                st.rerun()
             if chosen is not None:
-                _chat(store, child, chosen, words)
+                _chat(store, child, listed[chosen], words)
 
 
 def said(store: Store, messages: Sequence[tuple[str, str, str]], face: str) -> None:
@@ -84,4 +94,6 @@ def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> N
 
 
 def _name(chat: Conversation, words: Sentences) -> str:
-    return f"{moment(chat.updated)} · {chat.title}{f' · {words.chats.hidden}' if chat.hidden else ''}"
+    # With its number, as in the log: of two that read the same, the list would offer one.
+    put_away = f" · {words.chats.hidden}" if chat.hidden else ""
+    return f"{moment(chat.updated)} · {chat.title}{put_away} · #{chat.id}"
