@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, Update, case, select, update
+from sqlalchemy import Select, Update, case, func, select, update
 from sqlalchemy.orm import Session
 
 from data.strict import BadInput
@@ -269,6 +269,12 @@ class Store:
         """Put a conversation away: the child sees it no more, the guardian does, until it is deleted."""
         with self.writing() as session:
             session.get_one(ConversationRow, conversation_id).hidden = True
+
+    def last_message(self, conversation_id: int) -> int | None:
+        """The number of what was said last; not a word is opened for it."""
+        last = select(func.max(MessageRow.id)).where(MessageRow.conversation_id == conversation_id)
+        with self.reading() as session:
+            return session.scalar(last)
 
     def messages(self, conversation_id: int, *, replaced: bool = False) -> list[Message]:
         """What was said, in order; with `replaced`, also what was asked again or written anew."""

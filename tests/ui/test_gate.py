@@ -105,6 +105,36 @@ def test_the_emergency_contact_is_not_taken_away(store: Store, app: AppTest) -> 
     assert not app.exception
 
 
+def test_each_look_at_a_chat_is_a_line_in_the_log(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    question = store.say(child.id, None, "我的秘密")
+    looks = 0
+
+    def read(*, anew: bool) -> None:
+        nonlocal looks
+        app.selectbox(key=f"chat-{child.id}").set_value(question.conversation_id).run()
+        assert "我的秘密" in [line.value for line in app.text]
+        looks += anew
+        assert [line.what for line in store.audited()] == ["transcript"] * looks
+
+    app.query_params["s"] = "chats"
+    app.run()
+    read(anew=True)
+    read(anew=False)
+    store.say(child.id, question.conversation_id, "还有一个")
+    read(anew=True)
+    app.selectbox(key=f"chat-{child.id}").set_value(None).run()
+    read(anew=True)
+    app.button(key="lock").click().run()
+    app.query_params["p"] = "parents"
+    app.query_params["s"] = "chats"
+    app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+    app.session_state[f"chat-{child.id}"] = question.conversation_id  # a tab may bring its choice along
+    app.run()
+    read(anew=True)
+    assert not app.exception
+
+
 def test_every_chat_can_be_read_and_deleted_the_oldest_and_one_of_two_that_read_the_same(
     store: Store, app: AppTest
 ) -> None:

@@ -16,6 +16,7 @@ from ui.store import Store
 
 OPEN_S = 600
 OPENED = "parents-opened"  # until when, and with which PIN
+LOOKED = "parents-looked"  # what is being read there
 LOOK_S = 15  # how often an open area looks whether its time is over
 
 
@@ -31,12 +32,19 @@ def is_open(store: Store) -> bool:
 
 def lock() -> None:
     """Shut the area in this tab."""
-    st.session_state.pop(OPENED, None)
+    for held in (OPENED, LOOKED):
+        st.session_state.pop(held, None)
 
 
 def unlock(store: Store) -> None:
     """Open it with the PIN that has just been set; wherever it was opened with another one, it shuts."""
     _open(store.household().pin_hash)
+
+
+def looked() -> dict[int, tuple[int, int | None]]:
+    """Of each child the chat that is being read here, and how far; whoever opens the area again reads anew."""
+    held: dict[int, tuple[int, int | None]] = st.session_state.setdefault(LOOKED, {})
+    return held
 
 
 def watch(store: Store) -> None:

@@ -1,6 +1,6 @@
 """What was said, as far as the family's setting lets a guardian read it. In: the store. Out: one chat at a time.
 
-Each chat that is opened is a line in the log of accesses.
+Each chat that is opened is a line in the log of accesses, and another one when there is more to read in it.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from ui import forget
+from ui.companion import gate
 from ui.companion.look import LINGBAN, avatar
 from ui.companion.safe_text import plain, safe
 from ui.locales import Sentences
@@ -48,7 +49,9 @@ def show(store: Store, words: Sentences) -> None:
             ):
                 st.session_state[f"chats-shown-{child.id}"] = shown + SHOWN
                 st.rerun()
-            if chosen is not None:
+            if chosen is None:
+                gate.looked().pop(child.id, None)
+            else:
                 _chat(store, child, listed[chosen], words)
 
 
@@ -64,10 +67,10 @@ def said(store: Store, messages: Sequence[tuple[str, str, str]], face: str) -> N
 
 
 def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> None:
-    opened = f"opened-chat-{child.id}"
-    if st.session_state.get(opened) != chat.id:  # written first: what cannot be audited is not shown
+    look = (chat.id, store.last_message(chat.id))
+    if gate.looked().get(child.id) != look:  # written first: what cannot be audited is not shown
         store.audit("transcript", child.id, chat.id)
-        st.session_state[opened] = chat.id
+        gate.looked()[child.id] = look
     messages = [
         (
             message.role,
