@@ -4,21 +4,24 @@ Run: `pytest tests/ui/test_gate.py`.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
+from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.testing.v1 import AppTest
 
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import family
+from tests.ui.later import Later
 from tests.ui.walk import PIN
-from ui import pin
+from ui import forget, pin
 from ui.companion import gate
 from ui.companion.parents_chats import SHOWN
-from ui.database import url_for
+from ui.database import Gone, url_for
 from ui.locales import sentences
 from ui.store import Store
 from ui.tables import ConversationRow
@@ -105,6 +108,48 @@ def test_the_emergency_contact_is_not_taken_away(store: Store, app: AppTest) -> 
     assert not app.exception
 
 
+def test_an_export_looks_at_the_door_when_it_is_pressed(
+    store: Store, app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made outside of the page's run, and so after the page has looked."""
+    files: list[Callable[[], bytes]] = []
+    add = MediaFileManager.add_deferred
+
+    def keep(manager: MediaFileManager, file: Callable[[], bytes], *args: Any, **more: Any) -> str:
+        files.append(file)
+        return add(manager, file, *args, **more)
+
+    monkeypatch.setattr(MediaFileManager, "add_deferred", keep)
+    later = tmp_path / "later"
+    later.write_text("0")
+    monkeypatch.setattr(gate, "time", Later(later))
+    app.query_params["s"] = "data"
+
+    def drawn() -> Callable[[], bytes]:
+        app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+        files.clear()
+        app.run()
+        assert not app.exception
+        return files[0]
+
+    assert "豆豆".encode() in drawn()()
+    lines = len(store.audited())
+
+    file = drawn()
+    pin.change(store, OTHER)
+    _is_refused(file)
+
+    file = drawn()
+    later.write_text("601")
+    _is_refused(file)
+    later.write_text("0")
+
+    file = drawn()
+    forget.child(store, store.children()[0].id)
+    _is_refused(file)
+    assert [line.what for line in store.audited()][:-lines] == ["delete child"]
+
+
 def test_each_look_at_a_chat_is_a_line_in_the_log(store: Store, app: AppTest) -> None:
     (child,) = store.children()
     question = store.say(child.id, None, "我的秘密")
@@ -155,6 +200,11 @@ def test_every_chat_can_be_read_and_deleted_the_oldest_and_one_of_two_that_read_
         app.button(key=f"delete-chat-{oldest}").click().run()
         assert store.conversation(child.id, oldest) is None
     assert not app.exception
+
+
+def _is_refused(file: Callable[[], bytes]) -> None:
+    with pytest.raises(Gone):
+        file()
 
 
 def _is_open(app: AppTest) -> bool:

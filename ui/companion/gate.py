@@ -5,6 +5,7 @@ In: the store. Out: whether the area is open in this browser tab; a reload, or t
 
 import math
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -62,6 +63,12 @@ def watch(store: Store) -> None:
     look()
 
 
+def still_open(store: Store) -> Callable[[], bool]:
+    """Whether what is open now is still open, to be asked later and outside of a run of the page, as a download is."""
+    until, pin_hash = st.session_state.get(OPENED, (0.0, None))
+    return lambda: bool(time.monotonic() < until and pin_hash == store.household().pin_hash)
+
+
 def current_pin(words: Sentences, key: str) -> str:
     """The field for the PIN that holds now, beside what asks for it once more."""
     return st.text_input(words.pin.current, type="password", max_chars=8, autocomplete="current-password", key=key)
@@ -83,8 +90,7 @@ def _open(pin_hash: str | None) -> None:
 
 
 def _holds(store: Store) -> bool:
-    until, pin_hash = st.session_state.get(OPENED, (0.0, None))
-    return bool(time.monotonic() < until and pin_hash == store.household().pin_hash)
+    return still_open(store)()
 
 
 def show(store: Store, words: Sentences) -> None:
