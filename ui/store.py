@@ -119,8 +119,7 @@ class Store:
     def consent(self) -> Consent | None:
         """The consent that holds now, or None: then nobody may chat."""
         with self.reading() as session:
-            holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
-            row = session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
+            row = _holding(session)
         return self._agreed(row) if row is not None else None
 
     def consents(self) -> list[Consent]:
@@ -193,6 +192,7 @@ class Store:
     def feel(self, child_id: int, mood: Mood) -> None:
         """Keep how the child said they felt."""
         with self.writing() as session:
+            self.check_consent(session)
             session.add(MoodRow(child_id=child_id, mood=mood, created=self.now()))
 
     def moods(self, child_id: int, start: datetime) -> list[MoodRow]:
@@ -289,6 +289,7 @@ class Store:
         """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
         words = words[:SAID_CHARS]
         with self.writing() as session:
+            self.check_consent(session)
             if conversation_id is None:
                 name = self.sealer.seal(title(words))
                 started = ConversationRow(
@@ -313,6 +314,7 @@ class Store:
         aside = case((MessageRow.state == "unjudged", "unjudged"), else_="replaced")
         asked = question.text if words is None else words[:SAID_CHARS]
         with self.writing() as session:
+            self.check_consent(session)
             there = MessageRow.state != "replaced"
             _only(session.execute(_this(question).where(there).values(state="replaced" if words is None else aside)))
             after = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id) & there
@@ -447,6 +449,11 @@ class Store:
         """A session whose changes are committed at its end, or not at all."""
         return self._database.writing()
 
+    def check_consent(self, session: Session) -> None:
+        """Raise `Gone` when no consent holds: a page that was drawn before it was withdrawn keeps nothing more."""
+        if _holding(session) is None:
+            raise Gone("The consent was withdrawn meanwhile.")
+
     def note(
         self,
         session: Session,
@@ -560,6 +567,11 @@ def title(words: str) -> str:
     if not any(unicodedata.category(sign)[0] in "LNPS" for sign in line):
         return "…"
     return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
+
+
+def _holding(session: Session) -> ConsentRow | None:
+    holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
+    return session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
 
 
 def _this(message: Message) -> Update:

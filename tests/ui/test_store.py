@@ -132,6 +132,27 @@ def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:
     ]
 
 
+def test_after_a_withdrawal_nothing_that_a_child_says_is_kept(store: Store, child_id: int, database: Database) -> None:
+    question = store.say(child_id, None, "你好")
+    store.begin_reply(question, "嗨", "done")
+    store.withdraw()
+    for late in (
+        lambda: store.say(child_id, question.conversation_id, "还在吗"),
+        lambda: store.ask_again(question),
+        lambda: store.ask_again(question, "别的话"),
+        lambda: store.feel(child_id, "sad"),
+    ):
+        with pytest.raises(Gone):
+            late()
+    assert [(found.text, found.state) for found in store.messages(question.conversation_id, replaced=True)] == [
+        ("你好", "done"),
+        ("嗨", "done"),
+    ]
+    assert database.rows("SELECT count(*) FROM moods") == [(0,)]
+    store.consent_again("妈妈")
+    assert store.ask_again(question).state == "waiting"
+
+
 def test_another_childs_conversation_is_not_found(store: Store, child_id: int) -> None:
     other = store.add_child(Profile("果果", "4-6"))
     here = store.say(child_id, None, "你好").conversation_id
