@@ -80,6 +80,10 @@ class Database:
                     " MindPal, or open the database that belongs to this version."
                 )
             if self._sqlite and stored != scripts.get_current_head():
+                # Where a table is made anew, dropping the old one would empty those that point at it. This can be turned off
+                # before a transaction only, for this connection, which is not given back to the others.
+                connection.detach()
+                connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
                 # Without it a change of tables is no part of the transaction, and two pages may start at once.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"], config.attributes["sealer"] = connection, sealer

@@ -26,6 +26,7 @@ def say(store: Store, child_id: int, conversation_id: int | None, words: str) ->
     """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
     words = words[:SAID_CHARS]
     with store.writing() as session:
+        store.check_consent(session)
         if conversation_id is None:
             name = store.sealer.seal(title(words))
             started = ConversationRow(
@@ -51,6 +52,7 @@ def ask_again(store: Store, question: Message, words: str | None = None) -> Mess
     aside = case((MessageRow.state == "unjudged", "unjudged"), else_="replaced")
     asked = question.text if words is None else words[:SAID_CHARS]
     with store.writing() as session:
+        store.check_consent(session)
         there = MessageRow.state != "replaced"
         _only(session.execute(_this(question).where(there).values(state="replaced" if words is None else aside)))
         after = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id) & there

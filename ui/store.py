@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from data.strict import BadInput
@@ -101,9 +101,11 @@ class Store:
         return self.sealer.open(self.household().emergency)
 
     def set_household(self, *, emergency: str, transcripts: Access, retention_days: int) -> None:
-        """Keep the family's settings."""
+        """Keep the family's settings; a change of who can read the chats is a line in the log."""
         with self.writing() as session:
             home = session.get_one(Household, 1)
+            if transcripts != home.transcripts:
+                self.note(session, "transcripts", detail=transcripts)
             home.emergency = self.sealer.seal(emergency)
             home.transcripts, home.retention_days = transcripts, retention_days
 
@@ -120,8 +122,7 @@ class Store:
     def consent(self) -> Consent | None:
         """The consent that holds now, or None: then nobody may chat."""
         with self.reading() as session:
-            holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
-            row = session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
+            row = _holding(session)
         return self._agreed(row) if row is not None else None
 
     def consents(self) -> list[Consent]:
@@ -194,6 +195,7 @@ class Store:
     def feel(self, child_id: int, mood: Mood) -> None:
         """Keep how the child said they felt."""
         with self.writing() as session:
+            self.check_consent(session)
             session.add(MoodRow(child_id=child_id, mood=mood, created=self.now()))
 
     def moods(self, child_id: int, start: datetime) -> list[MoodRow]:
@@ -271,6 +273,12 @@ class Store:
         with self.writing() as session:
             session.get_one(ConversationRow, conversation_id).hidden = True
 
+    def last_message(self, conversation_id: int) -> int | None:
+        """The number of what was said last; not a word is opened for it."""
+        last = select(func.max(MessageRow.id)).where(MessageRow.conversation_id == conversation_id)
+        with self.reading() as session:
+            return session.scalar(last)
+
     def messages(self, conversation_id: int, *, replaced: bool = False) -> list[Message]:
         """What was said, in order; with `replaced`, also what was asked again or written anew."""
         said = select(MessageRow).where(MessageRow.conversation_id == conversation_id)
@@ -289,6 +297,11 @@ class Store:
     def writing(self) -> AbstractContextManager[Session]:
         """A session whose changes are committed at its end, or not at all."""
         return self._database.writing()
+
+    def check_consent(self, session: Session) -> None:
+        """Raise `Gone` when no consent holds: a page that was drawn before it was withdrawn keeps nothing more."""
+        if _holding(session) is None:
+            raise Gone("The consent was withdrawn meanwhile.")
 
     def note(
         self,
@@ -389,6 +402,11 @@ def title(words: str) -> str:
     if not any(unicodedata.category(sign)[0] in "LNPS" for sign in line):
         return "…"
     return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
+
+
+def _holding(session: Session) -> ConsentRow | None:
+    holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
+    return session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
 
 
 def _child(profile: Profile) -> Child:

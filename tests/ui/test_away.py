@@ -64,6 +64,29 @@ def test_a_question_that_waits_for_an_hour_is_told_once(timed: Store, clock: lis
     assert len(told(timed)) == 1, "another time"
 
 
+def test_a_crisis_that_is_told_while_the_outage_is_being_sent_is_sent_too(timed: Store, clock: list[datetime]) -> None:
+    """The server comes back with the message about its absence on the wire: that alert goes, and another one comes."""
+    question = exchange.say(timed, family(timed).id, None, "我不想活了")
+    outbox.add_channel(timed, "json://127.0.0.1:9/")
+    clock[0] += timedelta(hours=2)
+    away.tell(timed)
+    bodies: list[str] = []
+
+    def send(_: str, __: str, body: str) -> bool:
+        bodies.append(body)
+        if len(bodies) == 1:
+            reply = exchange.begin_reply(timed, question)
+            assert reply is not None
+            away.tell(timed)
+            exchange.end_reply(timed, reply, "我在。", "guarded", "crisis", "self_harm")
+        return True
+
+    outbox.send_due(timed, send)
+    crisis = WORDS.sending.body.format(nickname="豆豆", category=WORDS.categories["self_harm"])
+    assert bodies == [WORDS.sending.away.format(when=ASKED.astimezone().strftime("%Y-%m-%d %H:%M")), crisis]
+    assert outbox.waiting(timed) == 0
+
+
 def test_without_a_consent_nobody_is_away(timed: Store, clock: list[datetime]) -> None:
     exchange.say(timed, family(timed).id, None, "你好")
     clock[0] += timedelta(hours=2)

@@ -15,9 +15,10 @@ from sqlalchemy.pool import NullPool
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import Database, family
-from ui import exchange, forget
+from ui import exchange, forget, outbox
 from ui.records import Message
 from ui.store import Store
+from ui.tables import Channel
 
 DAYS = 30
 PATIENCE_S = 120
@@ -165,8 +166,36 @@ def test_a_late_answer_keeps_its_question_and_an_unheard_one_is_waited_for(timed
     (alert,) = timed.alerts()
     assert [message.text for message in timed.passage(alert)] == ["我不想活了", "我在。"]
     clock[0] = today + timedelta(days=5)
+    timed.alerts_seen([alert.id])
     assert forget.expired(timed) == 3, "and a week is long enough for any server"
     assert (timed.alerts(), timed.messages(never.conversation_id)) == ([], [])
+
+
+@pytest.mark.parametrize("heard", ["by nobody", "seen", "sent"])
+def test_an_alert_of_which_nobody_has_heard_stays_for_as_long_as_it_may_be_sent(
+    timed: Store, clock: list[datetime], heard: str
+) -> None:
+    """With one day of keeping, and an address that does not answer for two."""
+    timed.set_household(emergency="", transcripts="full", retention_days=1)
+    with timed.writing() as session:
+        session.add(Channel(address=timed.sealer.seal("json://127.0.0.1:9/"), created=clock[0]))
+    question = exchange.say(timed, 1, None, "我不想活了")
+    exchange.begin_reply(timed, question, "我在。", "guarded", "crisis", "self_harm")
+    other = _exchange(timed, 1, "你好")
+    outbox.send_due(timed, lambda *_: False)
+    clock[0] += timedelta(days=2)
+    if heard == "seen":
+        timed.alerts_seen([alert.id for alert in timed.alerts()])
+    if heard == "sent":
+        assert outbox.send_due(timed, lambda *_: True) == 1
+    assert forget.expired(timed) == (2 if heard == "by nobody" else 4)
+    assert timed.messages(other.conversation_id) == []
+    if heard == "by nobody":
+        (alert,) = timed.alerts()
+        assert [message.text for message in timed.passage(alert)] == ["我不想活了", "我在。"]
+        clock[0] += timedelta(days=5)
+        assert forget.expired(timed) == 2, "a week is the end"
+    assert timed.alerts() == []
 
 
 def test_the_pages_own_process_enforces_the_days_and_pays_what_is_owed(database: Database) -> None:

@@ -14,7 +14,7 @@ from ui import exchange, forget, visits
 from ui.database import Gone
 from ui.records import Profile
 from ui.store import Store
-from ui.tables import ConversationRow
+from ui.tables import Channel, ConversationRow, Numbered
 
 
 def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(store: Store, child_id: int) -> None:
@@ -44,6 +44,29 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
         ("", "waiting"),
     ]
     assert store.alerts() == []
+
+
+def test_no_number_is_given_twice(store: Store, database: Database) -> None:
+    """A page, a sender or the log may still hold the number of what was deleted."""
+    tables = [
+        mapper.class_.__tablename__ for mapper in Numbered.registry.mappers if issubclass(mapper.class_, Numbered)
+    ]
+
+    def lived() -> dict[str, int]:
+        child = family(store)
+        with store.writing() as session:
+            session.add(Channel(address=store.sealer.seal("json://127.0.0.1:9/"), created=store.now()))
+        exchange.begin_reply(
+            store, exchange.say(store, child.id, None, "我不想活了"), "我在。", "guarded", "crisis", "self_harm"
+        )
+        visits.act(store, child.id)
+        return {table: database.rows(f"SELECT max(id) FROM {table}")[0][0] for table in tables}
+
+    first = lived()
+    forget.everything(store)
+    again = lived()
+    assert len(tables) == 7
+    assert all(again[table] > first[table] for table in tables), (first, again)
 
 
 def test_a_chat_is_named_by_how_it_begins(store: Store, child_id: int) -> None:
@@ -85,6 +108,27 @@ def test_consent_is_given_withdrawn_and_given_again(store: Store) -> None:
     ]
 
 
+def test_after_a_withdrawal_nothing_that_a_child_says_is_kept(store: Store, child_id: int, database: Database) -> None:
+    question = exchange.say(store, child_id, None, "你好")
+    exchange.begin_reply(store, question, "嗨", "done")
+    store.withdraw()
+    for late in (
+        lambda: exchange.say(store, child_id, question.conversation_id, "还在吗"),
+        lambda: exchange.ask_again(store, question),
+        lambda: exchange.ask_again(store, question, "别的话"),
+        lambda: store.feel(child_id, "sad"),
+    ):
+        with pytest.raises(Gone):
+            late()
+    assert [(found.text, found.state) for found in store.messages(question.conversation_id, replaced=True)] == [
+        ("你好", "done"),
+        ("嗨", "done"),
+    ]
+    assert database.rows("SELECT count(*) FROM moods") == [(0,)]
+    store.consent_again("妈妈")
+    assert exchange.ask_again(store, question).state == "waiting"
+
+
 def test_another_childs_conversation_is_not_found(store: Store, child_id: int) -> None:
     other = store.add_child(Profile("果果", "4-6"))
     here = exchange.say(store, child_id, None, "你好").conversation_id
@@ -114,6 +158,22 @@ def test_the_log_of_accesses_is_only_ever_added_to(store: Store, database: Datab
             database.rows(forbidden)
     forget.everything(store)
     assert [line.what for line in store.audited()] == ["delete all", "transcript"]
+
+
+def test_who_can_read_the_chats_changes_together_with_its_line_in_the_log(
+    store: Store, child_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.set_household(emergency="外婆", transcripts="alerts", retention_days=30)
+    store.set_household(emergency="外公", transcripts="alerts", retention_days=60)
+    assert [line.what for line in store.audited()] == ["transcripts: alerts"]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(store, "note", full)
+    with pytest.raises(OSError, match="full"):
+        store.set_household(emergency="外公", transcripts="full", retention_days=60)
+    assert store.household().transcripts == "alerts"
 
 
 def test_history_is_searched_renamed_and_put_away(store: Store, child_id: int) -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 from ui import export, forget, readable
 from ui.companion import gate
 from ui.companion.safe_text import plain
+from ui.database import Gone
 from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Child
@@ -81,4 +82,12 @@ def _delete_child(store: Store, child: Child, words: Sentences) -> None:
 
 def _file(store: Store, child: Child, words: Sentences, writer: Writer) -> Callable[[], bytes]:
     # Made when it is asked for: an export that nobody takes is neither work nor a line in the log.
-    return lambda: writer(export.gather(store, child), words)
+    is_open = gate.still_open(store)
+
+    def made() -> bytes:
+        known = store.child(child.id)
+        if known is None or not is_open():  # the page looked at the door when it was drawn
+            raise Gone("The area was shut, or the child deleted, meanwhile.")
+        return writer(export.gather(store, known), words)
+
+    return made

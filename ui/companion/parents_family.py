@@ -80,13 +80,14 @@ def _settings(store: Store, words: Sentences) -> None:
             words.home.retention, 1, 3650, home.retention_days, help=words.home.retention_under, key="retention"
         )
         if st.form_submit_button(words.save, type="primary"):
+            if not emergency.strip():
+                st.warning(words.home.no_emergency)
+                return
             store.set_household(
                 emergency=emergency.strip(),
                 transcripts="full" if transcripts == "full" else "alerts",
                 retention_days=days,
             )
-            if transcripts != home.transcripts:
-                store.audit("transcripts", detail=transcripts)
             st.toast(words.saved)
 
 

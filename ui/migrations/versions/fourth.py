@@ -1,4 +1,4 @@
-"""Give the guardian a language. In: the tables of revision 0003. Out: the tables of `ui/tables.py`."""
+"""Give the guardian a language. In: the tables of revision 0003. Out: a language in `household`."""
 
 import sqlalchemy as sa
 from alembic import op
