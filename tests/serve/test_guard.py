@@ -157,9 +157,8 @@ def test_a_message_takes_little_time(guard: Guard) -> None:
     assert taken < 10, taken  # 7 as measured, whether the core was fast or slow
 
 
-@pytest.mark.parametrize("text", ["!", "!!1", "a!"])
-def test_no_row_of_signs_takes_long(guard: Guard, text: str) -> None:
-    assert growth(lambda words: guard.judge([words]), text * (6000 // len(text)), 3) < 3
+def test_no_row_of_signs_takes_long(guard: Guard) -> None:
+    assert growth(lambda words: guard.judge([words]), "!" * 6000, 3) < 3
 
 
 def test_every_redirection_has_an_answer_in_both_languages() -> None:
