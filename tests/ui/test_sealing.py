@@ -186,8 +186,7 @@ def _third(database: Database, sealer: Sealer) -> None:
     _upgrade(database, "0003", sealer)
     day = "2026-11-04 10:00:00"
     sealed = {word: sealer.seal(word) for word in ("豆豆的", "妹妹的", "我不想活了", "我在。", "json://127.0.0.1:9/")}
-    for name in ("豆豆", "妹妹", "走了"):
-        database.rows("INSERT INTO children (nickname, age_band, language) VALUES (:name, '7-9', 'zh')", name=name)
+    database.rows("INSERT INTO children (nickname, age_band, language) VALUES ('走了', '7-9', 'zh')")
     for child, name in ((1, "豆豆的"), (2, "妹妹的"), (3, "豆豆的")):
         database.rows(
             "INSERT INTO conversations (child_id, name, created, updated) VALUES (:child, :name, :day, :day)",

@@ -60,13 +60,13 @@ def test_a_reply_left_in_the_middle_is_kept_and_the_server_sees_it(store: Store,
 
 def test_a_withdrawn_consent_ends_a_reply_and_forbids_the_next(store: Store, child: Child) -> None:
     question = exchange.say(store, child.id, None, "讲一个很长的故事")
+    next_one = exchange.say(store, child.id, None, "你好")
     with ModelServer() as server:
         for text in talk.reply_to(store, settings(server.url), child, question):
             if text:
                 store.withdraw()
         assert server.hung_up.wait(5)
-        question = exchange.say(store, child.id, None, "你好")
-        assert list(talk.reply_to(store, settings(server.url), child, question)) == []
+        assert list(talk.reply_to(store, settings(server.url), child, next_one)) == []
         assert len(server.requests) == 1
     assert store.messages(question.conversation_id)[1].state == "stopped"
 
