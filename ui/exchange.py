@@ -203,8 +203,7 @@ def _touch(store: Store, session: Session, conversation_id: int) -> None:
 
 
 def _this(message: Message) -> Update:
-    """An update of this message and of no other: SQLite gives a deleted row's number to the next one."""
-    return update(MessageRow).where(MessageRow.id == message.id, MessageRow.created == message.created)
+    return update(MessageRow).where(MessageRow.id == message.id)
 
 
 def _only(changed: Any) -> None:

@@ -23,7 +23,7 @@ def test_a_deleted_childs_or_chats_page_is_told_so_and_writes_into_no_other(stor
     reply = exchange.begin_reply(store, question)
     assert reply is not None
     forget.child(store, child_id)
-    # SQLite gives the numbers of the deleted rows to these.
+    # These come where the deleted rows were, under numbers of their own.
     other = exchange.say(store, sibling.id, None, "果果的话")
     assert exchange.begin_reply(store, question) is None
     answer = exchange.begin_reply(store, other)

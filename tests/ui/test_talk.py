@@ -246,7 +246,7 @@ def test_a_chat_that_is_deleted_while_its_reply_grows_ends_it_and_hurts_no_other
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(text for text in growing if text)
         forget.child(store, child.id)
-        # SQLite gives the numbers of the deleted rows to these.
+        # These come where the deleted rows were, under numbers of their own.
         other = exchange.say(store, sibling.id, None, "果果的话")
         answer = exchange.begin_reply(store, other)
         assert answer is not None
