@@ -165,7 +165,7 @@ bench-data: setup ## time the check of 10,000 conversations
 
 test: setup lint ## lint, types and every test
 	$(BIN)/python -m tests.system
-	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadscope --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
 
 test-containers: setup ## the container tests alone

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from finetune.pretrain import STANDIN
 from tests import demo
 
-ROOT = Path(__file__).parent
-# Tests that share what one worker alone may have: the engine and its containers, and the demo model with its server.
+# Tests that share what one worker alone may have: the engine and its containers; the demo model and the servers.
 SHARED = {
     "containers": ("containers/test_profiles.py", "containers/test_project.py"),
     "server": (
@@ -21,11 +22,10 @@ SHARED = {
         "serve/test_hard.py",
         "serve/test_server.py",
         "test_demo.py",
-        "test_readme.py",
         "ui/test_story.py",
     ),
 }
-GROUP_OF = {ROOT / file: group for group, files in SHARED.items() for file in files}
+GROUP_OF = {f"tests/{file}": group for group, files in SHARED.items() for file in files}
 
 # A hub must never be asked, whatever a test does.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -34,20 +34,28 @@ for name in ("DATABASE_URL", "MINDPAL_KEY_FILE"):
     os.environ.pop(name, None)
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByWhatIsShared(LoadScopeScheduling):
+    """Give one worker all the tests that share something, or else all of a file, and begin with what takes long."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return GROUP_OF.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByWhatIsShared(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests for the workers, by what they share or else by file; what takes long comes first."""
-    assert all(path.is_file() for path in GROUP_OF)
+    """Put what takes long first: it would be waited for at the end."""
+    assert all((demo.ROOT / file).is_file() for file in GROUP_OF)
 
-    def is_slow(item: pytest.Item) -> bool:
-        return item.get_closest_marker("end_to_end") is not None
+    def rank(item: pytest.Item) -> int:
+        is_shared = item.nodeid.partition("::")[0] in GROUP_OF
+        return 0 if is_shared else 1 if item.get_closest_marker("end_to_end") else 2
 
-    def group(item: pytest.Item) -> str | None:
-        return GROUP_OF.get(item.path) if is_slow(item) else None
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item) or str(item.path.relative_to(ROOT))))
-    items.sort(key=lambda item: 0 if group(item) else 1 if is_slow(item) else 2)
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

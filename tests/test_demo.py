@@ -156,3 +156,16 @@ print(json.dumps(answers))
     for question, (before, after) in answers.items():
         shared = pairs(before) & pairs(after)
         assert len(shared) < 0.5 * len(pairs(after)), f"{question}\nbase:  {before}\ntuned: {after}"
+
+
+def test_the_example_of_readme_runs(demo_server: str) -> None:
+    example, theirs = (
+        re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert example == theirs
+    (code,) = (found.replace("http://127.0.0.1:8000", demo_server) for found in example)
+    assert demo_server in code
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "光" in done.stdout

@@ -79,14 +79,3 @@ def test_the_training_figures_are_those_of_the_results(tmp_path: Path) -> None:
     # The file is one that the command writes.
     write_bench(tmp_path / "results.json", found)
     assert (tmp_path / "results.json").read_bytes() == results.read_bytes()
-
-
-@pytest.mark.end_to_end
-def test_the_python_example_runs(demo_server: str) -> None:
-    (example,), (theirs,) = (re.findall(r"```python\n(.*?)```", text_of(readme), re.DOTALL) for readme in READMES)
-    assert example == theirs
-    code = example.replace("http://127.0.0.1:8000", demo_server)
-    assert code != example
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "光" in done.stdout

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import jinja2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.template import (
@@ -86,6 +86,7 @@ def test_a_thought_is_told_from_the_words(answer: str, parts: tuple[str, str]) -
     assert split_thought(answer) == parts
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<think>", "</think>", "\n", "a", "<", "think>", "</"])).map("".join))
 def test_thoughts_are_found_as_the_expression_says(answer: str) -> None:
     assert split_at_thoughts(answer) == THOUGHT_BLOCK.split(answer)

@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.forms import Typed
@@ -190,6 +190,7 @@ def test_the_look_alikes_are_there() -> None:
     assert "\N{KELVIN SIGN}" in ALIKE["k"]
 
 
+@settings(deadline=None)
 @given(hostile)
 def test_no_letters_break_the_masks(words: str) -> None:
     seen = view(words)
@@ -199,6 +200,7 @@ def test_no_letters_break_the_masks(words: str) -> None:
     assert kinds or clean == words
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(NUMBERS), min_size=4, max_size=12), st.data())
 def test_a_number_in_other_letters_is_the_same_number(words: list[str], data: st.DataObject) -> None:
     other = [data.draw(st.tuples(*(st.sampled_from(SAME[letter]) for letter in word)).map("".join)) for word in words]
