@@ -34,7 +34,7 @@ for name in ("DATABASE_URL", "MINDPAL_KEY_FILE"):
     os.environ.pop(name, None)
 
 
-class ByWhatIsShared(LoadScopeScheduling):
+class ByWhatIsShared(LoadScopeScheduling):  # type: ignore[misc]
     """Give one worker all the tests that share something, or else all of a file, and begin with what takes long."""
 
     def _split_scope(self, nodeid: str) -> str:
