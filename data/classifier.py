@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.encoder import Encoder, read_encoder
-from data.forms import Typed
+from data.forms import Typed, legible
 from data.safety import LABELS
 from data.strict import BadInput
 
@@ -88,7 +88,7 @@ class Parts:
 
     def _plain_letters(self, text: str, words: str) -> str:
         """`words` with the letters that digits and signs stand for, where they stand among letters."""
-        raw = unicodedata.normalize("NFKC", text).lower()
+        raw = legible(text)
         disguised = re.findall(r"[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|[0-9@$]+[a-z]{2,}[a-z0-9@$]*", raw)
         return " ".join([words, *(word.translate(_LEET) for word in disguised)])
 

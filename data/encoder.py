@@ -6,7 +6,6 @@ Out: the logits of a text. ONNX Runtime reads it on one core: three milliseconds
 
 import hashlib
 import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.forms import visible
+from data.forms import legible
 from data.strict import BadInput
 
 # Where the ONNX file keeps its tokenizer, as the JSON of Hugging Face's `tokenizers`.
@@ -26,8 +25,8 @@ LONGEST = 192
 
 
 def plain(text: str) -> str:
-    """`text` as the encoder sees it: compatibility forms, lower case, no accents and nothing invisible."""
-    return re.sub(r"\s+", " ", visible(unicodedata.normalize("NFKC", text).lower())).strip()
+    """`text` as the encoder sees it: as it is `legible`, with one blank where there are several."""
+    return re.sub(r"\s+", " ", legible(text)).strip()
 
 
 @dataclass(frozen=True)
