@@ -197,7 +197,8 @@ class Reader:
 
     def read(self, typed: Typed) -> Reading:
         """What the most dangerous piece of a text is about."""
-        cut = pieces(typed.text)
+        # As it is read, which may be longer than what was typed: nothing is pushed out of the encoder's reach.
+        cut = pieces(legible(typed.text))
         readings = [self._piece(Typed(piece)) for piece in cut] if len(cut) > 1 else [self._piece(typed)]
         return max(readings, key=lambda reading: reading.danger)
 

@@ -20,7 +20,7 @@ from data.strict import BadInput
 TOKENIZER = "tokenizer"
 # Token ids in, logits out: 1 × tokens, 1 × labels.
 IDS, LOGITS = "ids", "logits"
-# A piece of 160 characters is never longer, unless it is made to be.
+# A piece of 160 characters that are `legible` is never longer.
 LONGEST = 192
 
 

@@ -125,7 +125,8 @@ def undisguised(text: str) -> str:
 def legible(text: str) -> str:
     """`text` in compatibility form and lower case, in Latin letters where it looks so, without accents and without what
     cannot be seen: `bù xiǎng huó` is read as it sounds, `kіll` with a Cyrillic letter as it looks."""
-    text = unicodedata.normalize("NFKC", text)
+    # Two Arabic phrases in a character each, of 18 and 8 letters: with them a line would be pages long.
+    text = unicodedata.normalize("NFKC", text.replace("\ufdfa", " ").replace("\ufdfb", " "))
     if _ALL_VISIBLE.fullmatch(text):
         return text.lower()
     text = text.translate(_AS_LATIN)

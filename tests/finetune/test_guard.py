@@ -8,8 +8,8 @@ import pytest
 
 from data.classifier import ENCODER_FILE, Parts, pieces, read_reader
 from data.conversations import DATA_DIR
-from data.encoder import plain, read_encoder
-from data.forms import Typed
+from data.encoder import LONGEST, plain, read_encoder
+from data.forms import Typed, legible
 from data.safety import APART_DIR, LABELS, Message, read_messages
 from data.strict import BadInput
 from finetune.guard import NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
@@ -212,6 +212,13 @@ def test_a_long_text_is_read_in_pieces() -> None:
     assert "".join(pieces(text)) == text
     assert max(map(len, pieces(text))) <= 170
     assert pieces("短") == ["短"]
+
+
+def test_no_piece_is_longer_than_the_encoder_reads() -> None:
+    encoder = read_guard()._classifier.encoder
+    for text in ("\ufdfa", "\u3316", "한", "é", "ж", "鑫", "🎈", "Ⅷ", "⑽", "ab c", "x1"):
+        for piece in pieces(legible(text * 400)):
+            assert len(encoder.tokenizer.encode(plain(piece)).ids) <= LONGEST, text
 
 
 def test_thresholds_keep_near_misses(tmp_path: Path) -> None:

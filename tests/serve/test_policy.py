@@ -3,7 +3,10 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +422,25 @@ def test_a_long_conversation_of_dangers_is_not_judged_without_end(folder: Path, 
     call(policy, {"messages": exchange * 1000 + HELLO})
     assert engine.asked[0]["messages"] == HELLO
     assert len(judged) < CONTRACT.window
+
+
+def test_large_requests_are_judged_one_at_a_time(policy: Policy) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def judge(messages: Sequence[str]) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.1)
+        with lock:
+            now -= 1
+
+    policy._guard.judge = judge  # type: ignore[method-assign,assignment]
+    large = {"messages": [{"role": "user", "content": "好" * 8000}]}
+    with ThreadPoolExecutor(4) as pool:
+        assert [answer.status for answer in pool.map(lambda _: call(policy, large), range(4))] == [400] * 4
+    assert most == 1
 
 
 def test_a_long_last_message_leaves_less_room(policy: Policy, engine: Engine) -> None:
