@@ -66,11 +66,10 @@ class Guard:
         rules = judge_conversation([typed]) or declined(typed)
         reading = self._classifier.read(as_meant(typed))
         kinds = mask(text)[1]
-        level = self._level(reading.category)
         return [
             f"rules       {f'{rules.action} {rules.category}' if rules else 'nothing'}",
             f"classifier  {reading.category} danger={reading.danger:.3f} "
-            f"({'acts' if reading.danger > level else 'passes'}, from {level:.3f})",
+            f"({'acts' if reading.acts else 'passes'}, from {reading.level:.3f})",
             f"masked      {', '.join(kinds) or 'nothing'}",
         ]
 
@@ -92,14 +91,11 @@ class Guard:
 
     def _read(self, typed: Typed, last: Typed) -> Verdict | None:
         reading = self._classifier.read(as_meant(typed))
-        if reading.danger <= self._level(reading.category):
+        if not reading.acts:
             return None
         pinyin = self._classifier.linear.parts.is_pinyin(last)
         language: Language = "zh" if pinyin else language_of(last.text)
         return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
-
-    def _level(self, category: str) -> float:
-        return self._classifier.linear.thresholds["crisis" if category in CRISIS else "disallowed"]
 
 
 def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.classifier import ENCODER_FILE, Parts, pieces, read_reader
+from data.classifier import ENCODER_FILE, WINDOW, Parts, pieces, read_reader, width, windows
 from data.conversations import DATA_DIR
 from data.encoder import LONGEST, plain, read_encoder
 from data.forms import Typed, legible
@@ -212,6 +212,27 @@ def test_a_long_text_is_read_in_pieces() -> None:
     assert "".join(pieces(text)) == text
     assert max(map(len, pieces(text))) <= 170
     assert pieces("短") == ["短"]
+
+
+def test_a_wide_text_is_read_clause_by_clause() -> None:
+    assert windows("我们今天去公园玩，后来他打我") == [
+        "我们今天去公园玩，",
+        "后来他打我",
+        "我们今天去公园玩，后来他打我",
+    ]
+    # What is short is read with what follows; a mark or a blank ends a clause.
+    assert windows("嗯，他打我 好疼") == ["嗯，他打我 好疼", "他打我 好疼", "好疼"]
+    # No marks: steps between words, two or three of them at a time, up to the end.
+    assert windows("then we went home and my brother took my ball again and " * 2)[:2] == [
+        "then we went home and my brother took my ball again ",
+        "brother took my ball again and then we went home and my ",
+    ]
+    spoken = "今天上学的时候同桌又把我的橡皮拿走了" * 9
+    found = windows(spoken)
+    assert [spoken.index(window) for window in found[:2]] == [0, 10]
+    assert {len(window) for window in found[:-2]} == {20, 22}
+    assert all(spoken.endswith(window) for window in found[-2:])
+    assert max(map(width, windows("x" * 5000 + "我" * 5000 + "🎈 " * 300))) <= WINDOW
 
 
 def test_no_piece_is_longer_than_the_encoder_reads() -> None:
