@@ -11,11 +11,11 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.classifier import Reader, read_reader
-from data.forms import Typed
+from data.classifier import Reader, Reading, read_reader
+from data.forms import NOTHING, Typed, forms
 from data.safety import CRISIS
 from data.strict import BadInput
-from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
+from serve.guard.crisis import Verdict, judge_conversation, judged_together
 from serve.guard.declined import declined
 from serve.guard.meant import as_meant
 from serve.guard.memory import Memory
@@ -24,8 +24,10 @@ from serve.guard.rules import Language
 from serve.guard.screen import harm_in, language_of
 
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
-# A wish may be spread over messages ("我想" "打死他"), but then its last part is short.
+# A wish may be spread over messages ("我想" "打死他"): then its last part is mostly short. Before a longer one so many
+# characters are read with so many of its own, and only a danger beyond doubt is one: a child may change the subject.
 CONTINUATION = 24
+_BEFORE, _BEHIND = 60, 120
 
 
 class Guard:
@@ -39,7 +41,7 @@ class Guard:
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
-        judged = messages[-MESSAGES_JUDGED:]
+        judged = judged_together(messages)
         # The layers share what is made of a message.
         typed = [Typed(message) for message in judged]
         verdict = judge_conversation(typed)
@@ -49,7 +51,7 @@ class Guard:
 
     def answered(self, messages: Sequence[str]) -> bool:
         """Whether the last of `messages` got the guard's answer when it came."""
-        acted = self._acted.verdict(messages[-MESSAGES_JUDGED:])
+        acted = self._acted.verdict(judged_together(messages))
         return self.judge(messages) is not None if acted is None else acted
 
     def forged(self, words: str) -> bool:
@@ -76,21 +78,37 @@ class Guard:
     def _classified(self, messages: Sequence[Typed]) -> Verdict | None:
         if not messages:
             return None
-        last = messages[-1]
-        if verdict := self._read(last, last):
+        *before, last = messages
+        if verdict := self._verdict(self._classifier.read(as_meant(last)), last):
             return verdict
-        before = messages[:-1]
-        if not before or len(last.text) > CONTINUATION:
-            return None
-        together = Typed("\n".join(message.text for message in messages))
-        verdict = declined(together) or self._read(together, last)
-        # What was dangerous before was answered then. Asked last: it is read only where something is found.
-        if verdict and any(declined(message) or self._read(message, message) for message in before):
-            return None
-        return verdict
+        while before and (verdict := self._together(before, last)):
+            # What was dangerous by itself was answered then: only what came behind it is read with the last. Asked
+            # last, since it is read only where something is found.
+            answered = [number for number, message in enumerate(before) if self._alone(message)]
+            if not answered:
+                return verdict
+            before = before[answered[-1] + 1 :]
+        return None
 
-    def _read(self, typed: Typed, last: Typed) -> Verdict | None:
-        reading = self._classifier.read(as_meant(typed))
+    def _together(self, before: Sequence[Typed], last: Typed) -> Verdict | None:
+        """The verdict on the last message with those before it."""
+        short = len(last.text) <= CONTINUATION
+        earlier, words = "\n".join(message.text for message in before), last.text
+        if not short:
+            earlier, words = earlier[-_BEFORE:], words[:_BEHIND]
+        together = Typed(f"{earlier}\n{words}")
+        start = sum((message.forms for message in before), NOTHING) if short else forms(earlier)
+        if verdict := declined(together, start):
+            return verdict
+        meant = as_meant(together)
+        reading = self._classifier.read_whole(meant) if short else self._classifier.read_window(meant.text)
+        return self._verdict(reading, last)
+
+    def _alone(self, message: Typed) -> bool:
+        """Whether the guard acts on a message by itself."""
+        return bool(judge_conversation([message]) or declined(message) or self._classifier.read(as_meant(message)).acts)
+
+    def _verdict(self, reading: Reading, last: Typed) -> Verdict | None:
         if not reading.acts:
             return None
         pinyin = self._classifier.linear.parts.is_pinyin(last)
