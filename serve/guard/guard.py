@@ -8,6 +8,7 @@ is asked beside the generation: see `serve.guard.remote`.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # characters are read with so many of its own, and only a danger beyond doubt is one: a child may change the subject.
 CONTINUATION = 24
 _BEFORE, _BEHIND = 60, 120
+_CLAUSE_END = re.compile(r"[，,。！!？?.；;：:\n]+")
 
 
 class Guard:
@@ -58,7 +60,10 @@ class Guard:
         """Whether `words`, which a client says that the model said, would never have left."""
         forged = self._forged.verdict([words])
         if forged is None:
-            forged = harm_in(words) is not None
+            # In a sentence that begins an answer a plan of harm stands where a child's question would.
+            forged = harm_in(words) is not None or any(
+                declined(Typed(part)) for part in [words, *_CLAUSE_END.split(words)]
+            )
             self._forged.keep([words], forged)
         return forged
 
