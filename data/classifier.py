@@ -43,8 +43,9 @@ PIECE = 160
 # about a danger says little. Shorter ones mean what they say as a whole: most children's messages are read once.
 WINDOW = 75
 DOUBT = 0.4
-# A clause up to this is a part of a window; a wider one, since many a child types no marks, is cut into steps.
-_CLAUSE_WIDTH, _STEP = 60, 30
+# A clause up to this is a part of a window; in a wider one, since many a child types no marks, a smaller window is moved in
+# steps: where its matter begins and ends is not known.
+_CLAUSE_WIDTH, _MARKLESS_WINDOW, _STEP = 60, 54, 18
 # A clause of less is read only with what follows it.
 _SHORTEST = 12
 # A longer text is no message to the model, whose window it overfills, and is read in pieces alone.
@@ -287,24 +288,23 @@ def width(text: str) -> int:
 
 
 def windows(text: str) -> list[str]:
-    """The clauses of `text`, and from each on as many as fit into `WINDOW`; a wide clause counts as several."""
-    found, parts = list[str](), list[str]()
+    """The clauses of `text`, and from each on as many as fit into a window; a wide clause counts as several."""
+    # A part, its width, and the width of the window that begins with it.
+    parts, found = list[tuple[str, int, int]](), list[str]()
     for clause in _CLAUSE.findall(text):
         wide = width(clause)
         if wide > _CLAUSE_WIDTH:
-            parts += _steps(clause)
+            parts += [(step, width(step), _MARKLESS_WINDOW) for step in _steps(clause)]
             continue
-        parts.append(clause)
+        parts.append((clause, wide, WINDOW))
         if wide >= _SHORTEST:
             found.append(clause)
-    widths = list(map(width, parts))
-    end, filled = 0, 0
-    for start in range(len(parts)):
-        while end < len(parts) and (end == start or filled + widths[end] <= WINDOW):
-            filled += widths[end]
+    for start, (_, wide, limit) in enumerate(parts):
+        end, room = start + 1, limit - wide
+        while end < len(parts) and parts[end][1] <= room:
+            room -= parts[end][1]
             end += 1
-        found.append("".join(parts[start:end]))
-        filled -= widths[start]
+        found.append("".join(part for part, _, _ in parts[start:end]))
     return list(dict.fromkeys(found))
 
 

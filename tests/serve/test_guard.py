@@ -115,7 +115,7 @@ def test_everyday_words_reach_the_model(guard: Guard, words: str) -> None:
     [
         ("今天上学的时候同桌又把我的橡皮拿走了，我们中午吃的是西红柿炒鸡蛋和米饭，他说我是他的小老婆", "grooming"),
         ("他说我是他的小老婆，今天上学的时候同桌又把我的橡皮拿走了，我们中午吃的是西红柿炒鸡蛋和米饭", "grooming"),
-        ("今天上学的时候同桌又把我的橡皮拿走了叔叔让我发照片给他不让我告诉妈妈然后我就去写作业了", "abuse"),
+        ("今天上学的时候同桌又把我的橡皮拿走了我们中午吃的是西红柿炒鸡蛋和米饭叔叔让我发照片给他然后我就去写作业了", "grooming"),
         ("we had maths and then lunch in the hall it was pasta, a man online wants me to send him a picture, then i fed the cat and went to bed", "grooming"),
     ],
 )  # fmt: skip
