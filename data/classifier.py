@@ -58,6 +58,10 @@ _CLAUSE = re.compile(r".+?(?:[,，;；、:：。!！?？.…\n~～]+\s*|(?<=[\u4
 _WORD = re.compile(r"[!-~]{1,30}\s{0,9}|.", re.DOTALL)
 # Letters that a digit or sign stands for: k1ll, pr0n, @ss.
 _LEET = str.maketrans("013457@$!", "oieastasi")
+# Looked for only where such a row of letters and signs begins: else a long one takes its length squared.
+_AMONG_LETTERS = re.compile(
+    r"(?<![a-z0-9@$!])[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|(?<![0-9@$])[0-9@$]+[a-z]{2,}[a-z0-9@$]*"
+)
 _TOKEN = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _ENDINGS = ("", "s", "es", "ed", "d", "ing", "er", "y")
@@ -106,8 +110,7 @@ class Parts:
 
     def _plain_letters(self, text: str, words: str) -> str:
         """`words` with the letters that digits and signs stand for, where they stand among letters."""
-        raw = legible(text)
-        disguised = re.findall(r"[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|[0-9@$]+[a-z]{2,}[a-z0-9@$]*", raw)
+        disguised = _AMONG_LETTERS.findall(legible(text))
         return " ".join([words, *(word.translate(_LEET) for word in disguised)])
 
     def _syllables(self, tokens: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from data.strict import BadInput, Strict, read_json, suggestion
-from data.template import RESPONSES_BETWEEN, THOUGHT_BLOCK
+from data.template import RESPONSES_BETWEEN, split_at_thoughts, thought_blocks
 
 DATA_DIR = Path(__file__).parent
 # Written for MindPal: no child said any of it.
@@ -210,9 +210,13 @@ def read_calls(text: str) -> tuple[str, list[Call]]:
     pairs keep their order, and arguments written as a JSON text (OpenAI's form) become the object that they mean: that
     is what Qwen3's own template and a server write. Raises ValueError with what is wrong, a clause without its subject.
     """
-    words, written = "".join(block.group() for block in THOUGHT_BLOCK.finditer(text)), [THOUGHT_BLOCK.sub("", text)]
-    if _CALL.search(text) and not _is_json(written[0]):
-        before, *rest = _CALL.split(text)
+    words = "".join(block.group() for block in thought_blocks(text))
+    written = ["".join(split_at_thoughts(text)[::2])]
+    # No call begins behind the last closing tag; looked for there, each opened one would be followed to the end.
+    end = text.rfind(_CALL_END) + len(_CALL_END)
+    if _CALL.search(text, 0, end) and not _is_json(written[0]):
+        before, *rest = _CALL.split(text[:end])
+        rest[-1] += text[end:]
         # Line breaks between and behind calls say nothing; words there are said first, as the model is to say them.
         words, written = before + "".join(part for part in rest[1::2] if part.strip()), rest[::2]
     calls: list[Call] = []
@@ -343,7 +347,8 @@ def _skip(text: str, place: int) -> int:
     return match.end() if match else place
 
 
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_CALL_END = "</tool_call>"
+_CALL = re.compile(rf"<tool_call>(.*?){_CALL_END}", re.DOTALL)
 
 
 def _is_json(text: str) -> bool:

@@ -135,11 +135,28 @@ def as_text(words: str, control_tokens: Iterable[str] = CONTROL_TOKENS) -> str:
     return words
 
 
+def thought_blocks(answer: str) -> list[re.Match[str]]:
+    """Every `THOUGHT_BLOCK` in `answer`.
+
+    None begins behind the last closing tag. Looked for there, each of many tags that nothing closes would be followed to
+    the end: a message of 256 KiB held the server for minutes.
+    """
+    return list(THOUGHT_BLOCK.finditer(answer, 0, answer.rfind("</think>") + len("</think>\n\n")))
+
+
 def split_thought(answer: str) -> tuple[str, str]:
     """A model's answer as (thought, words): the `<think>…</think>` blocks, and the rest without leading blank lines."""
-    thoughts = THOUGHT_BLOCK.findall(answer)
-    words = THOUGHT_BLOCK.sub("", answer)
-    return "\n".join(thought.strip("\n") for thought in thoughts), without_leading_blank_lines(words)
+    parts = split_at_thoughts(answer)
+    return "\n".join(thought.strip("\n") for thought in parts[1::2]), without_leading_blank_lines("".join(parts[::2]))
+
+
+def split_at_thoughts(answer: str) -> list[str]:
+    """Words, thought, words, …: what stands between the `<think>…</think>` blocks, and what in them."""
+    parts, at = list[str](), 0
+    for block in thought_blocks(answer):
+        parts += [answer[at : block.start()], block[1]]
+        at = block.end()
+    return [*parts, answer[at:]]
 
 
 def without_leading_blank_lines(answer: str) -> str:

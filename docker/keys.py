@@ -41,8 +41,10 @@ def make(folder: Path) -> list[str]:
         "api_key": f"mp-{secrets.token_urlsafe(32)}\n",
         "family_key": base64.b64encode(os.urandom(32)).decode() + "\n",
         "db_password": password + "\n",
-        # For who pushes a model to a hub, to write the hub's token into; compose wants a file.
+        # For who pushes a model to a hub, and for whose speech server wants a key: both are written into a file by hand, and
+        # compose wants it to be there.
         "hub_token": "\n",
+        "stt_key": "\n",
     }
     made = []
     for name, text in fresh.items():

@@ -19,11 +19,11 @@ from data.template import (
     RESPONSE_END,
     RESPONSES_BETWEEN,
     THOUGHT,
-    THOUGHT_BLOCK,
     THOUGHT_END,
     TURN,
     as_text,
     call_text,
+    split_at_thoughts,
     split_thought,
     tools_text,
 )
@@ -109,7 +109,7 @@ class Encoder:
         words, calls = read_calls(turn.text) if turn.role == "call" else (turn.text, [])
         if self._thinking:
             # Words, thought, words, …: as the record has them, each thought in the form that Qwen3 writes.
-            parts = [as_text(part, self._control) for part in THOUGHT_BLOCK.split(words)]
+            parts = [as_text(part, self._control) for part in split_at_thoughts(words)]
             parts[1::2] = [THOUGHT + thought + THOUGHT_END for thought in parts[1::2]]
         else:
             parts = [as_text(split_thought(words)[1], self._control)]

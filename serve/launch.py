@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
+from data.address import check_inside
 from data.contract import Contract, open_sealed
 from data.protocol import MODEL_NAME
 from data.strict import BadInput
@@ -127,13 +127,7 @@ def remote_from(environment: Mapping[str, str]) -> Remote | None:
     url = environment.get("GUARD_URL", "")
     if not url:
         return None
-    if not url.startswith(("http://", "https://")):
-        raise BadInput(f"GUARD_URL is {url!r}: it should be an address like http://guard:8000/v1.")
-    if _is_public(urlsplit(url).hostname or ""):
-        raise BadInput(
-            f"GUARD_URL is {url!r}, a public address: what a child writes would leave this network; run the guard model "
-            "in it, as `docker compose --profile guard` does."
-        )
+    check_inside("GUARD_URL", url)
     usual = Remote(url)
     seconds = environment.get("GUARD_TIMEOUT_S", "")
     try:
@@ -143,15 +137,6 @@ def remote_from(environment: Mapping[str, str]) -> Remote | None:
     if not 0 < limit <= 60:
         raise BadInput(f"GUARD_TIMEOUT_S is {seconds!r}: it should be a number of seconds up to 60, such as 2.")
     return Remote(url, environment.get("GUARD_MODEL", "") or usual.model, limit)
-
-
-def _is_public(host: str) -> bool:
-    """Whether the name leads, or may lead, out of this network. One that is not known yet may still be starting."""
-    try:
-        found = socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
-        return False
-    return any(ipaddress.ip_address(str(address[4][0]).partition("%")[0]).is_global for address in found)
 
 
 def gpu_share_from(environment: Mapping[str, str]) -> float | None:

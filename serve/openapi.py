@@ -13,7 +13,10 @@ def document(max_tokens: int) -> dict[str, Any]:
     """OpenAPI 3.1 of the doors, for the largest answer in tokens."""
     answers = {
         "4XX": {"description": "One sentence that says what to mend.", "content": _json("Error")},
-        "5XX": {"description": "The model cannot answer now.", "content": _json("Error")},
+        "5XX": {
+            "description": "The guard or the model cannot answer now; the same may be asked again.",
+            "content": _json("Error"),
+        },
     }
     busy = {
         "description": "Over the key's limit; try again after the seconds of Retry-After.",

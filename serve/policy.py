@@ -33,7 +33,7 @@ from serve.keys import Keys, read_keys
 from serve.launch import GRACE_S, grace_from, limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.openapi import document
-from serve.request import BODY_LIMIT, Asked, ModelFolder, Refused, fitted, rebuild
+from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, rebuild
 from serve.stop import Stop
 
 Message = MutableMapping[str, Any]
@@ -107,6 +107,7 @@ class Policy:
         self._asked_remote = Counter(
             "mindpal_guard_model", "What became of asking the guard model", ["outcome"], registry=registry
         )
+        self._unread = Counter("mindpal_guard_failed", "Questions that the guard could not read", registry=registry)
         self._turned_away = Counter("mindpal_limited", "Requests over a key's limit", registry=registry)
         # Compiled now, so that a mistake in a rules file stops the start and the first child does not wait.
         self._guard.layers("")
@@ -138,31 +139,42 @@ class Policy:
         await self._app(scope, receive, told)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = (scope["method"], scope["path"])
         reply = _Reply(send, [(CONTRACT_HEADER.encode(), self._model.fingerprint.encode())])
         try:
-            if door not in DOORS:
-                raise Refused(404, "There is no such door; ask POST /v1/chat/completions.")
-            name = self._keys.name_of(_header(scope, b"authorization")) if self._keys else _NO_KEY
-            if door != HEALTH and not name:
-                raise Refused(401, "A valid key is needed: send the header `Authorization: Bearer KEY`.")
-            if door == METRICS and not _from_loopback(scope):
-                raise Refused(403, "The metrics are told on this machine only.")
-            if door == CHAT:
-                await self._let_in(name or _NO_KEY, scope, receive, reply)
-            elif door == MODELS:
-                await reply.json(200, self._models())
-            elif door == OPENAPI:
-                await reply.json(200, document(self._model.contract.sampling.max_tokens))
-            else:
-                await self._app(_inner_scope(scope, door, b""), receive, reply.passed_on)
-        except Refused as refused:
-            await reply.error(refused.status, refused.message, refused.param)
+            await self._open(scope, receive, reply)
+            return
+        except Refused as error:
+            refused = error
         except asyncio.CancelledError:
-            # The server ends and the grace is over. A stream that breaks off tells its client; others get a sentence.
-            if not reply.started:
-                reply.headers.append((b"retry-after", b"60"))
-                await reply.error(503, "The server is being stopped; try again when it is back.")
+            # The server ends and the grace is over.
+            reply.headers.append((b"retry-after", b"60"))
+            refused = Refused(503, "The server is being stopped; try again when it is back.")
+        except Exception as error:  # noqa: BLE001 - whatever it was
+            # Its type alone: what goes on from here is logged with its words, and those may be a child's.
+            log.error("the policy failed: %s", type(error).__name__)
+            refused = Refused(503, "The server could not read this request; please try again.")
+        # A stream that breaks off tells its client; others get a sentence.
+        if not reply.started:
+            await reply.error(refused.status, refused.message, refused.param)
+
+    async def _open(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        """What is behind the door. Raises `Refused`."""
+        door = (scope["method"], scope["path"])
+        if door not in DOORS:
+            raise Refused(404, "There is no such door; ask POST /v1/chat/completions.")
+        name = self._keys.name_of(_header(scope, b"authorization")) if self._keys else _NO_KEY
+        if door != HEALTH and not name:
+            raise Refused(401, "A valid key is needed: send the header `Authorization: Bearer KEY`.")
+        if door == METRICS and not _from_loopback(scope):
+            raise Refused(403, "The metrics are told on this machine only.")
+        if door == CHAT:
+            await self._let_in(name or _NO_KEY, scope, receive, reply)
+        elif door == MODELS:
+            await reply.json(200, self._models())
+        elif door == OPENAPI:
+            await reply.json(200, document(self._model.contract.sampling.max_tokens))
+        else:
+            await self._app(_inner_scope(scope, door, b""), receive, reply.passed_on)
 
     def _models(self) -> dict[str, Any]:
         # Told from here: the engine's own list names the model's folder on this machine.
@@ -195,25 +207,28 @@ class Policy:
         given = raw, self._model, self._guard.forged
         large = _LARGE_THREAD if len(raw) > _LARGE else None
         run = asyncio.get_running_loop().run_in_executor
-        asked = await run(large, rebuild, *given) if large else rebuild(*given)
-        reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
-        answer = _Answer(asked, reply, self._model, self._answers.stopped)
         try:
+            asked = await run(large, rebuild, *given) if large else rebuild(*given)
+            reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
+            answer = _Answer(asked, reply, self._model, self._answers.stopped)
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
-            verdict, body, dropped = await run(large, self._judged, asked)
+            found = await run(large, self._judged, asked)
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
-            # Not judged is not harmless: the model is not asked.
+            # Not judged is not harmless: the model is not asked. Any answer would be taken for a verdict, so there is none,
+            # and the question can be asked again.
             log.error("the guard failed: %s", type(error).__name__)
-            await answer.stop("unread")
+            self._unread.inc()
+            raise Refused(503, "The guard could not read this; please try again in a moment.") from None
+        if isinstance(found, Verdict):
+            await answer.instead(self._answers.to(found), found)
         else:
-            if dropped:
-                reply.headers.append((DROPPED_HEADER.encode(), str(dropped).encode()))
-            if verdict:
-                await answer.instead(self._answers.to(verdict), verdict)
-            else:
-                await self._ask(scope, receive, asked, json.dumps(body).encode(), answer)
+            if found.dropped:
+                reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
+            if found.masked:
+                answer.masked()
+            await self._ask(scope, receive, asked, found, answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(
@@ -224,16 +239,15 @@ class Policy:
             answer.action,
         )
 
-    def _judged(self, asked: Asked) -> tuple[Verdict | None, dict[str, Any], int]:
-        """The guard's verdict, or else what the engine is asked and how many messages that leaves out.
+    def _judged(self, asked: Asked) -> Verdict | Fitted:
+        """The guard's verdict, or else what the engine is asked.
 
-        Judged first: a child in danger is heard however long its message is.
+        Judged first: a child in danger is heard however long its message is, and whatever else is in it.
         """
-        if verdict := self._guard.judge(asked.child):
-            return verdict, {}, 0
-        return None, *fitted(asked, self._model, self._guard.answered)
+        return self._guard.judge(asked.child) or fitted(asked, self._model, self._guard.answered)
 
-    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, body: bytes, answer: "_Answer") -> None:
+    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: "_Answer") -> None:
+        body = json.dumps(fits.body).encode()
         given = False
 
         async def to_engine() -> Message:
@@ -246,7 +260,7 @@ class Policy:
             await _first(_until_gone(receive, answer), answer.ended.wait())
             return {"type": "http.disconnect"}
 
-        judged = asyncio.ensure_future(self._judge_remotely(asked.child_masked, answer)) if self._remote else None
+        judged = asyncio.ensure_future(self._judge_remotely(asked, fits, answer)) if self._remote else None
         answer.wait_for(judged)
         try:
             await self._app(_inner_scope(scope, CHAT, body), to_engine, answer.from_engine)
@@ -257,19 +271,22 @@ class Policy:
                 judged.cancel()
         await answer.close()
 
-    async def _judge_remotely(self, child: list[str], answer: "_Answer") -> None:
+    async def _judge_remotely(self, asked: Asked, fits: Fitted, answer: "_Answer") -> None:
         """Ask the guard model beside the engine; a verdict of danger takes the answer's place."""
         if not self._remote:
             return
         try:
-            verdict = await self._remote.judge(child)
+            verdict = await self._remote.judge(fits.child)
         except Down as down:
             # The first two layers have judged already.
-            self._asked_remote.labels(outcome="down").inc()
+            self._asked_remote.labels(outcome=down.outcome).inc()
             log.warning("the guard model gave no verdict: %s", down)
             return
         self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
-        if verdict and not answer.over:
+        if not verdict:
+            return
+        self._guard.heard(asked.child)
+        if not answer.over:
             await answer.instead(self._answers.to(verdict), verdict)
 
 
@@ -330,9 +347,6 @@ class _Answer:
         self.action = "none"
         # What the client is told of the guard's doing, and what is counted.
         self.told: dict[str, str] = {}
-        if asked.masked:
-            self.told = {"action": "masked", "category": "personal_data", "layer": "rules"}
-            self.action = "masked"
         # Set when the client has its whole answer, or is gone.
         self.ended = asyncio.Event()
 
@@ -343,6 +357,11 @@ class _Answer:
     @property
     def tokens(self) -> int:
         return self._usage["completion_tokens"]
+
+    def masked(self) -> None:
+        """The last message held personal data; the model is asked without."""
+        self.action = "masked"
+        self.told = {"action": "masked", "category": "personal_data", "layer": "rules"}
 
     async def instead(self, words: str, verdict: Verdict) -> None:
         """A fixed answer; the model was not asked."""
@@ -511,16 +530,17 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
     length = _header(scope, b"content-length")
     if length.isdecimal() and len(length) < 20 and int(length) > BODY_LIMIT:
         raise too_large
-    body = b""
+    # Grows in place: a body may come byte by byte.
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += bytes(message.get("body", b""))
+        body += message.get("body", b"")
         if len(body) > BODY_LIMIT:
             raise too_large
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 async def _until_gone(receive: Receive, answer: _Answer) -> None:

@@ -7,6 +7,7 @@ reaches the engine.
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,11 @@ STOPS_LIMIT = 16
 # The least room for an answer that is worth asking for: the smallest sampling.max_tokens that a contract may have.
 SMALLEST_ROOM = 16
 _INT64 = 2**63
+# Signs in a row that combine with the letter before them (UAX #15, stream-safe text): no writing has more. To compare texts
+# such a row is put in order, which takes n² steps: one of 256 KiB would hold the server for minutes.
+_COMBINING = 30
+# Where such a row may be: none of the signs that most messages consist of is one of them.
+_UNUSUAL = re.compile(rf"[^\x00-\u02ff\u3041-\u3096\u30a1-\u30fa\u3400-\u9fff\uff01-\uff60]{{{_COMBINING + 1},}}")
 _FIELDS = ("messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "seed", "stop")
 # Sent by every client and of no effect: not worth a mention in the header.
 _UNMENTIONED = ("model", "user")
@@ -48,9 +54,8 @@ class Refused(Exception):
 class Asked:
     """A request rebuilt: what the guard judges, what the engine may be asked, and what the policy needs to know."""
 
-    # As the child wrote it.
+    # What the child wrote, and all turns. Both hold personal data: the guard judges them, and nobody else sees them.
     child: list[str]
-    # The turns, personal data masked.
     messages: list[dict[str, str]]
     # Tokens of answer at most.
     wanted: int
@@ -59,13 +64,20 @@ class Asked:
     stream: bool
     include_usage: bool
     pinned: list[str]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What of a request the model may see: personal data masked, and no more than its window holds."""
+
+    # The engine's.
+    body: dict[str, Any]
+    # How many messages were left out of it.
+    dropped: int
+    # What the child wrote, for a guard model.
+    child: list[str]
     # Kinds of personal data that the last message held.
     masked: list[str]
-
-    @property
-    def child_masked(self) -> list[str]:
-        """What the child wrote, without personal data."""
-        return [message["content"] for message in self.messages[::2]]
 
 
 class ModelFolder:
@@ -118,8 +130,6 @@ def rebuild(raw: bytes, model: ModelFolder, forged: Callable[[str], bool]) -> As
     wanted = min([limit, *limits])
     if any(limit < given for given in limits):
         pinned.add("max_tokens")
-    child = [message["content"] for message in messages if message["role"] == "user"]
-    messages, masked = _without_personal_data(messages)
     options: dict[str, Any] = {
         "model": MODEL_NAME,
         "n": 1,
@@ -135,25 +145,25 @@ def rebuild(raw: bytes, model: ModelFolder, forged: Callable[[str], bool]) -> As
     if stop := _stop(asked):
         options["stop"] = stop
     return Asked(
-        child=child,
+        child=[message["content"] for message in messages[::2]],
         messages=messages,
         wanted=wanted,
         options=options,
         stream=stream,
         include_usage=include_usage,
         pinned=_header_safe(pinned),
-        masked=masked,
     )
 
 
-def fitted(asked: Asked, model: ModelFolder, answered: Callable[[Sequence[str]], bool]) -> tuple[dict[str, Any], int]:
-    """The engine's body, and how many messages were left out of it. Raises `Refused` where the last one is too long.
+def fitted(asked: Asked, model: ModelFolder, answered: Callable[[Sequence[str]], bool]) -> Fitted:
+    """What the engine is asked. Raises `Refused` where the last message is too long.
 
     Kept are the newest exchanges that leave room for `wanted` tokens of answer. Left out as well is what the guard
     `answered`: the model never saw it then, and whoever sends it again with an answer to it does not reach it now.
     The last message stays in any case, with less room if it has to be so.
     """
-    messages, wanted = asked.messages, asked.wanted
+    messages, masked = _without_personal_data(asked.messages)
+    wanted = asked.wanted
     room = model.contract.window - model.frame_tokens - model.message_tokens(messages[-1])
     if room < SMALLEST_ROOM:
         raise Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
@@ -167,7 +177,12 @@ def fitted(asked: Asked, model: ModelFolder, answered: Callable[[Sequence[str]],
         room -= length
         if not answered(asked.child[: number + 1]):
             kept = exchange + kept
-    return {**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)}, len(messages) - len(kept)
+    return Fitted(
+        body={**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)},
+        dropped=len(messages) - len(kept),
+        child=[message["content"] for message in messages[::2]],
+        masked=masked,
+    )
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -273,15 +288,24 @@ def _without_personal_data(messages: list[dict[str, str]]) -> tuple[list[dict[st
 
 def _text(content: object, where: str) -> str:
     if isinstance(content, str):
-        return _unicode(content, where)
+        return _UNUSUAL.sub(_in_short_rows, _unicode(content, where))
     if not isinstance(content, list) or not content:
         raise Refused(400, f"{where} has to be a text or a list of text parts.", where)
     parts = []
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise Refused(400, f"{where} may hold parts of type text only.", where)
-        parts.append(_unicode(part["text"], where))
+        parts.append(_text(part["text"], where))
     return "\n".join(parts)
+
+
+def _in_short_rows(unusual: re.Match[str]) -> str:
+    kept, row = [], 0
+    for sign in unusual[0]:
+        row = row + 1 if unicodedata.combining(unicodedata.normalize("NFKD", sign)[0]) else 0
+        if row <= _COMBINING:
+            kept.append(sign)
+    return "".join(kept)
 
 
 def _unicode(text: str, where: str) -> str:

@@ -1,6 +1,7 @@
 """The main job from end to end: tune the stand-in base, merge, serve with vLLM, open the companion.
 
-In: the shipped stand-in base and conversations. Out: `runs/demo-KEY`, `models/demo-KEY`, a running page.
+In: the shipped stand-in base and conversations. Out: `runs/demo-KEY`, `models/demo-KEY`, a running page with records of its
+own in `runs/demo-family`.
 
     make demo       # for a person: ends with Ctrl-C, and every process that it started with it
     make smoke      # without one: chats as a client and through the page, ends everything, exit code 0 or a step's name
@@ -37,6 +38,8 @@ from finetune.questions import TUTORIAL
 from finetune.recipe import RECIPES, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+# A family's own records, `family/` or a database, are no place for what is said to try it out.
+FAMILY = Path("runs") / "demo-family"
 QUESTIONS = TUTORIAL
 # A server on a busy machine may take this long; about half a minute is usual.
 READY_S = 300.0
@@ -141,7 +144,10 @@ def page(
     model_address: str, port: int, family: Path, log: Path | None = None, zone: str | None = None
 ) -> Iterator[str]:
     """The companion's page on a port of this machine; gives its address. Raises `StepFailed`."""
-    environment = {"MINDPAL_API_URL": f"{model_address}/v1", "MINDPAL_FAMILY": str(family)}
+    # Nothing of the shell's leads to other records or to another key.
+    environment = {
+        "MINDPAL_API_URL": f"{model_address}/v1", "MINDPAL_FAMILY": str(family), "DATABASE_URL": "", "MINDPAL_KEY_FILE": "",
+    }  # fmt: skip
     if zone is not None:
         environment["TZ"] = zone
     with _process("ui", log, "ui", "--port", str(port), **environment) as process:
@@ -160,7 +166,7 @@ def free_port() -> int:
 def _open(demo: Demo, port: int, page_port: int) -> None:
     with ExitStack() as stack:
         address = stack.enter_context(serving(demo.model, port))
-        where = stack.enter_context(page(address, page_port, Path("family")))
+        where = stack.enter_context(page(address, page_port, FAMILY))
         print(f"\n灵伴 is awake: {where}   (the API: {address}/v1; Ctrl-C ends both)\n", file=sys.stderr, flush=True)
         if demo.base.folder.resolve() == STANDIN:
             print(

@@ -24,6 +24,25 @@ def pace() -> float:
     return time.process_time() - begun
 
 
+def growth(work: Callable[[str], object], text: str, times: int = 5) -> float:
+    """How many times as long `work` takes on `text` twice over as on `text`: 2 where it is linear, 4 where it is quadratic.
+
+    The median of `times` pairs. What takes much less than `pace` tells nothing, and is 1.
+    """
+    ratios = []
+    for _ in range(times):
+        once, twice = _seconds(work, text), _seconds(work, text + text)
+        floor = pace()
+        ratios.append((twice + floor) / (once + floor))
+    return median(ratios)
+
+
+def _seconds(work: Callable[[str], object], text: str) -> float:
+    begun = time.process_time()
+    work(text)
+    return time.process_time() - begun
+
+
 def paces(work: Callable[[], object], times: int) -> float:
     """How many times as long as `pace` one `work` takes: the median of `times` pairs, each measured together."""
     ratios = []

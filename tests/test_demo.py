@@ -49,12 +49,15 @@ def test_a_failing_step_is_named(tmp_path: Path) -> None:
     assert (done.returncode, "none.yaml" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
-def test_ctrl_c_ends_every_process(trained_demo: demo.Demo, tmp_path: Path) -> None:
+def test_ctrl_c_ends_every_process_and_the_family_keeps_its_records(trained_demo: demo.Demo, tmp_path: Path) -> None:
     port, page_port = demo.free_port(), demo.free_port()
+    # A shell that a family's own page is started from; of theirs the demo touches nothing.
+    theirs = {"DATABASE_URL": "postgresql+psycopg://127.0.0.1:9/family", "MINDPAL_KEY_FILE": str(tmp_path / "key")}
+    before = written(ROOT / "family")
     with (tmp_path / "log").open("wb") as log:
         started = subprocess.Popen(
             [sys.executable, "-m", "tests.demo", "--port", str(port), "--page-port", str(page_port)],
-            cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "BROWSER": "true"},
+            cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **theirs, "BROWSER": "true"},
         )  # fmt: skip
         try:
             until = time.monotonic() + 300
@@ -69,8 +72,16 @@ def test_ctrl_c_ends_every_process(trained_demo: demo.Demo, tmp_path: Path) -> N
             started.kill()
             started.wait()
     assert with_ports(port, page_port) == []
+    assert (ROOT / demo.FAMILY / "key").is_file()
+    assert written(ROOT / "family") == before
+    assert not (tmp_path / "key").exists()
     # Ours would stand at a line's start; vLLM's own log has its sign before each line.
     assert not any(line.startswith("Traceback") for line in (tmp_path / "log").read_text().splitlines())
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """Every file of a folder, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def with_ports(*ports: int) -> list[str]:

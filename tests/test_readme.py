@@ -35,7 +35,16 @@ def test_bare_make_lists_every_verb() -> None:
     done = subprocess.run(
         ["make", "--no-print-directory", "WHERE=local"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert {line.split()[0] for line in done.stdout.splitlines()} == targets()
+    lines = done.stdout.splitlines()
+    verbs = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert sorted(verbs) == sorted(targets())
+    # Under headings, in the order in which a person comes to need them.
+    headings = [line.partition(" (")[0] for line in lines if line and not line.startswith(" ")]
+    wanted = ["The main job", "Fine-tuning", "Server and page", "Containers", "Measuring", "Working on MindPal"]
+    assert [heading.partition(",")[0] for heading in headings] == wanted
+    order = [verbs.index(verb) for verb in ("demo", "train", "serve", "up", "bench-guard", "lint")]
+    assert order == sorted(order)
+    assert [line for line in lines if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("readme", READMES)

@@ -15,11 +15,28 @@ from data.strict import BadInput
 from ui.serving import ROOT, address, check_port, names_from, serve
 
 APP = ROOT / "ui" / "companion" / "app.py"
+_ENVIRONMENT = """\
+environment:
+  MINDPAL_API_URL       where the model answers (http://127.0.0.1:8000/v1)
+  MINDPAL_API_KEY_FILE  the file with its key, where the server has keys
+  MINDPAL_FAMILY        the folder of the family's records (family)
+  MINDPAL_KEY_FILE      the file with their key (key, in that folder)
+  DATABASE_URL          PostgreSQL instead of a file in that folder
+  STT_URL               a speech server with OpenAI's API, in your own network; without one there is no microphone
+  STT_KEY_FILE          the file with its key, if it wants one
+  MINDPAL_HOSTS         the names of a proxy in front, with commas between them
+  TZ                    the family's time zone, for quiet hours (the machine's)
+"""
 
 
 def main() -> None:
     """Open the records, check the port, then be Streamlit. Exit code 2 when one of them cannot be had."""
-    parser = argparse.ArgumentParser(prog="python -m ui", description="Serve MindPal's page for a child.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ui",
+        description="Serve MindPal's page for a child.",
+        epilog=_ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8501, help="the port to listen on (default: 8501)")
     parser.add_argument("--new-pin", action="store_true", help="ask for a new parents' PIN, set it, and end")
@@ -38,13 +55,14 @@ def main() -> None:
 def _serve(host: str, port: int) -> None:
     # Streamlit takes a second to import: a mistake in the records is told before that.
     from ui import chores
-    from ui.client import settings_from
+    from ui.client import check_addresses, settings_from
     from ui.clock import check_zone
     from ui.database import url_for
     from ui.store import Store
 
     check_zone(os.environ.get("TZ"))
     settings = settings_from(os.environ)
+    check_addresses(settings)
     store = Store(url_for(settings.family, settings.database_url), settings.key_file)
     _log_to_stderr()
     chores.start(store, settings)  # in this process, so that the two live and die together

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, func, select
 
-from ui.store import LEFT_FOR, Store
+from ui.exchange import LEFT_FOR
+from ui.store import Store
 from ui.tables import AWAY, UNREAD, Alert, MessageRow
 
 AFTER = timedelta(hours=1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ui import away, forget
+from ui import away, exchange, forget
 from ui.client import Asleep, Refused, Settings
 from ui.companion import talk
 from ui.database import Gone, Unreachable
@@ -50,7 +50,7 @@ def answer_left(store: Store, settings: Settings) -> None:
     Only the server's guard knows a crisis when it reads one: the guardian must hear of it without the child coming
     back, and also at night and when the day's time is over. The child reads the answer when the page opens again.
     """
-    for child, question in store.left_behind():
+    for child, question in exchange.left_behind(store):
         # A server that sleeps does so perhaps because of this question alone: those behind it must not wait for it.
         with suppress(Asleep, Refused, Gone):
             if question.state == "unjudged":

@@ -4,7 +4,9 @@ In: the conversation so far. Out: pieces of text as they come, then an `Ending`;
 Run: `with Reply(settings, turns) as reply: for piece in reply: ...` — leaving the block closes the HTTP stream, and
 a server that sees the stream close stops generating.
 
-Both servers are asked directly: HTTP_PROXY and its like are for what leaves the house, and a child's words and voice do not.
+A child's words and voice do not leave the house. Both servers have to be in its network; they are asked directly, since
+HTTP_PROXY and its like are for what leaves it, and where one of them sends elsewhere, nobody goes. The model's server has said
+that it is MindPal's before it is told a word.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from typing import Any, Literal, Self, TypeVar
 import openai
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
+from data.address import check_inside
 from data.protocol import CONTRACT_HEADER, GUARD_FIELD, MODEL_NAME
 from data.strict import BadInput
 
@@ -65,6 +68,13 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         stt_url=environment.get("STT_URL") or None,
         stt_key=_key(environment, "STT_KEY_FILE"),
     )
+
+
+def check_addresses(settings: Settings) -> None:
+    """Raise `BadInput` where a child's words or voice would leave this network: told at the start, before anybody asks."""
+    check_inside("MINDPAL_API_URL", settings.api_url)
+    if settings.stt_url:
+        check_inside("STT_URL", settings.stt_url)
 
 
 def _key(environment: Mapping[str, str], name: str) -> str:
@@ -132,10 +142,15 @@ class Reply:
             api_key=self._settings.api_key,
             max_retries=0,  # a repeated request would be a second reply
             timeout=openai.Timeout(SILENCE_S, connect=CONNECT_S),
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=False),  # no proxy of the environment
+            # No proxy of the environment, and no way that a server points to.
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False, follow_redirects=False),
         )
         try:
+            yield from self._beat(self._meet(client))
             yield from self._stream(client)
+        except BadInput as error:
+            log.warning("model: questions wait: %s", error)
+            raise Asleep(str(error)) from None
         except openai.APITimeoutError:
             raise Asleep(f"{self._settings.api_url} did not answer in time.") from None
         except openai.APIStatusError as error:
@@ -154,6 +169,20 @@ class Reply:
             log.warning("model: questions wait: the server answered %d; see %s", status, setting)
         return Asleep(reason)
 
+    async def _meet(self, client: openai.AsyncOpenAI) -> None:
+        """Let the server say that it is ours. Raises `BadInput` where its name has come to lead out of this network."""
+        await asyncio.to_thread(check_inside, "MINDPAL_API_URL", self._settings.api_url)
+        try:
+            told = (await client.models.with_raw_response.list()).headers
+        except openai.APIStatusError as error:
+            told = error.response.headers  # a wrong key, for one: what is asked next tells it
+        if CONTRACT_HEADER not in told:
+            raise self._stranger()
+
+    def _stranger(self) -> Asleep:
+        log.warning("model: questions wait: what answers is no MindPal server; see MINDPAL_API_URL")
+        return Asleep(f"{self._settings.api_url} is no MindPal server.")
+
     def _stream(self, client: openai.AsyncOpenAI) -> Generator[str, None, None]:
         messages: list[ChatCompletionMessageParam] = [
             {"role": "user", "content": turn.text}
@@ -167,8 +196,7 @@ class Reply:
         stream: openai.AsyncStream[ChatCompletionChunk] = raw.parse()
         try:
             if not contract:  # neither persona nor guard: not a word of it reaches the child
-                log.warning("model: questions wait: what answers is no MindPal server; see MINDPAL_API_URL")
-                raise Asleep(f"{self._settings.api_url} is no MindPal server.")
+                raise self._stranger()
             chunks = stream.__aiter__()
             self.ending = Ending(contract=contract)
             while (chunk := (yield from self._beat(_next(chunks)))) is not None:
@@ -209,19 +237,25 @@ class Reply:
 def transcribe(settings: Settings, wav: bytes, language: str) -> str:
     """What was said in a recording (WAV, 16 kHz), by the server at `stt_url`; the recording is kept nowhere.
 
-    Raises `Asleep` when nobody answers.
+    Raises `Asleep` when nobody answers, or who would is outside this network.
     """
+    url = settings.stt_url or ""
+    try:
+        check_inside("STT_URL", url)
+    except BadInput as error:
+        log.warning("speech: nobody is asked: %s", error)
+        raise Asleep(str(error)) from None
     client = openai.OpenAI(
-        base_url=settings.stt_url,
+        base_url=url,
         api_key=settings.stt_key,
         max_retries=1,
         timeout=30,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
+        http_client=openai.DefaultHttpxClient(trust_env=False, follow_redirects=False),
     )
     try:
         heard = client.audio.transcriptions.create(model=STT_MODEL, file=("speech.wav", wav), language=language)
     except openai.OpenAIError as error:
-        raise Asleep(f"{settings.stt_url} cannot be reached: {type(error).__name__}.") from None
+        raise Asleep(f"{url} cannot be reached: {type(error).__name__}.") from None
     finally:
         client.close()
     return heard.text.strip()

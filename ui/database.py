@@ -6,7 +6,7 @@ Run: `database = Database(url, PATIENCE_S)`, then `database.migrate(sealer)`. `u
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from time import monotonic, sleep
@@ -49,7 +49,7 @@ class Database:
         careful = _careful_sqlite if self._sqlite else _careful_postgresql
         event.listen(self._engine, "connect", partial(careful, round(1000 * patience_s)))
         # SQLite's own waiting is no queue: of thirty writers, some waited three times as long as behind this lock.
-        self._turn = _Turn(TURN_S) if self._sqlite else nullcontext()
+        self._turn = _turn(Path(self._engine.url.database or "").resolve()) if self._sqlite else nullcontext()
         self._patience_s = patience_s
 
     def close(self) -> None:
@@ -80,6 +80,10 @@ class Database:
                     " MindPal, or open the database that belongs to this version."
                 )
             if self._sqlite and stored != scripts.get_current_head():
+                # Where a table is made anew, dropping the old one would empty those that point at it. This can be turned off
+                # before a transaction only, for this connection, which is not given back to the others.
+                connection.detach()
+                connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
                 # Without it a change of tables is no part of the transaction, and two pages may start at once.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"], config.attributes["sealer"] = connection, sealer
@@ -88,13 +92,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reading; rows stay readable after it."""
-        with _told(), Session(self._engine, expire_on_commit=False) as session:
+        with _translated(), Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are committed at its end, or not at all."""
-        with _told(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with _translated(), self._turn, Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def scrub(self, patience_s: float | None = None) -> bool:
@@ -111,7 +115,7 @@ class Database:
     def _scrubbed(self) -> bool:
         isolated = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         try:
-            with _told(), self._turn, isolated.connect() as connection:
+            with _translated(), self._turn, isolated.connect() as connection:
                 connection.detach()  # it waits less than the others, so it is not given back to them
                 return _sqlite_scrubbed(connection) if self._sqlite else _postgresql_scrubbed(connection)
         except Unreachable:  # another program writes, or the disk is full
@@ -146,9 +150,15 @@ class _Turn:
         self._lock.release()
 
 
+@cache
+def _turn(file: Path) -> _Turn:
+    """The file's own, however often it is opened: the page and what is done beside it each have a store."""
+    return _Turn(TURN_S)
+
+
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say in two words of our own what a database may say in many."""
+def _translated() -> Iterator[None]:
+    """Raise one of our two errors for what a database may raise in many."""
     try:
         yield
     except OperationalError as error:

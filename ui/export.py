@@ -152,6 +152,7 @@ def _plain(kept: Kept) -> dict[str, Any]:
             "emergency": kept.emergency,
             "transcripts": home.transcripts,
             "retention_days": home.retention_days,
+            "language": home.language,
             "alerts_are_sent_to": kept.channels,
         },
         "consents": [

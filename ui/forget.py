@@ -14,9 +14,12 @@ from itertools import groupby
 from sqlalchemy import Row, delete, exists, select, update
 from sqlalchemy.orm import Session
 
-from ui.store import LEFT_FOR, Store, blank, title
+from ui.exchange import LEFT_FOR
+from ui.outbox import unheard
+from ui.store import Store, blank, title
 from ui.tables import (
     UNREAD,
+    Alert,
     Channel,
     Child,
     ConsentRow,
@@ -71,7 +74,8 @@ def expired(store: Store) -> int:
     """Delete what is older than the guardian's number of days; how many messages that were.
 
     An exchange, a question with what was answered, leaves as a whole when its last word is too old: an alert keeps the
-    words that it is about. A question that may still be answered waits for that as long as `Store.left_behind` finds it.
+    words that it is about. A question that may still be answered waits for that as long as `exchange.left_behind` finds it,
+    and an alert of which nobody has heard as long as it may be sent.
     The files are not waited for: alerts are sent by the same job, which rewrites them at its next try.
     """
     now = store.now()
@@ -128,10 +132,11 @@ def _old_messages(store: Store, session: Session, start: datetime, now: datetime
         .where(MessageRow.conversation_id.in_(touched))
         .order_by(MessageRow.conversation_id, MessageRow.id)
     )
+    held = set(session.scalars(select(Alert.message_id).where(unheard(now))))
     gone: list[int] = []
     for _, messages in groupby(session.execute(said).all(), key=lambda message: message.conversation_id):
         exchanges = _exchanges(messages)
-        past = [_is_past(exchange, start, now) for exchange in exchanges]
+        past = [_is_past(exchange, held, start, now) for exchange in exchanges]
         gone += [message.id for exchange, old in zip(exchanges, past, strict=True) if old for message in exchange]
         if past[0] and not all(past):
             _name_anew(store, session, exchanges[0][0], exchanges[past.index(False)][0])
@@ -147,9 +152,10 @@ def _exchanges(messages: Iterable[Said]) -> list[list[Said]]:
     return exchanges
 
 
-def _is_past(exchange: list[Said], start: datetime, now: datetime) -> bool:
+def _is_past(exchange: list[Said], held: set[int], start: datetime, now: datetime) -> bool:
     return all(
         message.created < start
+        and message.id not in held
         and not (message.role == "user" and message.state in UNREAD and message.created > now - LEFT_FOR)
         for message in exchange
     )

@@ -2,6 +2,7 @@
 
 In: the rows of `deliveries`, written together with their alert. Out: messages through `apprise` (e-mail, WeCom,
 DingTalk, Telegram, a webhook, …). A message names the child and the kind of alert; it holds no word of the chat.
+It is in the guardian's language.
 apprise goes through a proxy of the environment (HTTP_PROXY): such a message leaves the house.
 Run: `send_due(store)`, again and again (`ui/chores.py` does).
 
@@ -14,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 
 from data.strict import BadInput
 from ui.locales import Language, Sentences, sentences
 from ui.store import Store
-from ui.tables import AWAY, Alert, Channel, Child, ConversationRow, Delivery, MessageRow
+from ui.tables import AWAY, Alert, Channel, Child, ConversationRow, Delivery, Household, MessageRow
 from ui.telling import category, moment
 
 TAKEN_FOR = timedelta(minutes=10)
@@ -37,6 +38,7 @@ class Due:
     """One alert for one channel. `said`: when that was said which it is about."""
 
     delivery_id: int
+    channel_id: int
     tries: int
     address: str
     nickname: str
@@ -54,13 +56,27 @@ def notify(address: str, title: str, body: str) -> bool:
 
 
 def add_channel(store: Store, address: str) -> None:
-    """Keep a new channel. Raises `BadInput` when apprise does not know such an address."""
+    """Keep a new channel; what nobody has heard of yet is sent there, too.
+
+    It may be the first, or one in the place of a wrong address. Raises `BadInput` when apprise does not know the address.
+    """
     import apprise
 
     if not apprise.Apprise().add(address):
         raise BadInput("This address is not one that apprise knows; see the list at https://github.com/caronc/apprise.")
+    now = store.now()
     with store.writing() as session:
-        session.add(Channel(address=store.sealer.seal(address), created=store.now()))
+        channel = Channel(address=store.sealer.seal(address), created=now)
+        session.add(channel)
+        session.flush()
+        for alert_id in session.scalars(select(Alert.id).where(unheard(now)).order_by(Alert.id)):
+            session.add(Delivery(alert_id=alert_id, channel_id=channel.id, tries=0, next_try=now, sent=None))
+
+
+def unheard(now: datetime) -> ColumnElement[bool]:
+    """Of an alert: the guardian has not seen it, no channel has got it, and it may still be sent."""
+    reached = exists().where(Delivery.alert_id == Alert.id, Delivery.sent.is_not(None))
+    return Alert.seen.is_(False) & (Alert.created > now - GIVE_UP_AFTER) & ~reached
 
 
 def channels(store: Store) -> list[tuple[int, str]]:
@@ -76,11 +92,11 @@ def remove_channel(store: Store, channel_id: int) -> None:
         session.delete(session.get_one(Channel, channel_id))
 
 
-def try_channel(store: Store, channel_id: int, language: Language) -> bool:
+def try_channel(store: Store, channel_id: int) -> bool:
     """Send a trial message; whether it arrived."""
     with store.reading() as session:
         address = store.sealer.open(session.get_one(Channel, channel_id).address)
-    words = sentences(language).sending
+    words = sentences(store.household().language).sending
     return notify(address, words.title, words.trial)
 
 
@@ -110,13 +126,19 @@ def arrived(store: Store, alert_ids: list[int]) -> dict[int, list[datetime]]:
 
 
 def send_due(store: Store, send: Notify = notify) -> int:
-    """Send what is due; how many arrived."""
+    """Send what is due; how many arrived.
+
+    A channel that fails is left alone until the next round: what waits for it must not hold up the others.
+    """
     arrived = 0
-    while (due := _take(store)) is not None:
+    failed: set[int] = set()
+    while (due := _take(store, failed)) is not None:
         words = sentences(due.language)
         ok = send(due.address, words.sending.title, _body(due, words))
         _mark(store, due, ok=ok)
         arrived += ok
+        if not ok:
+            failed.add(due.channel_id)
         log.info("alert delivery=%d try=%d ok=%s", due.delivery_id, due.tries, ok)
     return arrived
 
@@ -132,7 +154,8 @@ def _body(due: Due, words: Sentences) -> str:
     return words.sending.body.format(nickname=due.nickname, category=category(due.category, words))
 
 
-def _take(store: Store) -> Due | None:
+def _take(store: Store, failed: set[int]) -> Due | None:
+    """Take what is due at none of these channels: a new alert before those that have been tried."""
     now = store.now()
     waits = (Delivery.sent.is_(None)) & (Delivery.next_try <= now)
     with store.writing() as session:
@@ -143,8 +166,8 @@ def _take(store: Store) -> Due | None:
             .join(MessageRow, MessageRow.id == Alert.message_id)
             .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
             .join(Child, Child.id == ConversationRow.child_id)
-            .where(waits, Alert.created > now - GIVE_UP_AFTER)
-            .order_by(Delivery.next_try)
+            .where(waits, Alert.created > now - GIVE_UP_AFTER, Delivery.channel_id.not_in(failed))
+            .order_by(Delivery.tries, Delivery.next_try)
             .limit(1)
         ).first()
         if row is None:
@@ -157,15 +180,18 @@ def _take(store: Store) -> Due | None:
         )
         if taken.rowcount != 1:  # type: ignore[attr-defined]
             return None  # another process has it; the next round finds what is left
+        language = session.get_one(Household, 1).language
     address = store.sealer.open(channel.address)
-    return Due(delivery.id, delivery.tries, address, child.nickname, child.language, alert.category, said)
+    return Due(delivery.id, channel.id, delivery.tries, address, child.nickname, language, alert.category, said)
 
 
 def _mark(store: Store, due: Due, *, ok: bool) -> None:
     now = store.now()
     values = {"sent": now} if ok else {"next_try": now + wait_after(due.tries)}
+    # A send may last: meanwhile the alert may have been deleted, or the row taken by another process.
+    own = (Delivery.id == due.delivery_id) & (Delivery.tries == due.tries) & Delivery.sent.is_(None)
     with store.writing() as session:
-        session.execute(update(Delivery).where(Delivery.id == due.delivery_id).values(values))
+        session.execute(update(Delivery).where(own).values(values))
 
 
 def _name(address: str) -> str:

@@ -79,8 +79,10 @@ def check(store: Store, pin: str) -> Opened | Wrong | Locked:
     if home.pin_hash is None or not _fits(home.pin_hash, pin):
         return Locked(home.pin_locked_until) if home.pin_locked_until else Wrong(FREE_TRIES - home.pin_tries)
     with store.writing() as session:
-        session.execute(update(Household).where(Household.id == 1).values(pin_tries=0, pin_locked_until=None))
-    return Opened()
+        same = update(Household).where(Household.id == 1, Household.pin_hash == home.pin_hash)
+        reset = session.execute(same.values(pin_tries=0, pin_locked_until=None))
+    # Another one may have been set meanwhile, and that one counts.
+    return Opened() if reset.rowcount == 1 else check(store, pin)  # type: ignore[attr-defined]
 
 
 def lock_after(tries: int) -> timedelta:

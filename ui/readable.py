@@ -9,7 +9,7 @@ from html import escape
 
 from ui import telling
 from ui.export import Kept, label
-from ui.locales import Sentences
+from ui.locales import LANGUAGES, Sentences
 from ui.records import Conversation, Message
 from ui.tables import Alert
 from ui.telling import Rows, moment
@@ -48,7 +48,7 @@ def as_html(kept: Kept, words: Sentences) -> bytes:
         _table(words.data.log, [(moment(it.at), _line(it.what, it.conversation_id, words)) for it in kept.log], words),
     ]
     return f"""<!doctype html>
-<html lang="{escape(kept.child.language)}">
+<html lang="{escape(kept.household.language)}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
@@ -71,6 +71,7 @@ def _family(kept: Kept, words: Sentences) -> Rows:
         (words.first_run.emergency, kept.emergency),
         (words.home.transcripts, telling.access(kept.household.transcripts, words)),
         (words.home.retention, str(kept.household.retention_days)),
+        (words.language, LANGUAGES[kept.household.language]),
         (words.sending.channels, words.overview.comma.join(kept.channels) or words.data.none),
     ]
 

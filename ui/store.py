@@ -2,18 +2,18 @@
 
 In: a database's URL (`ui/database.py`) and a key file. Out: frozen rows.
 Run: `store = Store(url_for(Path("family"), None), Path("family/key"))`; opening brings the tables up to date, or says
-why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) and is opened on the way out.
+why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) and is opened on the way out; it is
+written by `ui/exchange.py`.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Select, Update, case, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from data.strict import BadInput
@@ -31,28 +31,22 @@ from ui.tables import (
     ConversationRow,
     Deed,
     Delivery,
-    Feedback,
     Household,
+    Language,
     MessageRow,
     Mood,
     MoodRow,
-    Role,
-    State,
 )
 
 POLICY_VERSION = "2026-11-24"
 TITLE_CHARS = 40
-SAID_CHARS = 2000  # what a field lets a child say at once; whoever speaks to the page without its fields gets no more
-LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
-LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
-ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
 RETENTION_DAYS = 180  # nothing is kept without an end (16 CFR 312.10); the guardian may choose another number
 KEY_CHECK = "mindpal"
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Store:
-    """The family's records. One per process; safe to share between threads. `clock` is the server's, in UTC.
+    """The family's records. Safe to share between threads. `clock` is the server's, in UTC.
 
     Once it is open, every method may raise `Unreachable`, and those that name a row `Gone`.
     """
@@ -76,8 +70,10 @@ class Store:
 
     # the guardian
 
-    def first_run(self, guardian: str, emergency: str, pin_hash: str, profile: Profile | None) -> Child | None:
-        """Store the guardian's consent, emergency contact and PIN, and the first child's profile: all or nothing.
+    def first_run(
+        self, guardian: str, emergency: str, pin_hash: str, language: Language, profile: Profile | None
+    ) -> Child | None:
+        """Store the guardian's consent, contact, PIN and language, and the first child's profile: all or nothing.
 
         Raises `Gone` when another page was faster: a PIN that is set is not set again from here.
         """
@@ -85,9 +81,11 @@ class Store:
         sealed = self.sealer.seal(emergency)
         with self.writing() as session:
             unset = update(Household).where(Household.id == 1, Household.pin_hash.is_(None))
-            _only(
-                session.execute(unset.values(emergency=sealed, pin_hash=pin_hash, pin_tries=0, pin_locked_until=None))
+            first = session.execute(
+                unset.values(emergency=sealed, pin_hash=pin_hash, pin_tries=0, pin_locked_until=None, language=language)
             )
+            if first.rowcount != 1:  # type: ignore[attr-defined]
+                raise Gone("The PIN was set meanwhile.")
             session.add(self._consent(guardian))
             if child:
                 session.add(child)
@@ -103,11 +101,18 @@ class Store:
         return self.sealer.open(self.household().emergency)
 
     def set_household(self, *, emergency: str, transcripts: Access, retention_days: int) -> None:
-        """Keep the family's settings."""
+        """Keep the family's settings; a change of who can read the chats is a line in the log."""
         with self.writing() as session:
             home = session.get_one(Household, 1)
+            if transcripts != home.transcripts:
+                self.note(session, "transcripts", detail=transcripts)
             home.emergency = self.sealer.seal(emergency)
             home.transcripts, home.retention_days = transcripts, retention_days
+
+    def set_language(self, language: Language) -> None:
+        """Keep the guardian's language: of the parents' area, and of what is sent."""
+        with self.writing() as session:
+            session.get_one(Household, 1).language = language
 
     def consent_again(self, guardian: str) -> None:
         """Store a new consent after a withdrawal or a new policy; children and conversations are as they were."""
@@ -117,8 +122,7 @@ class Store:
     def consent(self) -> Consent | None:
         """The consent that holds now, or None: then nobody may chat."""
         with self.reading() as session:
-            holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
-            row = session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
+            row = _holding(session)
         return self._agreed(row) if row is not None else None
 
     def consents(self) -> list[Consent]:
@@ -191,6 +195,7 @@ class Store:
     def feel(self, child_id: int, mood: Mood) -> None:
         """Keep how the child said they felt."""
         with self.writing() as session:
+            self.check_consent(session)
             session.add(MoodRow(child_id=child_id, mood=mood, created=self.now()))
 
     def moods(self, child_id: int, start: datetime) -> list[MoodRow]:
@@ -268,6 +273,12 @@ class Store:
         with self.writing() as session:
             session.get_one(ConversationRow, conversation_id).hidden = True
 
+    def last_message(self, conversation_id: int) -> int | None:
+        """The number of what was said last; not a word is opened for it."""
+        last = select(func.max(MessageRow.id)).where(MessageRow.conversation_id == conversation_id)
+        with self.reading() as session:
+            return session.scalar(last)
+
     def messages(self, conversation_id: int, *, replaced: bool = False) -> list[Message]:
         """What was said, in order; with `replaced`, also what was asked again or written anew."""
         said = select(MessageRow).where(MessageRow.conversation_id == conversation_id)
@@ -275,159 +286,7 @@ class Store:
             said = said.where(MessageRow.state != "replaced")
         with self.reading() as session:
             rows = list(session.scalars(said.order_by(MessageRow.id)))
-        return [self._message(row) for row in rows]
-
-    def say(self, child_id: int, conversation_id: int | None, words: str) -> Message:
-        """Keep what the child said, in a new conversation when there is none yet. It waits for an answer."""
-        words = words[:SAID_CHARS]
-        with self.writing() as session:
-            if conversation_id is None:
-                name = self.sealer.seal(title(words))
-                started = ConversationRow(
-                    child_id=child_id, name=name, created=self.now(), updated=self.now(), hidden=False
-                )
-                session.add(started)
-                session.flush()
-                conversation_id = started.id
-            row = self._row(conversation_id, "user", words)
-            session.add(row)
-            self._touch(session, conversation_id)
-            session.flush()
-            return self._message(row)
-
-    def ask_again(self, question: Message, words: str | None = None) -> Message:
-        """Let the last question wait for an answer again, as it was or in other words; the old pair is put aside.
-
-        Raises `Gone` when another page has asked again, or something else, meanwhile: nothing that was said is put aside
-        by a button that did not show it.
-        """
-        # The guard has yet to read the words of an unjudged one.
-        aside = case((MessageRow.state == "unjudged", "unjudged"), else_="replaced")
-        asked = question.text if words is None else words[:SAID_CHARS]
-        with self.writing() as session:
-            there = MessageRow.state != "replaced"
-            _only(session.execute(_this(question).where(there).values(state="replaced" if words is None else aside)))
-            after = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id) & there
-            later = select(MessageRow.id).where(after, (MessageRow.role == "user") | (MessageRow.state == "waiting"))
-            if session.scalars(later.limit(1)).first() is not None:
-                raise Gone("Something else was said meanwhile.")
-            session.execute(update(MessageRow).where(after).values(state="replaced"))
-            row = self._row(question.conversation_id, "user", asked)
-            session.add(row)
-            self._touch(session, question.conversation_id)
-            session.flush()
-            return self._message(row)
-
-    def begin_reply(
-        self,
-        question: Message,
-        words: str = "",
-        state: State = "waiting",
-        action: str | None = None,
-        category: str | None = None,
-        contract: str | None = None,
-        *,
-        judged: bool = True,
-    ) -> Message | None:
-        """Open the reply to a waiting question; None when somebody else has answered it meanwhile.
-
-        A reply that is known whole is kept at once as it ends, with its alert. `judged`: whether the guard has read the
-        question; if not, it waits for that alone.
-        """
-        asked: State = "done" if judged else "unjudged"
-        with self.writing() as session:
-            claimed = session.execute(_this(question).where(MessageRow.state == "waiting").values(state=asked))
-            if claimed.rowcount != 1:  # type: ignore[attr-defined]
-                return None
-            row = self._row(question.conversation_id, "assistant", words)
-            row.state, row.action, row.category, row.contract = state, action, category, contract
-            session.add(row)
-            self._touch(session, question.conversation_id)
-            session.flush()
-            if action == "crisis":
-                self.tell(session, row.id, category or action)
-            return self._message(row)
-
-    def grow_reply(self, reply: Message, words: str) -> None:
-        """Keep what has been said so far."""
-        with self.writing() as session:
-            _only(session.execute(_this(reply).values(text=self.sealer.seal(words))))
-            self._touch(session, reply.conversation_id)
-
-    def end_reply(
-        self,
-        reply: Message,
-        words: str,
-        state: State,
-        action: str | None = None,
-        category: str | None = None,
-        contract: str | None = None,
-    ) -> None:
-        """Keep the reply as it ended; an alert is written with it when the guard saw a crisis."""
-        with self.writing() as session:
-            ended = _this(reply).values(
-                text=self.sealer.seal(words), state=state, action=action, category=category, contract=contract
-            )
-            _only(session.execute(ended))
-            if action == "crisis":
-                self.tell(session, reply.id, category or action)
-            self._touch(session, reply.conversation_id)
-
-    def judged(
-        self, question: Message, words: str, action: str | None, category: str | None, contract: str | None
-    ) -> None:
-        """The guard has read a question of which the child awaits no answer. After a crisis there is one all the same."""
-        with self.writing() as session:
-            read = session.execute(_this(question).where(MessageRow.state == "unjudged").values(state="done"))
-            if action != "crisis" or read.rowcount != 1:  # type: ignore[attr-defined]
-                return
-            later = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id)
-            left = (MessageRow.role == "assistant") & MessageRow.state.in_(("stopped", "replaced"))
-            reply = session.scalars(select(MessageRow).where(later, left).order_by(MessageRow.id).limit(1)).one()
-            if reply.state != "replaced":
-                reply.state = "guarded"
-            reply.text, reply.action = self.sealer.seal(words), action
-            reply.category, reply.contract = category, contract
-            self.tell(session, reply.id, category or action)
-            self._touch(session, question.conversation_id)
-
-    def give_up(self, question: Message) -> None:
-        """Wait no longer for an answer to this question."""
-        with self.writing() as session:
-            session.execute(_this(question).values(state="stopped"))
-
-    def left_behind(self) -> list[tuple[Child, Message]]:
-        """Questions of the last week that nobody has read, and of which no page takes care; oldest first."""
-        now = self.now()
-        closed = (MessageRow.state == "waiting") & (MessageRow.created < now - LEFT_AFTER)
-        with self.reading() as session:
-            found = session.execute(
-                select(Child, MessageRow)
-                .join(ConversationRow, ConversationRow.child_id == Child.id)
-                .join(MessageRow, MessageRow.conversation_id == ConversationRow.id)
-                .where(MessageRow.role == "user", MessageRow.created > now - LEFT_FOR)
-                .where((MessageRow.state == "unjudged") | closed)
-                .order_by(MessageRow.id)
-            )
-            return [(child, self._message(row)) for child, row in found]
-
-    def settle(self, conversation_id: int) -> None:
-        """Mark replies whose writer is gone (a killed page) as stopped; what they said stays."""
-        with self.reading() as session:
-            silent = self.now() - session.get_one(ConversationRow, conversation_id).updated
-        if silent > timedelta(seconds=ABANDONED_S):
-            growing = (MessageRow.conversation_id == conversation_id) & (MessageRow.role == "assistant")
-            with self.writing() as session:
-                session.execute(
-                    update(MessageRow).where(growing, MessageRow.state == "waiting").values(state="stopped")
-                )
-
-    def feedback(self, message: Message, feedback: Feedback | None) -> None:
-        """Keep what the child thinks of a reply; "this was not nice" tells the guardian."""
-        with self.writing() as session:
-            _only(session.execute(_this(message).values(feedback=feedback)))
-            if feedback == "not_nice":
-                self.tell(session, message.id, "not_nice")
+        return [self.message(row) for row in rows]
 
     # what the other modules of the store use
 
@@ -438,6 +297,11 @@ class Store:
     def writing(self) -> AbstractContextManager[Session]:
         """A session whose changes are committed at its end, or not at all."""
         return self._database.writing()
+
+    def check_consent(self, session: Session) -> None:
+        """Raise `Gone` when no consent holds: a page that was drawn before it was withdrawn keeps nothing more."""
+        if _holding(session) is None:
+            raise Gone("The consent was withdrawn meanwhile.")
 
     def note(
         self,
@@ -451,9 +315,35 @@ class Store:
         what = f"{deed}: {detail}" if detail else deed
         session.add(Audit(at=self.now(), what=what, child_id=child_id, conversation_id=conversation_id))
 
+    def tell(self, session: Session, message_id: int, category: str) -> None:
+        """Write an alert, and a delivery of it for each channel, unless it is there."""
+        told = select(Alert.id).where(Alert.message_id == message_id, Alert.category == category)
+        if session.scalars(told.limit(1)).first() is not None:
+            return
+        alert = Alert(message_id=message_id, category=category, created=self.now(), seen=False)
+        session.add(alert)
+        session.flush()
+        for channel_id in session.scalars(select(Channel.id)):
+            session.add(Delivery(alert_id=alert.id, channel_id=channel_id, tries=0, next_try=self.now(), sent=None))
+
     def scrub(self, patience_s: float | None = None) -> bool:
         """Rewrite the database's files without what was deleted, if nobody is in the way; whether it is done."""
         return self._database.scrub(patience_s)
+
+    def message(self, row: MessageRow) -> Message:
+        """A row, opened."""
+        return Message(
+            row.id,
+            row.conversation_id,
+            row.role,
+            self.sealer.open(row.text),
+            row.state,
+            row.action,
+            row.category,
+            row.contract,
+            row.feedback,
+            row.created,
+        )
 
     def _check_key(self, key_file: Path) -> None:
         with self.writing() as session:
@@ -479,17 +369,6 @@ class Store:
     def _agreed(self, row: ConsentRow) -> Consent:
         return Consent(row.id, self.sealer.open(row.guardian), row.given_at, row.policy_version, row.withdrawn_at)
 
-    def tell(self, session: Session, message_id: int, category: str) -> None:
-        """Write an alert, and a delivery of it for each channel, unless it is there."""
-        told = select(Alert.id).where(Alert.message_id == message_id, Alert.category == category)
-        if session.scalars(told.limit(1)).first() is not None:
-            return
-        alert = Alert(message_id=message_id, category=category, created=self.now(), seen=False)
-        session.add(alert)
-        session.flush()
-        for channel_id in session.scalars(select(Channel.id)):
-            session.add(Delivery(alert_id=alert.id, channel_id=channel_id, tries=0, next_try=self.now(), sent=None))
-
     def _conversations(self, query: Select[ConversationRow]) -> list[Conversation]:
         with self.reading() as session:
             rows = list(session.scalars(query))
@@ -498,36 +377,6 @@ class Store:
     def _open(self, row: ConversationRow) -> Conversation:
         name = self.sealer.open(row.name)
         return Conversation(row.id, row.child_id, name, row.created, row.updated, row.hidden)
-
-    def _row(self, conversation_id: int, role: Role, words: str) -> MessageRow:
-        return MessageRow(
-            conversation_id=conversation_id,
-            role=role,
-            text=self.sealer.seal(words),
-            state="waiting",
-            action=None,
-            category=None,
-            contract=None,
-            feedback=None,
-            created=self.now(),
-        )
-
-    def _message(self, row: MessageRow) -> Message:
-        return Message(
-            row.id,
-            row.conversation_id,
-            row.role,
-            self.sealer.open(row.text),
-            row.state,
-            row.action,
-            row.category,
-            row.contract,
-            row.feedback,
-            row.created,
-        )
-
-    def _touch(self, session: Session, conversation_id: int) -> None:
-        session.execute(update(ConversationRow).where(ConversationRow.id == conversation_id).values(updated=self.now()))
 
 
 def blank(sealer: Sealer) -> Household:
@@ -541,6 +390,7 @@ def blank(sealer: Sealer) -> Household:
         emergency=sealer.seal(""),
         transcripts="full",
         retention_days=RETENTION_DAYS,
+        language="zh",
         scrub_owed=0,
     )
 
@@ -554,14 +404,9 @@ def title(words: str) -> str:
     return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
 
 
-def _this(message: Message) -> Update:
-    """An update of this message and of no other: SQLite gives a deleted row's number to the next one."""
-    return update(MessageRow).where(MessageRow.id == message.id, MessageRow.created == message.created)
-
-
-def _only(changed: Any) -> None:
-    if changed.rowcount != 1:
-        raise Gone("The message was deleted meanwhile.")
+def _holding(session: Session) -> ConsentRow | None:
+    holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
+    return session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
 
 
 def _child(profile: Profile) -> Child:

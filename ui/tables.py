@@ -47,6 +47,13 @@ class Table(DeclarativeBase):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
+class Numbered(Table):
+    """A row that may be deleted while a page, a sender or the log still holds its number: no other row ever gets it."""
+
+    __abstract__ = True
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
 class Household(Table):
     """The one family of this database: its PIN, its settings, and a sealed word that tells whether the key fits."""
 
@@ -59,6 +66,7 @@ class Household(Table):
     emergency: Mapped[str] = mapped_column(Text)  # sealed
     transcripts: Mapped[Access] = mapped_column(String(10))
     retention_days: Mapped[int]
+    language: Mapped[Language] = mapped_column(String(2))  # the guardian's; each child has one of their own
     scrub_owed: Mapped[int]  # deletions that the database's files may still hold: see `ui/forget.py`
 
 
@@ -73,7 +81,7 @@ class ConsentRow(Table):
     withdrawn_at: Mapped[datetime | None]
 
 
-class Child(Table):
+class Child(Numbered):
     """A child who may talk to 灵伴, and the limits that the guardian set."""
 
     __tablename__ = "children"
@@ -91,7 +99,7 @@ class Child(Table):
     voice: Mapped[bool]
 
 
-class ConversationRow(Table):
+class ConversationRow(Numbered):
     """One conversation of one child. `hidden`: the child put it away; the guardian still finds it."""
 
     __tablename__ = "conversations"
@@ -103,7 +111,7 @@ class ConversationRow(Table):
     hidden: Mapped[bool]
 
 
-class MessageRow(Table):
+class MessageRow(Numbered):
     """One thing said. `waiting`: a question not yet answered, or a reply still growing."""
 
     __tablename__ = "messages"
@@ -119,7 +127,7 @@ class MessageRow(Table):
     created: Mapped[datetime]
 
 
-class Alert(Table):
+class Alert(Numbered):
     """Something that the guardian should see. It points at the message; it holds no words of it."""
 
     __tablename__ = "alerts"
@@ -130,7 +138,7 @@ class Alert(Table):
     seen: Mapped[bool]
 
 
-class Channel(Table):
+class Channel(Numbered):
     """Where alerts are sent: an address as `apprise` writes it. It holds a password, so it is sealed."""
 
     __tablename__ = "channels"
@@ -139,7 +147,7 @@ class Channel(Table):
     created: Mapped[datetime]
 
 
-class Delivery(Table):
+class Delivery(Numbered):
     """One alert on its way to one channel: tried at `next_try`, until `sent`."""
 
     __tablename__ = "deliveries"
@@ -151,7 +159,7 @@ class Delivery(Table):
     sent: Mapped[datetime | None]
 
 
-class Visit(Table):
+class Visit(Numbered):
     """A stretch of time with 灵伴. `reminded`, `rested`: when the child last read what 灵伴 is, and last had a break."""
 
     __tablename__ = "visits"

@@ -50,8 +50,17 @@ class Guard:
         typed = [Typed(message) for message in judged]
         verdict = judge_conversation(typed)
         verdict = verdict or (declined(typed[-1]) if typed else None) or self._classified(typed)
-        self._acted.keep(judged, verdict is not None)
+        # What only the guard model saw stays answered when it is asked again.
+        self._acted.keep(judged, verdict is not None or self._acted.verdict(judged) is True)
         return verdict
+
+    def heard(self, messages: Sequence[str]) -> None:
+        """A guard model acted on the last of `messages`: they are remembered, as they stand and without those before.
+
+        Later the conversation may begin with any of them, and nobody would judge the last one again.
+        """
+        for start in range(1, len(judged_together(messages)) + 1):
+            self._acted.keep(messages[-start:], True)
 
     def answered(self, messages: Sequence[str]) -> bool:
         """Whether the last of `messages` got the guard's answer when it came."""

@@ -9,12 +9,15 @@ that is counted in `mindpal_guard_model_total` and told in one log line, without
 import asyncio
 import json
 import re
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPSConnection
+from typing import Literal
+from urllib.parse import urlsplit
 
+from data.address import leads_out
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
 
@@ -27,14 +30,30 @@ CATEGORIES = {
     "unethical acts": ("redirect", "hate"),
     "jailbreak": ("redirect", "jailbreak"),
 }
+# Whole names: what is non-violent is not violent.
+_CATEGORY = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, CATEGORIES))})(?![\w-])")
 _SAFETY = re.compile(r"Safety:\s*(Safe|Unsafe|Controversial)")
 _ANSWER_TOKENS = 64
-# Of its own: where the guard model hangs, the guard's own layers still have theirs.
-_THREADS = ThreadPoolExecutor(32, thread_name_prefix="guard-model")
+# Bytes of its answer that are read; a verdict takes some hundred.
+_ANSWER_BYTES = 64 * 1024
+# Of an earlier message only its end is read with the last one: whole, a long one would leave the last one no room.
+EARLIER = 500
+# With these statuses a server says that a text is too long for its model.
+_TOO_LONG = (400, 413)
+# Of its own: where the guard model hangs, the guard's own layers still have theirs. And more than there are answers at once:
+# a question that waited here for its turn would have no time left, and under load nobody would ask the guard model.
+_THREADS = ThreadPoolExecutor(256, thread_name_prefix="guard-model")
+
+# `refused`: it is there, and does not take what it was asked. `public`: it is not in this network, and was told nothing.
+Outcome = Literal["down", "slow", "refused", "public"]
 
 
 class Down(Exception):
-    """The guard model gave no verdict; the text says why, without words of a child."""
+    """The guard model gave no verdict; the text says why, without words of a child, and `outcome` is what is counted."""
+
+    def __init__(self, reason: str, outcome: Outcome = "down"):
+        super().__init__(reason)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -50,13 +69,16 @@ class Remote:
         try:
             asked = asyncio.get_running_loop().run_in_executor(_THREADS, self._ask, messages)
             said = await asyncio.wait_for(asked, self.seconds)
+        except Down:
+            raise
         except TimeoutError:
-            raise Down("slow") from None
+            raise Down("slow", "slow") from None
+        except Exception as error:  # noqa: BLE001 - whatever it answers, it gave no verdict
+            raise Down(type(error).__name__) from None
         safety = _SAFETY.search(said)
         if not safety:
             raise Down("no verdict")
-        told = said.lower()
-        named = [CATEGORIES[name] for name in CATEGORIES if name in told]
+        named = [CATEGORIES[name] for name in _CATEGORY.findall(said.lower())]
         # "Controversial" is enough for a child in danger, not for turning a question away.
         for action, category in named:
             if action == "crisis" and safety[1] != "Safe":
@@ -67,21 +89,36 @@ class Remote:
 
     def _ask(self, messages: Sequence[str]) -> str:
         # The child's side of the last turns, as one message: the guard model judges what was asked.
+        earlier, last = [message[-EARLIER:] for message in messages[-MESSAGES_JUDGED:-1]], messages[-1]
+        status, answer = self._post("\n".join([*earlier, last]))
+        if earlier and status in _TOO_LONG:
+            status, answer = self._post(last)
+        if status != 200:
+            raise Down(f"HTTP {status}", "refused" if 400 <= status < 500 else "down")
+        return str(json.loads(answer)["choices"][0]["message"]["content"])
+
+    def _post(self, words: str) -> tuple[int, bytes]:
+        """The status and the body of its answer. Raises `Down` where it is not in this network."""
         asked = {
             "model": self.model,
-            "messages": [{"role": "user", "content": "\n".join(messages[-MESSAGES_JUDGED:])}],
+            "messages": [{"role": "user", "content": words}],
             "max_tokens": _ANSWER_TOKENS,
             "temperature": 0,
         }
-        request = urllib.request.Request(
-            f"{self.url.rstrip('/')}/chat/completions",
-            data=json.dumps(asked).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        # The guard model is a neighbour: a proxy of the environment must not see what a child said.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=self.seconds) as answer:
-                return str(json.load(answer)["choices"][0]["message"]["content"])
-        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
-            raise Down(type(error).__name__) from None
+        address = urlsplit(self.url)
+        kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+        # Directly: the guard model is a neighbour, and a proxy of the environment must not see what a child said.
+        with closing(kind(address.hostname or "", address.port, timeout=self.seconds)) as connection:
+            connection.connect()
+            # Asked of the connection itself, before a word is sent: a name may be unknown when the server starts, and
+            # lead elsewhere every time that it is looked up.
+            if leads_out(connection.sock.getpeername()[0]):
+                raise Down("public", "public")
+            connection.request(
+                "POST",
+                f"{address.path.rstrip('/')}/chat/completions",
+                json.dumps(asked).encode(),
+                {"Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read(_ANSWER_BYTES)

@@ -5,7 +5,8 @@ In: a rules file (`crisis.yaml`, `declined.yaml`, `output.yaml`) and a text. Out
 A pattern is a regular expression. In a Chinese rule it sees the text without any blank or sign between the
 characters; in an English or pinyin rule it sees words, and a blank in the pattern stands for any blank or none (not
 beside `\\w+`), so that `kill my self`, `k.i.l.l m.y s.e.l.f` and `killmyself` are one pattern. A {part} stands
-for one of the words that the file's `parts` name.
+for one of the words that the file's `parts` name. What a pattern repeats without end must be read in one way only: with
+`(总是?|是)*` twenty of 总是 are a million ways, and forty are never done; `(总|是)*` says the same.
 """
 
 import re

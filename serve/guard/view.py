@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 _CHINESE = dict(zip("零〇一二两三四五六七八九幺洞拐壹贰叁肆伍陆柒捌玖", "001223456789107123456789", strict=True))
 _PINYIN = dict(
@@ -32,12 +32,13 @@ _LATIN = rf"(?:(?:double|tripp?le|treble) )?(?:{'|'.join(_ENGLISH)}|{'|'.join(_P
 _RUN = re.compile(
     rf"(?=[0-9{''.join(_CHINESE)}yl])(?!\D[0-9]{{6}}){_HAN}(?:[再又 ,.·、-]{{0,3}}{_HAN}){{3,30}}"
     rf"|(?<![a-z0-9])(?=[0-9a-z]){_LATIN}(?:(?:[ ,.-]{{1,3}}|(?: then)? )?{_LATIN}){{3,30}}(?![a-z])",
-    re.IGNORECASE,
+    # ASCII: else i is also ı and İ, which the tables above do not know.
+    re.IGNORECASE | re.ASCII,
 )
 _ELEMENT = re.compile(
     rf"(?:(?P<times>[一二两三四五六](?=个)|double|tripp?le|treble)[个 ])?"
     rf"(?:(?P<word>{'|'.join(_ENGLISH)}|{'|'.join(_PINYIN)})|(?P<sign>{_SIGN}))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _SPREAD = re.compile(
     r"(?<![\u4e00-\u9fff])[\u4e00-\u9fff](?:[ .·\-_]{1,2}[\u4e00-\u9fff0-9](?![a-z0-9\u4e00-\u9fff])){3,80}"
@@ -45,6 +46,9 @@ _SPREAD = re.compile(
 _BETWEEN = re.compile(r"[ .·\-_]+")
 # Zero-width signs, what makes a digit an emoji, and arrows (家→9弄→5号).
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufe0f\u20e3\ufeff→]")
+
+# Letters that are one of ASCII in another case, and have no compatibility form.
+_CASES = {"ı": "i", "İ": "I"}
 
 # Characters, and the start and the end of what they stand for.
 Piece = tuple[str, int, int]
@@ -84,11 +88,12 @@ def view(text: str) -> View:
     return seen.rewritten(_RUN, _digits)
 
 
-@cache
+# More than children type. A client could fill a cache without bounds with every sign of Unicode.
+@lru_cache(maxsize=2**14)
 def _plain(sign: str) -> str:
     """Its compatibility form, if that is one sign: else places would move."""
     form = unicodedata.normalize("NFKC", sign)
-    return form if len(form) == 1 else sign
+    return _CASES.get(form, form) if len(form) == 1 else sign
 
 
 def _joined(match: re.Match[str]) -> list[Piece]:

@@ -1,23 +1,51 @@
 """What the container files promise, without an engine: one version of vLLM, an allow-list, every variable told, good keys."""
 
+import ast
 import email.message
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from serve.keys import read_keys
-from serve.launch import GRACE_S
+from serve.launch import GRACE_S, gpu_share_from, grace_from, limits_from, remote_from
 from tests.containers.project import ROOT
+from ui.client import settings_from
 from ui.sealing import read_key
+from ui.serving import names_from
 
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 COMPOSE = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+# What a program reads and compose does not pass on, and why nobody misses it.
+KEPT = {
+    "serve": {
+        **dict.fromkeys(("DO_NOT_TRACK", "HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS"), "nothing leaves the machine"),
+        **dict.fromkeys(
+            ("VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"),
+            "vLLM's own, and the server's value fits a container",
+        ),
+        **dict.fromkeys(
+            ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "VLLM_SERVER_DEV_MODE"),
+            "refused",
+        ),
+        "VLLM_API_KEY": "never handed on: keys stand in a file",
+        "MINDPAL_COMPILE": "compiles on a CPU, and that image has no compiler",
+        "MINDPAL_MODEL_FOLDER": "what the server tells its own policy",
+        "MINDPAL_PORT": "inside the port is always the same; PORT publishes it",
+    },
+    "ui": {"MINDPAL_FAMILY": "the volume's place"},
+    "studio": {
+        **dict.fromkeys(("MINDPAL_MODELS", "MINDPAL_RECIPES", "MINDPAL_RUNS"), "the volumes' places"),
+        "HF_HUB_CACHE": "HF_HOME says it",
+        "MINDPAL_STUDIO_CODE": "made at every start",
+    },
+}
 
 
 def test_both_builds_of_vllm_are_one_version() -> None:
@@ -84,6 +112,64 @@ def test_every_variable_is_told_in_the_example() -> None:
     assert told - {"COMPOSE_PROFILES"} <= used
 
 
+def environment_of(service: str) -> dict[str, str]:
+    """What compose.yaml gives a service, before a variable has a value."""
+    given: dict[str, str] = yaml.safe_load(COMPOSE)["services"][service]["environment"]
+    return given
+
+
+def settable(service: str) -> dict[str, str]:
+    """What a family may set of it: the name inside, and the one in .env."""
+    found = {name: re.match(r"\$\{(\w+):-", value) for name, value in environment_of(service).items()}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+@pytest.mark.parametrize(
+    ("service", "sources"),
+    [
+        ("serve", (ROOT / "serve").rglob("*.py")),
+        ("ui", (path for path in (ROOT / "ui").rglob("*.py") if "studio" not in path.parts)),
+        ("studio", [*(ROOT / "ui/studio").rglob("*.py"), ROOT / "ui/serving.py"]),
+    ],
+    ids=["serve", "ui", "studio"],
+)
+def test_what_a_program_reads_can_be_set_in_its_container(service: str, sources: Iterable[Path]) -> None:
+    names: set[str] = set()
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"TZ|[A-Z]+(_[A-Z0-9]+)+", str(node.value)):
+                names.add(str(node.value))
+    # Written the same way, and no variables: a command line's word, and what the system is asked for.
+    names -= {"MODEL_FOLDER", "SC_PAGE_SIZE", "SC_PHYS_PAGES"}
+    passed = set(environment_of(service))
+    assert names - passed == KEPT[service].keys()
+    # PostgreSQL's client reads that one.
+    assert passed - names <= {"PGSERVICEFILE"}
+    if service != "studio":
+        told = subprocess.run(
+            [sys.executable, "-m", service, "--help"], cwd=ROOT, capture_output=True, text=True
+        ).stdout
+        # What they read for themselves need not be told.
+        assert {name for name in names if name not in told} <= {"MINDPAL_MODEL_FOLDER", "VLLM_API_KEY"}
+
+
+def test_a_variable_that_is_not_set_means_the_default() -> None:
+    # Compose gives such a one, empty.
+    serve, ui = (
+        {name: "" for name, value in environment_of(service).items() if re.fullmatch(r"\$\{\w+:-\}", value)}
+        for service in ("serve", "ui")
+    )
+    assert len(serve) >= 6
+    for read in (limits_from, grace_from, remote_from, gpu_share_from):
+        assert read(serve) == read({}), read.__name__
+    # And the guard model's own, where there is one.
+    guard = {"GUARD_URL": "http://guard:8000/v1"}
+    assert remote_from({**serve, **guard}) == remote_from(guard)
+    assert {"DATABASE_URL", "STT_URL", "MINDPAL_HOSTS"} <= ui.keys()
+    assert settings_from(ui) == settings_from({})
+    assert names_from(ui) == []
+
+
 def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     def commands(verb: str, *words: str) -> str:
         made = ["make", "--no-print-directory", "-n", verb, "WHERE=containers", "DEVICE=cpu", *words]
@@ -119,21 +205,24 @@ def test_the_build_of_torch_for_a_gpu_can_be_chosen(words: str, option: str) -> 
 
 def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    passed = ("HF_ENDPOINT", "TZ", "GUARD_URL", "GUARD_MODEL", "VLLM_CPU_KVCACHE_SPACE", "DATABASE_URL")
-    renamed = {"GPU_MEMORY": "MINDPAL_GPU_MEMORY"}
+    inside = settable("serve") | settable("ui")
+    renamed = {name: outside for name, outside in inside.items() if name != outside}
+    # The trainer's, and what is a secret in containers.
+    passed = {*inside, "HF_ENDPOINT", "STT_KEY_FILE"} - renamed.keys()
+    assert len(passed) >= 12
     installing = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
-    names = (*passed, *renamed.values(), *installing)
+    names = {*passed, *renamed, *installing, "MINDPAL_API_KEY_FILE"}
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     # In the programs' place: it tells what it was given.
     python.write_text("#!/bin/sh\nenv\n")
     python.chmod(0o755)
 
-    def given(verb: str, env: str) -> dict[str, str]:
+    def given(verb: str, env: str, where: str = "local") -> dict[str, str]:
         (tmp_path / ".env").write_text(env)
         clean = {name: value for name, value in os.environ.items() if name not in (*names, "MAKEFLAGS", "MAKELEVEL")}
         # -o: what `setup` would install is taken as there.
-        made = ["make", "-s", "-o", "setup", verb, "WHERE=local", "DEVICE=cpu"]
+        made = ["make", "-s", "-o", "setup", verb, f"WHERE={where}", "DEVICE=cpu"]
         done = subprocess.run(made, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
         told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         return {name: told[name] for name in names if name in told}
@@ -144,9 +233,23 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
         assert given(verb, full) == values, verb
         assert given(verb, "TZ=Asia/Shanghai\nGUARD_URL=\n") == {"TZ": "Asia/Shanghai"}, verb
         assert given(verb, "") == {}, verb
-    # The server knows its share of the GPU by the name that it has in its container.
-    assert given("serve", "GPU_MEMORY=0.5\n") == {"MINDPAL_GPU_MEMORY": "0.5"}
-    assert given("ui", "GPU_MEMORY=0.5\n") == {}
+    # The pages and the worker run here beside containers, too.
+    key = {"MINDPAL_API_KEY_FILE": "secrets/api_key"}
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/api_key").touch()
+    for verb in ("ui", "worker", "studio"):
+        # And the page has the key that a server in a container wants.
+        assert given(verb, full, "containers") == values | (key if verb == "ui" else {}), verb
+    # Two are known by the name that they have in a container.
+    assert renamed == {"MINDPAL_GPU_MEMORY": "GPU_MEMORY", "MINDPAL_HOSTS": "PAGE_NAMES"}
+    two = "GPU_MEMORY=0.5\nPAGE_NAMES=mindpal.example\n"
+    assert given("serve", two) == {"MINDPAL_GPU_MEMORY": "0.5"}
+    assert given("ui", two) == given("studio", two) == {"MINDPAL_HOSTS": "mindpal.example"}
+    assert given("worker", two) == {}
+    # By the address at which compose publishes them, they listen.
+    for verb in ("ui", "studio"):
+        made = ["make", "-n", "-o", "setup", verb, "WHERE=local", "PAGE_HOST=192.0.2.1"]
+        assert " --host 192.0.2.1" in subprocess.run(made, cwd=tmp_path, capture_output=True, text=True).stdout, verb
     # pip and uv each have a name for the package index.
     mirror = "http://127.0.0.1:9/simple"
     assert given("demo", f"PIP_INDEX_URL={mirror}\n") == dict.fromkeys(installing, mirror)
@@ -155,10 +258,11 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
 
 
 def test_the_server_is_given_the_time_that_it_gives_its_answers() -> None:
-    grace = re.fullmatch(r"(\d+)s", yaml.safe_load(COMPOSE)["services"]["serve"]["stop_grace_period"])
+    # Durations that stand side by side are added: whatever a family sets, the engine has 5 s more to end in.
+    told = yaml.safe_load(COMPOSE)["services"]["serve"]["stop_grace_period"]
+    grace = re.fullmatch(r"\$\{MINDPAL_GRACE_S:-(\d+)\}s(\d+)s", told)
     assert grace
-    # The rest is for the engine to end in.
-    assert int(grace[1]) >= GRACE_S + 5
+    assert (int(grace[1]), int(grace[2]) >= 5) == (GRACE_S, True)
 
 
 def test_packages_come_from_the_mirror_that_is_named(tmp_path: Path) -> None:
@@ -211,6 +315,7 @@ def test_a_secret_is_made_once_and_reads_as_what_it_is(tmp_path: Path) -> None:
     said = make()
     names = {path.name for path in folder.iterdir()}
     assert names == set(re.findall(r"-secrets\}/(\w+)", COMPOSE))
+    assert names == set(yaml.safe_load(COMPOSE)["secrets"])
     assert all(f"{folder / name}: made" in said for name in names)
     assert folder.stat().st_mode & 0o777 == 0o700
     key = (folder / "api_key").read_text().strip()
@@ -218,6 +323,8 @@ def test_a_secret_is_made_once_and_reads_as_what_it_is(tmp_path: Path) -> None:
     assert read_keys(folder / "api_keys").name_of(f"Bearer {key}") == "page"
     assert len(read_key(folder / "family_key", make=False)) == 32
     assert (folder / "db_password").read_text().strip() in (folder / "db_service").read_text()
+    # Nothing is in it until somebody writes it: then no key is sent.
+    assert settings_from({"STT_KEY_FILE": str(folder / "stt_key")}).stt_key == settings_from({}).stt_key
 
     before = {name: (folder / name).read_text() for name in names}
     assert make() == ""

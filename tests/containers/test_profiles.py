@@ -141,6 +141,27 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
         own.end()
 
 
+def test_the_time_to_end_grows_with_the_servers_and_the_page_reaches_who_hears(empty_project: Project) -> None:
+    for grace_s, told in (("", "1m0s"), ("300", "5m5s"), ("0", "5s")):
+        variables = {
+            "MINDPAL_GRACE_S": grace_s,
+            "STT_URL": "http://192.168.1.20:8000/v1",
+            "STT_KEY_FILE": "docker/keys.py",
+        }
+        config = empty_project.with_variables(**variables).compose("config", "--format", "json")
+        project = json.loads(config.stdout)
+        serve, ui = project["services"]["serve"], project["services"]["ui"]
+        assert (serve["environment"]["MINDPAL_GRACE_S"], serve["stop_grace_period"]) == (grace_s, told)
+        assert ui["environment"]["STT_URL"] == variables["STT_URL"]
+        # Not on an internal network alone.
+        assert [name for name in ui["networks"] if not project["networks"][name].get("internal")] == ["outside"]
+        # The file that is named, by the name that the page reads.
+        assert project["secrets"]["stt_key"]["file"] == str(ROOT / variables["STT_KEY_FILE"])
+        (mounted,) = (one for one in ui["secrets"] if one["source"] == "stt_key")
+        # Compose tells the target as a name or as a whole path.
+        assert ui["environment"]["STT_KEY_FILE"] == os.path.join("/run/secrets", mounted.get("target", "stt_key"))
+
+
 def test_the_guards_model_gets_a_gpu_and_is_reached_by_the_server_alone(empty_project: Project) -> None:
     url = "http://guard:8000/v1"
     example = re.search(r"^#GPU_MEMORY=(\S+)$", (ROOT / ".env.example").read_text(), re.MULTILINE)

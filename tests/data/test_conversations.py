@@ -14,10 +14,12 @@ from data.conversations import (
     datasets_in,
     find_dataset,
     is_validation,
+    read_calls,
     read_dataset,
     split,
 )
 from data.strict import BadInput
+from tests.pace import growth
 
 SHAREGPT = {"file_name": "a.json", "formatting": "sharegpt"}
 CALL = '{"name": "weather", "arguments": {"city": "北京"}}'
@@ -247,3 +249,18 @@ def test_the_same_question_is_on_one_side(tmp_path: Path) -> None:
     )
     sides = {is_validation(one, share / 10) for share in (5,) for one in found if isinstance(one, Conversation)}
     assert len(sides) == 1
+
+
+@pytest.mark.parametrize("text", ["<tool_call>", "<think>", "<think>x</think><tool_call>"])
+def test_no_record_takes_long_to_read(text: str) -> None:
+    def read(text: str) -> None:
+        read_calls(f"<tool_call>{CALL}</tool_call>{text}")
+
+    # Of calls that nothing closes each was followed to the end.
+    assert growth(read, text * 600) < 3
+
+
+def test_words_behind_the_last_call_stay_words() -> None:
+    words, calls = read_calls(f"First.\n<tool_call>{CALL}</tool_call>\nThen.<tool_call>")
+    assert words == "First.\n\nThen.<tool_call>"
+    assert [call.name for call in calls] == ["weather"]

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.template import CONTROL_TOKENS, as_text, chat_template, split_thought, without_leading_blank_lines
+from data.template import (
+    CONTROL_TOKENS,
+    THOUGHT_BLOCK,
+    as_text,
+    chat_template,
+    split_at_thoughts,
+    split_thought,
+    without_leading_blank_lines,
+)
+from tests.pace import growth
 
 EMPTY = "<think>\n\n</think>\n\n"
 
@@ -75,6 +84,18 @@ def test_other_words_stay_as_they_are() -> None:
 )
 def test_a_thought_is_told_from_the_words(answer: str, parts: tuple[str, str]) -> None:
     assert split_thought(answer) == parts
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "\n", "a", "<", "think>", "</"])).map("".join))
+def test_thoughts_are_found_as_the_expression_says(answer: str) -> None:
+    assert split_at_thoughts(answer) == THOUGHT_BLOCK.split(answer)
+
+
+@pytest.mark.parametrize("text", ["<think>", "<think>\n", "</think>", "<think>a</think>", "<think></think><think>"])
+def test_no_answer_takes_long_to_split(text: str) -> None:
+    # 0.1 s and four times that where each opened thought is followed to the end.
+    assert growth(split_thought, text * 600) < 3
+    assert growth(split_thought, "<think>why</think>" + text * 600) < 3
 
 
 def test_leading_blank_lines_go_and_blanks_before_words_stay() -> None:

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from data.contract import read_contract
 from data.conversations import DATA_DIR
@@ -23,6 +24,8 @@ from serve.keys import add_key, read_keys
 from serve.limits import Limits
 from serve.policy import DOORS, Policy, Settings
 from serve.request import BODY_LIMIT
+from tests.pace import growth
+from tests.serve.test_private import hostile
 from tests.small_models import make_sealed
 
 CONTRACT = read_contract()
@@ -312,8 +315,10 @@ def test_the_doors_are_open(policy: Policy, engine: Engine) -> None:
     assert call(policy, b"", method="GET", path="/health").headers["x-mindpal-contract"] == CONTRACT.fingerprint
     assert call(policy, b"", method="GET", path="/metrics").status == 200
     assert call(policy, b"", method="GET", path="/metrics", client="10.0.0.9").status == 403
-    models = call(policy, b"", method="GET", path="/v1/models").json
-    assert [model["id"] for model in models["data"]] == ["mindpal"]
+    models = call(policy, b"", method="GET", path="/v1/models")
+    # A page asks it before it says a word.
+    assert models.headers["x-mindpal-contract"] == CONTRACT.fingerprint
+    assert [model["id"] for model in models.json["data"]] == ["mindpal"]
     assert engine.paths == ["/health", "/metrics"]
 
 
@@ -465,7 +470,8 @@ def test_keys(folder: Path, engine: Engine, tmp_path: Path) -> None:
     asked = {"messages": HELLO}
     assert call(policy, asked).status == 401
     assert call(policy, asked, headers={"Authorization": "Bearer wrong"}).json["error"]["code"] == "invalid_api_key"
-    assert call(policy, b"", method="GET", path="/v1/models").status == 401
+    shut = call(policy, b"", method="GET", path="/v1/models")
+    assert (shut.status, shut.headers["x-mindpal-contract"]) == (401, CONTRACT.fingerprint)
     assert call(policy, b"", method="GET", path="/metrics").status == 401
     assert call(policy, b"", method="GET", path="/health").status == 200
     assert call(policy, asked, headers={"Authorization": f"Bearer {key}"}).status == 200
@@ -661,15 +667,120 @@ def test_a_failing_screen_lets_nothing_out(folder: Path, stream: bool, monkeypat
     assert "信任的大人" in answer.words
 
 
-def test_a_failing_guard_does_not_ask_the_model(
-    policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(messages: list[str]) -> None:
-        raise RuntimeError
+@pytest.mark.parametrize(
+    "beside", ["one two three fıve six", "FOUR FİVE SİX SEVEN", "yı er san si wu", "trıple five one two three"]
+)
+def test_a_crisis_is_heard_beside_any_letters(policy: Policy, engine: Engine, beside: str) -> None:
+    answer = call(policy, {"messages": [{"role": "user", "content": f"我不想活了, {beside}"}]})
+    assert answer.json["mindpal"]["action"] == "crisis"
+    assert call(policy, {"messages": [{"role": "user", "content": f"你好, {beside}"}]}).status == 200
+    assert len(engine.asked) == 1
 
-    monkeypatch.setattr("serve.guard.guard.judge_conversation", fail)
-    assert "信任的大人" in call(policy, {"messages": HELLO}).words
+
+def test_a_crisis_is_heard_where_the_masks_fail(
+    policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(text: str) -> None:
+        raise KeyError(text)
+
+    monkeypatch.setattr("serve.request.mask", fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "我不想活了"}]})
+    assert answer.json["mindpal"]["action"] == "crisis"
+    # What could not be masked is not sent.
+    call(policy, {"messages": HELLO})
     assert engine.asked == []
+    assert "KeyError" in caplog.text
+    assert "你好" not in caplog.text
+
+
+def test_a_failing_policy_says_no_more_than_that(
+    folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy(engine, Settings(folder, None, Limits(per_minute=0, at_once=1)))
+
+    def fail(raw: bytes, *others: object) -> None:
+        raise KeyError(raw.decode())
+
+    with monkeypatch.context() as patch:
+        patch.setattr("serve.policy.rebuild", fail)
+        for _ in range(2):  # the first gave its place back
+            answer = call(policy, {"messages": HELLO})
+            assert answer.status == 503
+            assert answer.headers["x-mindpal-contract"] == CONTRACT.fingerprint
+            assert answer.json["error"]["type"] == "server_error"
+    assert "failed: KeyError" in caplog.text
+    # Behind an answer that has begun nothing else is sent.
+    monkeypatch.setattr(policy, "_acted", None)
+    engine.pieces = ("你",)
+    answer = call(policy, {"messages": [{"role": "user", "content": "我的电话是13800000000"}], "stream": True})
+    assert answer.words == "你"
+    assert "policy failed: AttributeError" in caplog.text
+    assert "你" not in caplog.text
+    assert "138" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["\u0301" * 1500 + "\u0316" * 1500, "\u0301" * 1500 + "\uff9e" * 1500, "<think>" * 700]
+)
+def test_no_words_of_a_client_take_long(policy: Policy, text: str) -> None:
+    def ask(text: str) -> None:
+        said = [*HELLO, {"role": "assistant", "content": text}, {"role": "user", "content": f"a{text}"}]
+        assert call(policy, {"messages": said}).status in (200, 400)
+
+    assert growth(ask, text, 3) < 3
+
+
+def test_letters_keep_their_marks(policy: Policy, engine: Engine) -> None:
+    # As many as Unicode lets a text have; each of 40 letters has its own.
+    words = "é" * 40 + "n\u0303" * 40 + "👋🏽" * 40 + "한" * 40 + "o" + "\u0301" * 30
+    call(policy, {"messages": [{"role": "user", "content": words + "\u0316" * 9}]})
+    assert engine.asked[0]["messages"][0]["content"] == words
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "serve.policy.rebuild",
+        "serve.guard.guard.judge_conversation",
+        "data.classifier.Reader.read",
+        "serve.policy.fitted",
+    ],
+)
+def test_what_could_not_be_judged_gets_no_answer(
+    folder: Path,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+    stream: bool,
+) -> None:
+    registry = CollectorRegistry()
+    policy = Policy(engine, Settings(folder, None, registry=registry))
+
+    def fail(*_: object) -> None:
+        raise MemoryError("悄悄话")
+
+    monkeypatch.setattr(part, fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "悄悄话"}], "stream": stream})
+    # Whoever asked keeps the question and asks again: words of any kind would be taken for the guard's.
+    assert (answer.status, set(answer.json)) == (503, {"error"})
+    assert answer.headers["x-mindpal-contract"] == CONTRACT.fingerprint
+    assert engine.asked == []
+    assert registry.get_sample_value("mindpal_guard_failed_total") == 1
+    assert "悄悄" not in caplog.text
+
+
+def test_a_crisis_that_the_rules_heard_is_answered_though_the_rest_of_the_guard_fails(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    for part in ("serve.guard.guard.declined", "data.classifier.Reader.read", "serve.policy.fitted"):
+        monkeypatch.setattr(part, fail)
+    answer = call(policy, {"messages": [{"role": "user", "content": "我不想活了"}]})
+    assert answer.json["mindpal"] == {"action": "crisis", "category": "self_harm", "layer": "rules"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -695,13 +806,16 @@ anything = st.recursive(
     max_leaves=12,
 )
 roles = st.sampled_from(["user", "assistant", "system", "developer", "tool", "", None])
-message = st.fixed_dictionaries({"role": roles, "content": st.text(max_size=30) | anything}) | anything
+message = st.fixed_dictionaries({"role": roles, "content": st.text(max_size=30) | hostile | anything}) | anything
 known = st.sampled_from(
     ["stream", "stream_options", "max_tokens", "seed", "stop", "n", "temperature", "tools", "model", "echo"]
 )
 bodies = st.builds(
     lambda messages, extra: {"messages": messages, **extra},
-    st.just(HELLO) | st.lists(message, max_size=4) | anything,
+    st.just(HELLO)
+    | hostile.map(lambda words: [{"role": "user", "content": words}])
+    | st.lists(message, max_size=4)
+    | anything,
     st.dictionaries(known | st.text(max_size=8), anything, max_size=6),
 )
 

@@ -1,9 +1,12 @@
 """Personal data is taken out, each kind in the ways that children write it; what only looks like it stays."""
 
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.forms import Typed
 from data.strict import BadInput
@@ -135,6 +138,10 @@ def test_ordinary_numbers_names_and_places_stay(words: str) -> None:
         ("1③8零零〇", "138000"),
         ("f1ve f1ve z3ro 0ne", "5 5 0 1"),
         ("triple 5 then 0 then 1 then 99", "555 0 1 99"),
+        ("one two three fıve six", "1 2 3 5 6"),
+        ("FOUR FİVE SİX SEVEN", "4 5 6 7"),
+        ("yı er san si wu", "1 2 3 4 5"),
+        ("trıple five one two three", "555 1 2 3"),
         ("0️⃣1️⃣2️⃣5️⃣", "0125"),
         ("我 叫 何 小 雨", "我叫何小雨"),
         ("no one is so one two", "no one is so one two"),
@@ -145,6 +152,57 @@ def test_the_view_is_plain_and_knows_its_places(typed: str, seen: str) -> None:
     view_of_it = view(typed)
     assert " ".join(view_of_it.text.split()) == seen
     assert view_of_it.span(0, len(view_of_it.text)) == (0, len(typed.rstrip("\ufe0f\u20e3")))
+
+
+def _alike() -> dict[str, list[str]]:
+    """The letters that are one of ASCII in another case or in compatibility form, in any of Python's ways."""
+    alike: dict[str, list[str]] = {}
+    for sign in map(chr, (*range(0xD800), *range(0xE000, 0x20000))):
+        compatible = unicodedata.normalize("NFKC", sign)
+        for form in {sign.casefold(), sign.lower(), sign.upper().lower(), compatible.lower(), compatible.casefold()}:
+            plain = "".join(part for part in form if part.isascii())
+            if plain.isalpha():
+                alike.setdefault(plain, []).append(sign)
+    return alike
+
+
+ALIKE = _alike()
+NUMBERS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh", "o", "double", "triple", "tripple",
+    "treble", "then", "ling", "dong", "yi", "yao", "er", "liang", "san", "si", "wu", "liu", "qi", "guai", "ba", "jiu",
+]  # fmt: skip
+# Numbers as nobody writes them, among themselves and among any other signs.
+numbers = st.sampled_from(NUMBERS).flatmap(
+    lambda word: st.tuples(*(st.sampled_from(ALIKE[letter]) for letter in word)).map("".join)
+)
+hostile = st.lists(
+    numbers | st.sampled_from([*NUMBERS, *ALIKE["ffi"], *"0138零幺三个再①⑩ςΣµß"]) | st.text(max_size=2), max_size=12
+).flatmap(lambda words: st.sampled_from([" ", "", ", ", ". ", " then ", "、", "\u200b"]).map(lambda by: by.join(words)))
+
+
+# Those that are one sign for one.
+SAME = {letter: [sign for sign in signs if view(sign).text.lower() == letter] for letter, signs in ALIKE.items()}
+
+
+def test_the_look_alikes_are_there() -> None:
+    assert {"ı", "İ", "ｉ", "𝐢", "ⓘ"} <= set(ALIKE["i"])
+    assert {"ſ", "S"} <= set(ALIKE["s"])
+    assert "\N{KELVIN SIGN}" in ALIKE["k"]
+
+
+@given(hostile)
+def test_no_letters_break_the_masks(words: str) -> None:
+    seen = view(words)
+    assert len(seen.text) == len(seen.starts) == len(seen.ends)
+    assert all(0 <= start < end <= len(words) for start, end in zip(seen.starts, seen.ends, strict=True))
+    clean, kinds = mask(words)
+    assert kinds or clean == words
+
+
+@given(st.lists(st.sampled_from(NUMBERS), min_size=4, max_size=12), st.data())
+def test_a_number_in_other_letters_is_the_same_number(words: list[str], data: st.DataObject) -> None:
+    other = [data.draw(st.tuples(*(st.sampled_from(SAME[letter]) for letter in word)).map("".join)) for word in words]
+    assert view(" ".join(other)).text.lower() == view(" ".join(words)).text
 
 
 @pytest.mark.parametrize(

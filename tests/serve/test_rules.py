@@ -2,7 +2,10 @@
 
 import json
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from re import _compiler, _constants, _parser  # type: ignore[attr-defined]
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,9 @@ from data.forms import Typed, forms, undisguised
 from serve.guard import crisis, declined, screen
 from serve.guard.crisis import judge
 from serve.guard.literals import clauses, may_match
+from serve.guard.private import read_kinds
 from serve.guard.rules import read_rules
+from tests.pace import paces
 from tests.serve.test_crisis import HEARD
 
 
@@ -46,13 +51,74 @@ def test_letters_that_look_like_others_hide_nothing(words: str) -> None:
                                   "我" + "真的好" * 20_000, "i want to " * 6_000, "my dad " * 9_000, "我死" * 30_000, "爸" * 60_000,
                                   "a " * 60_000, "my friend " * 12_000, "爸爸打" * 20_000, "我想" + "他说" * 30_000,
                                   "he said i am " * 9_000, "教我做" * 20_000,
-                                  "é" + "a" * 60_000, "ж" + "o" * 60_000, "ж " * 60_000, "ki ll " * 20_000, "ⅷ" * 60_000])  # fmt: skip
+                                  "é" + "a" * 60_000, "ж" + "o" * 60_000, "ж " * 60_000, "ki ll " * 20_000, "ⅷ" * 60_000,
+                                  "好" * 40_000 + "想鼠", "our " * 20_000 + "dad", "wo " * 20_000 + "zi sha", "我" + "总是" * 20_000 + "死",
+                                  "i want" + " just to" * 9_000 + " die my"])  # fmt: skip
 def test_no_text_keeps_the_server_busy(text: str) -> None:
     begun = time.monotonic()
     judge(text)
     declined.declined(Typed(text))
     # Some 0.3 s on an idle core.
     assert time.monotonic() - begun < 10
+
+
+def repeats(items: Sequence[Any]) -> Iterator[Any]:
+    """What a parsed expression repeats without an end, or without a near one."""
+    for kind, value in items:
+        if kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT):
+            if value[1] > 9:
+                yield kind, value
+            yield from repeats(value[2])
+        elif kind is _constants.SUBPATTERN:
+            yield from repeats(value[-1])
+        elif kind is _constants.BRANCH:
+            for branch in value[1]:
+                yield from repeats(branch)
+        elif kind in (_constants.ASSERT, _constants.ASSERT_NOT):
+            yield from repeats(value[1])
+
+
+def texts(items: Sequence[Any]) -> list[str]:
+    """Texts that a parsed expression matches: of each choice each, as a rule."""
+    made = [""]
+    for kind, value in items:
+        if kind is _constants.ANY:
+            # The sign before it once more: then it is no sign of where a repetition ends.
+            made = [text + (text[-1:] or "我") for text in made]
+            continue
+        ends = [""]
+        if kind is _constants.LITERAL:
+            ends = [chr(value)]
+        elif kind is _constants.IN:
+            ends = [chr(code) for inner, code in value if inner is _constants.LITERAL] or ["a", "1"]
+        elif kind is _constants.BRANCH:
+            ends = [text for branch in value[1] for text in texts(branch)]
+        elif kind is _constants.SUBPATTERN:
+            ends = texts(value[-1])
+        elif kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT):
+            least, most, repeated = value
+            counts = {least, min(most, least + 1), min(most, least + 2)}
+            ends = [text * count for text in texts(repeated) for count in counts]
+        made = [text + end for text in made for end in ends][:200]
+    return made
+
+
+def test_what_repeats_without_end_is_read_in_one_way() -> None:
+    """Else a line of a child's, or of a model that stammers, holds the server for ever."""
+    rules = [read_rules(path) for path in (crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE)]
+    expressions = [pattern.expression for one in rules for pattern in one.patterns]
+    for rule in read_kinds().rules:
+        expressions += [rule.needs, *([rule.unless] if rule.unless else []), *rule.patterns, *rule.together]
+    tried = 0
+    for expression in expressions:
+        parsed = _parser.parse(expression.pattern, expression.flags)
+        for repeat in repeats(parsed):
+            alone = _compiler.compile(_parser.SubPattern(parsed.state, [repeat, (_constants.LITERAL, 0)]))
+            for text in {*texts(repeat[1][2])} - {""}:
+                # 2²² ways take a hundred times that.
+                assert paces(lambda: alone.match(text * 22), 1) < 10, (expression.pattern, text)  # noqa: B023
+                tried += 1
+    assert tried > 500
 
 
 @pytest.mark.parametrize(

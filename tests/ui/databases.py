@@ -63,7 +63,7 @@ class Database:
 
 def family(store: Store, nickname: str = "豆豆") -> Child:
     """A family with one child, as the first run leaves it, but without quiet hours: tests run at night too."""
-    made = store.first_run("妈妈", "外婆 13800000000", PIN_HASH, Profile(nickname))
+    made = store.first_run("妈妈", "外婆 13800000000", PIN_HASH, "zh", Profile(nickname))
     assert made is not None
     store.set_limits(made.id, Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True))
     child = store.child(made.id)

@@ -18,11 +18,34 @@ CONTRACT = "3f9a12c4" + "0" * 56
 SKY = "天空是蓝色的，因为**阳光**穿过空气时，蓝光被散射得最多。公式：$I \\propto 1/\\lambda^4$"
 HEARD = "大象有多重？"
 CRISIS = "谢谢你告诉我。我听到你现在很难受。"
+# What a page must make no link and no picture of, however it is written.
+HOSTILE = (
+    "![x](http://evil.example/a.png)",
+    "![x](//evil.example/a.png)",
+    "[x](javascript:alert(1))",
+    "[![x](http://evil.example/a.png)](http://evil.example)",
+    "![a\nb](http://evil.example/a.png)",
+    "[a][b]\n\n[b]: http://evil.example",
+    "[b]\n\n> [b]: //evil.example",
+    "- [b]: /relative\n- [b]",
+    "1. [b]: /relative\n\n[b]",
+    "<https://evil.example>",
+    "<a@evil.example>",
+    "<irc://evil.example> <tel:110>",
+    "https://evil.example www.evil.example a@evil.example",
+    "![x][b]\n\n[b]:\nhttp://evil.example/a.png",
+    "你可以看https://evil.example/x，或者看http://evil.example，看www.evil.example",
+    "_https://evil.example_ _www.evil.example_ （http://evil.example） HTTPS://evil.example",
+    r"https\://evil.example/a https:\/\/evil.example www\.evil.example a\@evil.example",
+    "https&#58;//evil.example https&#x3a;//evil.example https&colon;//evil.example http&#115;://evil.example",
+    "www&#46;evil.example &#119;ww.evil.example www&period;evil.example a&#64;evil.example a&commat;evil.example",
+    "https://[x](y)evil.example www[](y).evil.example",
+)
 NOTHING = b'{"id":"1","object":"chat.completion.chunk","created":1,"model":"mindpal","choices":[]}'
 
 
 class ModelServer(Serving):
-    """Answers `POST /v1/chat/completions`, and `/v1/audio/transcriptions` as a speech server would, until left.
+    """Answers `POST /v1/chat/completions`, `GET /v1/models`, and `/v1/audio/transcriptions` as a speech server would, until left.
 
     With `together`, no reply goes on beyond its first word before that event is set. `ours`: whether it says which contract
     it keeps, as MindPal's server does and no other; `at_once`: whether what the guard did stands beside the first words.
@@ -49,6 +72,9 @@ class ModelServer(Serving):
         self._at_once = at_once
 
     def _answer(self, request: BaseHTTPRequestHandler, raw: bytes) -> None:
+        if request.path == "/v1/models":
+            respond(request, 200, b'{"object":"list","data":[]}', headers=self._headers)
+            return
         if request.path == "/v1/audio/transcriptions":
             self.recordings.append(raw)
             respond(request, 200, json.dumps({"text": HEARD}).encode())
@@ -106,6 +132,8 @@ def _events(asked: str, pause_s: float, *, at_once: bool) -> Iterator[bytes]:
         told = {"action": "masked", "category": "personal_data", "layer": "rules"}
     elif "很怪" in asked:
         pieces, told = ["我们聊点别的吧。"], {"action": "stopped", "category": "violence", "layer": "rules"}
+    elif "链接" in asked:
+        pieces = ["\n\n".join(HOSTILE), "\n\n完了。"]
     elif "很长" in asked:
         pieces, pause = [f"第{number}句。" for number in range(400)], 0.1
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""A small real HTTP server on a port of this machine. In: what to do with a POST. Out: a port, until it is left.
+"""A small real HTTP server on a port of this machine. In: what to do with a request. Out: a port, until it is left.
 
 Run: `with Serving(answer) as served: served.port`, where `answer(request, body)` writes the response; `with Webhook() as
 hook: hook.got` is one that alerts are sent to.
@@ -19,12 +19,15 @@ class _Server(ThreadingHTTPServer):
 
 
 class Serving:
-    """Answers every POST, each in a thread of its own. The same port can be left and taken again."""
+    """Answers every GET and POST, each in a thread of its own. The same port can be left and taken again."""
 
     def __init__(self, answer: Answer, port: int = 0) -> None:
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *_: object) -> None:
                 """Keep quiet."""
+
+            def do_GET(self) -> None:
+                answer(self, b"")
 
             def do_POST(self) -> None:
                 answer(self, self.rfile.read(int(self.headers["content-length"])))

@@ -19,6 +19,7 @@ from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import family
 from tests.ui.model_server import HEARD, ModelServer
+from ui import exchange
 from ui.client import settings_from
 from ui.companion import gate
 from ui.companion.chat import asked
@@ -81,8 +82,8 @@ def test_what_is_asked_as_the_door_shuts_is_kept(store: Store, app: AppTest) -> 
 
 
 def test_whom_to_call_stands_beside_a_refusal(store: Store, app: AppTest) -> None:
-    question = store.say(family(store).id, None, "你好")
-    store.give_up(question)
+    question = exchange.say(store, family(store).id, None, "你好")
+    exchange.give_up(store, question)
     app.query_params["c"] = str(question.conversation_id)
     app.run()
     assert not app.exception
@@ -91,7 +92,7 @@ def test_whom_to_call_stands_beside_a_refusal(store: Store, app: AppTest) -> Non
 
 
 def test_a_guardian_sees_that_nobody_answers_and_the_clock(store: Store, app: AppTest) -> None:
-    question = store.say(family(store).id, None, "悄悄话")
+    question = exchange.say(store, family(store).id, None, "悄悄话")
     with store.writing() as session:
         session.get_one(MessageRow, question.id).created -= timedelta(hours=2)
     app.query_params["p"] = "parents"
@@ -103,3 +104,29 @@ def test_a_guardian_sees_that_nobody_answers_and_the_clock(store: Store, app: Ap
     assert [line.value for line in app.warning] == [WORDS.sending.away.format(when=when)]
     clock = WORDS.home.clock.partition("{now}")[0]
     assert any(line.value.startswith(clock) for line in app.caption)
+
+
+def test_a_button_that_is_pressed_after_the_consent_was_withdrawn_writes_nothing(store: Store, app: AppTest) -> None:
+    """Its act comes before the page looks whether somebody still agrees."""
+    child = family(store)
+    question = exchange.say(store, child.id, None, "你好")
+    reply = exchange.begin_reply(store, question, "嗨", "done")
+    assert reply is not None
+
+    def pressed(name: str) -> None:
+        app.run()
+        if name == "edit":
+            app.text_area(key=f"edit-text-{reply.id}").input("我的秘密")
+        button = next(each for each in app.button if name in (each.key, each.form_id.removesuffix(f"-{reply.id}")))
+        store.withdraw()
+        button.click().run()
+        assert not app.exception
+        assert WORDS.withdrawn in [line.value for line in app.markdown]
+        store.consent_again("妈妈")
+
+    pressed("mood-good")
+    app.query_params["c"] = str(question.conversation_id)
+    pressed(f"again-{reply.id}")
+    pressed("edit")
+    assert store.moods(child.id, question.created - timedelta(days=1)) == []
+    assert [found.text for found in store.messages(question.conversation_id, replaced=True)] == ["你好", "嗨"]

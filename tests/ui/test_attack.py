@@ -17,7 +17,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import ModelServer
 from tests.ui.walk import PIN, open_parents, replies, say, section
-from ui import forget, outbox, pin
+from ui import exchange, forget, outbox, pin
 from ui.companion.chat import SHOWN
 from ui.locales import sentences
 from ui.records import Limits
@@ -155,7 +155,7 @@ def test_a_consent_that_is_withdrawn_elsewhere_ends_an_open_page_and_a_growing_r
 def test_a_page_whose_child_is_deleted_asks_who_is_there_and_becomes_no_siblings(site: Site, page: Page) -> None:
     first, second = site.family("豆豆", "果果")
     store = site.store()
-    store.give_up(store.say(first.id, None, "豆豆的悄悄话"))
+    exchange.give_up(store, exchange.say(store, first.id, None, "豆豆的悄悄话"))
     with ModelServer(site.model_port) as server:
         page.goto(f"{site.url}/?k={second.id}")
         say(page, "讲一个很长的故事")
@@ -293,7 +293,7 @@ def test_odd_words_two_tabs_at_once_and_a_chat_of_five_hundred(site: Site, page:
 
 def _many(store: Store, child_id: int) -> int:
     """A chat of five hundred messages."""
-    here = store.say(child_id, None, "第0句").conversation_id
+    here = exchange.say(store, child_id, None, "第0句").conversation_id
     with store.writing() as session:
         session.execute(delete(MessageRow).where(MessageRow.conversation_id == here))
         session.execute(

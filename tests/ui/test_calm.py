@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.ui.conftest import Site
 from tests.ui.model_server import CRISIS, ModelServer
 from tests.ui.walk import open_parents, replies, say, section
+from ui import exchange
 from ui.locales import sentences
 
 WORDS = sentences("zh")
@@ -91,7 +92,7 @@ def test_records_that_a_backup_holds_for_ten_seconds_are_waited_for(site: Site, 
 def test_a_guardian_is_told_too_and_a_button_can_be_pressed_again(site: Site, page: Page, shot: Shot) -> None:
     (child,) = site.family()
     store = site.store()
-    store.give_up(store.say(child.id, None, "\n".join(("今天", "我的秘密"))))
+    exchange.give_up(store, exchange.say(store, child.id, None, "\n".join(("今天", "我的秘密"))))
     page.goto(site.url)
     open_parents(page)
     # A look that cannot be written down in the log is none: the line comes before the words.

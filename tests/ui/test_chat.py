@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.ui.conftest import Site
 from tests.ui.model_server import HEARD, ModelServer
 from tests.ui.walk import PIN, VOICES, accessible, open_parents, replies, say, section, tab_to, wait_until
+from ui import exchange
 from ui.locales import sentences
 
 WORDS = sentences("zh")
@@ -51,9 +52,9 @@ def test_a_reply_is_tried_again_edited_and_judged(site: Site, page: Page, shot: 
 def test_history_is_found_renamed_and_put_away(site: Site, page: Page, shot: Shot) -> None:
     (child,) = site.family()
     store = site.store()
-    rabbit = store.say(child.id, None, "讲一个小兔子的故事")
-    store.give_up(rabbit)
-    store.give_up(store.say(child.id, None, "一加一等于几"))
+    rabbit = exchange.say(store, child.id, None, "讲一个小兔子的故事")
+    exchange.give_up(store, rabbit)
+    exchange.give_up(store, exchange.say(store, child.id, None, "一加一等于几"))
     page.goto(f"{site.url}/?k={child.id}&c={rabbit.conversation_id}")
     history = page.locator(".st-key-history")
     expect(history.get_by_role("button")).to_have_count(2)

@@ -11,7 +11,7 @@ from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import SKY, ModelServer
 from tests.ui.serving import Serving, respond
-from ui import chores, outbox, visits
+from ui import chores, exchange, outbox, visits
 from ui.client import settings_from
 from ui.limits import rule
 from ui.records import Limits
@@ -27,16 +27,16 @@ def test_a_crisis_said_to_a_sleeping_server_reaches_the_guardian_though_the_page
     port = free_port()
     settings = settings_from({"MINDPAL_API_URL": f"http://127.0.0.1:{port}/v1"})
     for words in ("你好", "[400]", "我不想活了"):
-        store.say(child.id, None, words)
+        exchange.say(store, child.id, None, words)
     spent = visits.seconds_since(store, child.id, clock[0] - timedelta(days=1))
     clock[0] += timedelta(minutes=3)
     chores.answer_left(store, settings)
-    assert len(store.left_behind()) == 3, "the server sleeps"
+    assert len(exchange.left_behind(store)) == 3, "the server sleeps"
     with ModelServer(port) as server:
         chores.answer_left(store, settings)
         assert len(server.requests) == 3
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
-    assert store.left_behind() == []
+    assert exchange.left_behind(store) == []
     assert visits.seconds_since(store, child.id, clock[0] - timedelta(days=1)) == spent, "nobody was there"
     store.close()
 
@@ -48,7 +48,7 @@ def test_a_crisis_is_heard_though_the_door_is_shut(store: Store, limits: Limits)
     noon = datetime.now().astimezone().replace(hour=12)
     store.now = lambda: noon
     child = family(store)
-    crisis, other = (store.say(child.id, None, words) for words in ("我不想活了", "为什么天空是蓝色的？"))
+    crisis, other = (exchange.say(store, child.id, None, words) for words in ("我不想活了", "为什么天空是蓝色的？"))
     store.set_limits(child.id, limits)
     shut = store.child(child.id)
     assert shut is not None
@@ -66,19 +66,19 @@ def test_a_crisis_is_heard_though_the_door_is_shut(store: Store, limits: Limits)
 def test_a_question_on_which_the_server_fails_holds_up_no_other(store: Store) -> None:
     child = family(store)
     for words in ("[503]", "我不想活了"):
-        store.say(child.id, None, words)
+        exchange.say(store, child.id, None, words)
     later = datetime.now(UTC) + timedelta(minutes=3)
     store.now = lambda: later
     with ModelServer() as server:
         chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url}))
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
-    assert [message.text for _, message in store.left_behind()] == ["[503]"], "it is asked again"
+    assert [message.text for _, message in exchange.left_behind(store)] == ["[503]"], "it is asked again"
 
 
 def test_nobody_is_answered_without_a_consent(database: Database) -> None:
     clock = [datetime.now(UTC)]
     store = database.open(lambda: clock[0])
-    store.say(family(store).id, None, "你好")
+    exchange.say(store, family(store).id, None, "你好")
     clock[0] += timedelta(minutes=3)
     store.withdraw()
     with ModelServer() as server:
@@ -89,9 +89,9 @@ def test_nobody_is_answered_without_a_consent(database: Database) -> None:
 
 def test_a_crisis_that_the_child_wrote_anew_before_anybody_read_it_is_heard(store: Store) -> None:
     child = family(store)
-    question = store.say(child.id, None, "我不想活了")
-    assert store.begin_reply(question, "", "stopped", judged=False) is not None
-    store.ask_again(question, "你好")
+    question = exchange.say(store, child.id, None, "我不想活了")
+    assert exchange.begin_reply(store, question, "", "stopped", judged=False) is not None
+    exchange.ask_again(store, question, "你好")
     with ModelServer() as server:
         for _ in range(2):
             chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url}))
@@ -101,8 +101,8 @@ def test_a_crisis_that_the_child_wrote_anew_before_anybody_read_it_is_heard(stor
 
 def test_what_the_child_took_back_and_was_harmless_stays_as_it_was(store: Store) -> None:
     child = family(store)
-    question = store.say(child.id, None, "为什么天空是蓝色的？")
-    assert store.begin_reply(question, "", "stopped", judged=False) is not None
+    question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
+    assert exchange.begin_reply(store, question, "", "stopped", judged=False) is not None
     with ModelServer() as server:
         for _ in range(2):
             chores.answer_left(store, settings_from({"MINDPAL_API_URL": server.url}))
@@ -117,7 +117,7 @@ def test_an_alert_does_not_wait_behind_a_question(store: Store, monkeypatch: pyt
     monkeypatch.setattr(chores, "LEFT_S", 0.1)
     monkeypatch.setattr(chores, "SEND_S", 0.1)
     child = family(store)
-    store.say(child.id, None, "你好")
+    exchange.say(store, child.id, None, "你好")
     later = datetime.now(UTC) + timedelta(minutes=3)
     store.now = lambda: later
     asked, arrived, released = threading.Event(), threading.Event(), threading.Event()
@@ -136,7 +136,9 @@ def test_an_alert_does_not_wait_behind_a_question(store: Store, monkeypatch: pyt
         stop = chores.start(store, settings_from({"MINDPAL_API_URL": f"http://127.0.0.1:{hung.port}/v1"}))
         started = [thread for thread in threading.enumerate() if thread not in before]
         assert asked.wait(60)
-        store.begin_reply(store.say(child.id, None, "我不想活了"), "我在。", "guarded", "crisis", "self_harm")
+        exchange.begin_reply(
+            store, exchange.say(store, child.id, None, "我不想活了"), "我在。", "guarded", "crisis", "self_harm"
+        )
         heard = arrived.wait(60)
         stop.set()
         released.set()

@@ -1,5 +1,6 @@
 """The client against a real HTTP server. Run: `pytest tests/ui/test_client.py`."""
 
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from data.strict import BadInput
 from tests.demo import free_port
 from tests.ui.model_server import CONTRACT, CRISIS, HEARD, SKY, ModelServer
-from ui.client import Asleep, Refused, Reply, Settings, Turn, settings_from, transcribe
+from tests.ui.serving import Serving, respond
+from ui.client import Asleep, Refused, Reply, Settings, Turn, check_addresses, settings_from, transcribe
 
 
 def settings(url: str) -> Settings:
@@ -88,12 +90,10 @@ def test_a_failure_is_one_of_two_kinds_and_asked_once(asked: str, raised: type[E
 def test_a_server_without_a_guard_is_asleep_and_nothing_of_it_is_heard(
     caplog: pytest.LogCaptureFixture, asked: str
 ) -> None:
-    with (
-        ModelServer(ours=False) as server,
-        Reply(settings(server.url), [Turn("user", asked)]) as reply,
-        pytest.raises(Asleep),
-    ):
-        assert not any(reply)
+    with ModelServer(ours=False) as server:
+        with Reply(settings(server.url), [Turn("user", asked)]) as reply, pytest.raises(Asleep):
+            assert not any(reply)
+        assert server.requests == [], "it has not heard a word either"
     (line,) = caplog.messages
     assert "MINDPAL_API_URL" in line
     assert asked not in line
@@ -118,6 +118,35 @@ def test_a_proxy_of_the_environment_hears_nothing(monkeypatch: pytest.MonkeyPatc
         assert said(server.url, Turn("user", "为什么天空是蓝色的？"))[0] == SKY
         assert transcribe(settings_from({"STT_URL": server.url}), b"RIFF-a-recording", "zh") == HEARD
     assert (proxy.requests, proxy.recordings) == ([], [])
+
+
+def test_a_server_that_sends_elsewhere_is_not_followed() -> None:
+    with ModelServer() as elsewhere:
+
+        def send_on(request: BaseHTTPRequestHandler, _: bytes) -> None:
+            there = f"http://127.0.0.1:{elsewhere.port}{request.path}"
+            respond(request, 307, headers={"location": there, "x-mindpal-contract": CONTRACT})
+
+        with Serving(send_on) as near:
+            url = f"http://127.0.0.1:{near.port}/v1"
+            with pytest.raises(Asleep):
+                said(url, Turn("user", "悄悄话"))
+            with pytest.raises(Asleep):
+                transcribe(settings_from({"STT_URL": url}), b"RIFF", "zh")
+        assert (elsewhere.requests, elsewhere.recordings) == ([], [])
+
+
+@pytest.mark.parametrize("url", ["http://8.8.8.8:9/v1", "http://[2606:4700::1111]/v1", "https://0x08080808"])
+def test_a_public_address_is_told_at_the_start_and_not_asked(caplog: pytest.LogCaptureFixture, url: str) -> None:
+    for name in ("MINDPAL_API_URL", "STT_URL"):
+        with pytest.raises(BadInput, match=rf"{name} is .* a public address"):
+            check_addresses(settings_from({name: url}))
+    # A name may lead elsewhere later than at the start.
+    with pytest.raises(Asleep, match=r"MINDPAL_API_URL is .* a public address"):
+        said(url, Turn("user", "悄悄话"))
+    with pytest.raises(Asleep, match=r"STT_URL is .* a public address"):
+        transcribe(settings_from({"STT_URL": url}), b"RIFF", "zh")
+    assert len(caplog.messages) == 2
 
 
 def test_nobody_listening_is_asleep() -> None:

@@ -39,14 +39,14 @@ def test_who_agreed_to_an_older_text_is_asked_again_and_may_agree_to_the_new_one
 
 def test_the_first_run_keeps_who_agreed_when_to_what_and_whose_child_it_is(store: Store) -> None:
     before = datetime.now(UTC)
-    child = store.first_run("王妈妈", "外婆 13800000000", hashed(PIN), Profile("豆豆", "4-6", "en", "frog"))
+    child = store.first_run("王妈妈", "外婆 13800000000", hashed(PIN), "en", Profile("豆豆", "4-6", "zh", "frog"))
     (consent,) = store.consents()
     assert store.consent() == consent
     assert (consent.guardian, consent.policy_version, consent.withdrawn_at) == ("王妈妈", POLICY_VERSION, None)
     assert before - timedelta(seconds=1) <= consent.given_at <= datetime.now(UTC)
     assert store.emergency() == "外婆 13800000000"
     home = store.household()
-    assert (home.transcripts, home.retention_days, home.pin_tries) == ("full", 180, 0)
+    assert (home.language, home.transcripts, home.retention_days, home.pin_tries) == ("en", "full", 180, 0)
     assert home.pin_hash is not None
     assert home.pin_hash.startswith("$argon2id$")
     assert PIN not in home.pin_hash
@@ -55,4 +55,4 @@ def test_the_first_run_keeps_who_agreed_when_to_what_and_whose_child_it_is(store
     (kept,) = store.children()
     assert child is not None
     assert kept.id == child.id
-    assert (kept.nickname, kept.age_band, kept.language, kept.avatar) == ("豆豆", "4-6", "en", "frog")
+    assert (kept.nickname, kept.age_band, kept.language, kept.avatar) == ("豆豆", "4-6", "zh", "frog")

@@ -12,10 +12,10 @@ from sqlalchemy import create_engine
 
 from data.strict import BadInput
 from tests.ui.databases import Database
-from ui import forget
+from ui import exchange, forget
 from ui.database import Gone, Unreachable, url_for
 from ui.store import Store
-from ui.tables import Table
+from ui.tables import Child, Table
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, database: Database) -> None:
@@ -26,7 +26,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, databa
 
 
 def test_opening_again_keeps_everything(store: Store, child_id: int, database: Database) -> None:
-    store.say(child_id, None, "你好")
+    exchange.say(store, child_id, None, "你好")
     again = database.open()
     assert [found.title for found in again.conversations(child_id)] == ["你好"]
     again.close()
@@ -38,7 +38,7 @@ def test_every_connection_is_a_careful_one(store: Store, child_id: int, database
     postgresql = {"lock_timeout": "15s", "synchronous_commit": "on"}
     careful, ask = (sqlite, "PRAGMA") if database.url.startswith("sqlite") else (postgresql, "SHOW")
     forget.chat(
-        store, store.say(child_id, None, "你好").conversation_id
+        store, exchange.say(store, child_id, None, "你好").conversation_id
     )  # a scrub waits less, on a connection of its own
     with ExitStack() as together:
         sessions = [together.enter_context(store.reading()) for _ in range(6)]
@@ -70,8 +70,8 @@ def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
     with ThreadPoolExecutor(1) as patient:
         with database.held():
             with pytest.raises(Unreachable):
-                hasty.say(child_id, None, "你好")
-            waiting = patient.submit(store.say, child_id, None, "我等着")
+                exchange.say(hasty, child_id, None, "你好")
+            waiting = patient.submit(exchange.say, store, child_id, None, "我等着")
             time.sleep(1)
             assert not waiting.done()
             assert hasty.conversations(child_id) == [], "reading goes on"
@@ -80,8 +80,23 @@ def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
     hasty.close()
 
 
+def test_writers_of_one_process_take_turns_whichever_store_is_theirs(
+    store: Store, child_id: int, database: Database
+) -> None:
+    """The page and its chores have one each: neither takes the other for a program that holds the records."""
+    hasty = database.open(patience_s=0.2)
+    with ThreadPoolExecutor(1) as chores:
+        with store.writing() as session:
+            session.get_one(Child, child_id).nickname = "果果"
+            session.flush()
+            waiting = chores.submit(exchange.say, hasty, child_id, None, "我等着")
+            time.sleep(1)
+        assert waiting.result().text == "我等着"
+    hasty.close()
+
+
 def test_an_error_of_the_database_names_no_value(store: Store, child_id: int) -> None:
     with pytest.raises(Gone) as told:
-        store.say(child_id + 1, None, "我的秘密")
+        exchange.say(store, child_id + 1, None, "我的秘密")
     assert "hidden" in str(told.value.__cause__)
     assert "2026" not in str(told.value.__cause__)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.ui.databases import Database, family
-from ui import export, outbox, readable, visits
+from ui import exchange, export, outbox, readable, visits
 from ui.database import Unreachable
 from ui.locales import LANGUAGES, sentences
 from ui.records import Limits, Profile
@@ -41,10 +41,10 @@ def child(store: Store) -> Child:
         address = store.sealer.seal("json://me:verysecret@127.0.0.1/hook")
         session.add(Channel(address=address, created=store.now()))
     for asked, told, action in (("=1+1 <b>", "等于二。", None), ("我不想活了", "我在。", "crisis")):
-        reply = store.begin_reply(store.say(made.id, None, asked))
+        reply = exchange.begin_reply(store, exchange.say(store, made.id, None, asked))
         assert reply is not None
-        store.end_reply(reply, told, "done", action, "self_harm" if action else None, "3f9a12c4")
-        store.feedback(reply, "down" if action else "up")
+        exchange.end_reply(store, reply, told, "done", action, "self_harm" if action else None, "3f9a12c4")
+        exchange.feedback(store, reply, "down" if action else "up")
     assert outbox.send_due(store, lambda *_: True) == 1
     store.feel(made.id, "good")
     visit = visits.act(store, made.id)
@@ -127,7 +127,7 @@ def test_the_page_to_read_tells_all_of_it_in_a_parents_words(store: Store, child
         words.consent_ended.format(when=moment(kept.at))[:-8], "211", words.home.transcripts_full,
         words.categories["self_harm"], words.talk.moods["good"], words.chats.feedback["up"], words.data.feedback,
         words.data.acts["transcript"], words.data.acts["export"], "我不想活了", moment(kept.visits[0].began),
-        words.data.sent.format(when=moment(kept.at))[:-8],
+        words.data.sent.format(when=moment(kept.at))[:-8], words.language,
     ):  # fmt: skip
         assert escape(told) in page, told
     for raw in (
@@ -153,9 +153,9 @@ def test_what_cannot_be_audited_is_not_read(database: Database) -> None:
     """The line in the log comes first: with records that nobody can write, nothing is exported and no passage shown."""
     store = database.open(patience_s=0.2)
     made = family(store)
-    reply = store.begin_reply(store.say(made.id, None, "我不想活了"))
+    reply = exchange.begin_reply(store, exchange.say(store, made.id, None, "我不想活了"))
     assert reply is not None
-    store.end_reply(reply, "我在。", "guarded", "crisis")
+    exchange.end_reply(store, reply, "我在。", "guarded", "crisis")
     (alert,) = store.alerts()
     opened: list[str] = []
     unseal = store.sealer.open

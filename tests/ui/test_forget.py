@@ -15,16 +15,17 @@ from sqlalchemy.pool import NullPool
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import Database, family
-from ui import forget
+from ui import exchange, forget, outbox
 from ui.records import Message
 from ui.store import Store
+from ui.tables import Channel
 
 DAYS = 30
 PATIENCE_S = 120
 
 
 def test_what_is_deleted_is_gone_from_the_files_at_once(store: Store, child_id: int, database: Database) -> None:
-    kept = store.say(child_id, None, "留下的话")
+    kept = exchange.say(store, child_id, None, "留下的话")
     chat, other = (_exchange(store, child_id, words) for words in ("要删掉的话", "也要删掉"))
     in_the_file = _sealed(database, chat)
     _settle_files(database)
@@ -155,18 +156,46 @@ def test_a_late_answer_keeps_its_question_and_an_unheard_one_is_waited_for(timed
     timed.set_household(emergency="", transcripts="full", retention_days=1)
     today = clock[0]
     clock[0] = today - timedelta(days=3)
-    question, never = timed.say(1, None, "我不想活了"), timed.say(1, None, "你在吗")
+    question, never = exchange.say(timed, 1, None, "我不想活了"), exchange.say(timed, 1, None, "你在吗")
     clock[0] = today
     assert forget.expired(timed) == 0
-    reply = timed.begin_reply(question)
+    reply = exchange.begin_reply(timed, question)
     assert reply is not None
-    timed.end_reply(reply, "我在。", "guarded", "crisis", "self_harm")
+    exchange.end_reply(timed, reply, "我在。", "guarded", "crisis", "self_harm")
     assert forget.expired(timed) == 0
     (alert,) = timed.alerts()
     assert [message.text for message in timed.passage(alert)] == ["我不想活了", "我在。"]
     clock[0] = today + timedelta(days=5)
+    timed.alerts_seen([alert.id])
     assert forget.expired(timed) == 3, "and a week is long enough for any server"
     assert (timed.alerts(), timed.messages(never.conversation_id)) == ([], [])
+
+
+@pytest.mark.parametrize("heard", ["by nobody", "seen", "sent"])
+def test_an_alert_of_which_nobody_has_heard_stays_for_as_long_as_it_may_be_sent(
+    timed: Store, clock: list[datetime], heard: str
+) -> None:
+    """With one day of keeping, and an address that does not answer for two."""
+    timed.set_household(emergency="", transcripts="full", retention_days=1)
+    with timed.writing() as session:
+        session.add(Channel(address=timed.sealer.seal("json://127.0.0.1:9/"), created=clock[0]))
+    question = exchange.say(timed, 1, None, "我不想活了")
+    exchange.begin_reply(timed, question, "我在。", "guarded", "crisis", "self_harm")
+    other = _exchange(timed, 1, "你好")
+    outbox.send_due(timed, lambda *_: False)
+    clock[0] += timedelta(days=2)
+    if heard == "seen":
+        timed.alerts_seen([alert.id for alert in timed.alerts()])
+    if heard == "sent":
+        assert outbox.send_due(timed, lambda *_: True) == 1
+    assert forget.expired(timed) == (2 if heard == "by nobody" else 4)
+    assert timed.messages(other.conversation_id) == []
+    if heard == "by nobody":
+        (alert,) = timed.alerts()
+        assert [message.text for message in timed.passage(alert)] == ["我不想活了", "我在。"]
+        clock[0] += timedelta(days=5)
+        assert forget.expired(timed) == 2, "a week is the end"
+    assert timed.alerts() == []
 
 
 def test_the_pages_own_process_enforces_the_days_and_pays_what_is_owed(database: Database) -> None:
@@ -216,10 +245,10 @@ def test_the_pages_own_process_enforces_the_days_and_pays_what_is_owed(database:
 
 
 def _exchange(store: Store, child_id: int, words: str, here: int | None = None) -> Message:
-    question = store.say(child_id, here, words)
-    reply = store.begin_reply(question)
+    question = exchange.say(store, child_id, here, words)
+    reply = exchange.begin_reply(store, question)
     assert reply is not None
-    store.end_reply(reply, f"答{words}", "done")
+    exchange.end_reply(store, reply, f"答{words}", "done")
     return question
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.ui.databases import Database, family
-from ui import visits
+from ui import exchange, visits
 from ui.companion.parents_overview import leaning, summary
 from ui.insight import FULL_DAYS, Leaning, week
 from ui.locales import LANGUAGES, sentences
@@ -21,7 +21,7 @@ def test_a_week_in_numbers(database: Database) -> None:
     for _ in range(10):
         visits.act(store, child.id)
         clock[0] += timedelta(minutes=1)
-    store.say(child.id, None, "给我讲一个恐龙的故事")
+    exchange.say(store, child.id, None, "给我讲一个恐龙的故事")
     store.feel(child.id, "sad")
     clock[0] += timedelta(days=2)
     seen = week(store, child)
@@ -78,8 +78,8 @@ def test_a_sign_judges_nobody(language: str) -> None:
 
 
 def _answered(store: Store, child_id: int, here: int | None, words: str, category: str) -> int:
-    question = store.say(child_id, here, words)
-    reply = store.begin_reply(question)
+    question = exchange.say(store, child_id, here, words)
+    reply = exchange.begin_reply(store, question)
     assert reply is not None
-    store.end_reply(reply, "我是人工智能。", "guarded", "redirect", category)
+    exchange.end_reply(store, reply, "我是人工智能。", "guarded", "redirect", category)
     return question.conversation_id

@@ -53,6 +53,14 @@ def test_a_misspelt_time_zone_stops_the_start_with_a_sentence(tmp_path: Path) ->
     assert stopped.stderr.count("\n") == 1
 
 
+def test_a_public_address_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    for name in ("MINDPAL_API_URL", "STT_URL"):
+        stopped = run(tmp_path, "--port", "0", **{name: "https://8.8.8.8/v1"})
+        assert stopped.returncode == 2
+        assert f"{name} is 'https://8.8.8.8/v1', a public address" in stopped.stderr
+        assert stopped.stderr.count("\n") == 1
+
+
 def test_nothing_asks_the_internet_for_this_machines_address(tmp_path: Path) -> None:
     code = """
 from ui.serving import stay_at_home

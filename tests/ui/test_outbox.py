@@ -10,7 +10,7 @@ import pytest
 from data.strict import BadInput
 from tests.ui.databases import Database, family
 from tests.ui.serving import Webhook
-from ui import outbox
+from ui import exchange, outbox
 from ui.locales import sentences
 from ui.store import Store
 
@@ -38,11 +38,11 @@ def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
     opened.close()
 
 
-def crisis(store: Store) -> None:
-    child = family(store)
-    reply = store.begin_reply(store.say(child.id, None, "我不想活了"))
+def crisis(store: Store, kind: str = "self_harm") -> None:
+    child = next(iter(store.children()), None) or family(store)
+    reply = exchange.begin_reply(store, exchange.say(store, child.id, None, "我不想活了"))
     assert reply is not None
-    store.end_reply(reply, "我在。", "guarded", "crisis", "self_harm")
+    exchange.end_reply(store, reply, "我在。", "guarded", "crisis", kind)
 
 
 def test_an_alert_is_sent_once_and_holds_no_word_of_the_chat(timed: Store, webhook: Webhook) -> None:
@@ -57,6 +57,19 @@ def test_an_alert_is_sent_once_and_holds_no_word_of_the_chat(timed: Store, webho
     assert "不想活" not in json.dumps(sent, ensure_ascii=False)
 
 
+def test_what_is_sent_is_in_the_guardians_language(timed: Store, webhook: Webhook) -> None:
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+    timed.set_language("en")
+    ((channel, _),) = outbox.channels(timed)
+    outbox.send_due(timed)
+    assert outbox.try_channel(timed, channel)
+    english = sentences("en")
+    about = english.sending.body.format(nickname="豆豆", category=english.categories["self_harm"])
+    assert [sent["message"] for sent in webhook.got] == [about, english.sending.trial]
+    assert {sent["title"] for sent in webhook.got} == {english.sending.title}
+
+
 def test_a_failure_is_tried_again_later_and_later(timed: Store, webhook: Webhook, clock: list[datetime]) -> None:
     outbox.add_channel(timed, webhook.address)
     crisis(timed)
@@ -68,6 +81,35 @@ def test_a_failure_is_tried_again_later_and_later(timed: Store, webhook: Webhook
     clock[0] += timedelta(seconds=10)
     assert outbox.send_due(timed) == 1
     assert [outbox.wait_after(tries).total_seconds() for tries in (1, 2, 3, 99)] == [10, 20, 40, 3600]
+
+
+def test_a_channel_that_is_dead_holds_up_no_other_and_what_is_new_goes_first(
+    timed: Store, webhook: Webhook, clock: list[datetime]
+) -> None:
+    asked: list[str] = []
+
+    def send(address: str, title: str, body: str) -> bool:
+        asked.append(address)
+        return outbox.notify(address, title, body)
+
+    with Webhook() as dead:
+        dead.status = 500
+        for address in (dead.address, webhook.address):
+            outbox.add_channel(timed, address)
+        for _ in range(4):
+            crisis(timed)
+            outbox.send_due(timed)
+        clock[0] += outbox.LONGEST_WAIT  # each of the four is due again
+        crisis(timed)
+        assert outbox.send_due(timed, send) == 1
+        assert (len(webhook.got), asked.count(dead.address)) == (5, 1)
+        dead.status = 200
+        clock[0] += outbox.LONGEST_WAIT
+        crisis(timed, "abuse")
+        assert outbox.send_due(timed, send) == 7
+        new = WORDS.sending.body.format(nickname="豆豆", category=WORDS.categories["abuse"])
+        assert dead.got[0]["message"] == webhook.got[-1]["message"] == new
+        assert len(dead.got) == 6
 
 
 def test_what_did_not_arrive_in_a_week_is_told_and_waits_no_longer(
@@ -116,6 +158,29 @@ def test_two_senders_send_one_message(
     assert len(webhook.got) == 1
 
 
+def test_what_nobody_has_heard_of_goes_to_a_channel_that_is_added_later(
+    timed: Store, webhook: Webhook, clock: list[datetime]
+) -> None:
+    """A first address that comes after the crisis, and one in the place of a wrong one."""
+    crisis(timed, "danger")
+    clock[0] += outbox.GIVE_UP_AFTER  # too old
+    crisis(timed, "abuse")
+    timed.alerts_seen([timed.alerts()[0].id])
+    crisis(timed)
+    with Webhook() as wrong:
+        wrong.status = 404
+        outbox.add_channel(timed, wrong.address)
+        assert (outbox.send_due(timed), outbox.waiting(timed)) == (0, 1)
+    ((wrong_id, _),) = outbox.channels(timed)
+    outbox.remove_channel(timed, wrong_id)
+    outbox.add_channel(timed, webhook.address)
+    assert outbox.send_due(timed) == 1
+    told = WORDS.sending.body.format(nickname="豆豆", category=WORDS.categories["self_harm"])
+    assert [sent["message"] for sent in webhook.got] == [told]
+    outbox.add_channel(timed, webhook.address)
+    assert outbox.send_due(timed) == 0, "it has been heard"
+
+
 def test_a_channel_is_checked_named_without_its_secret_and_removed(timed: Store, webhook: Webhook) -> None:
     with pytest.raises(BadInput, match="not one that apprise knows"):
         outbox.add_channel(timed, "nonsense://x")
@@ -124,7 +189,7 @@ def test_a_channel_is_checked_named_without_its_secret_and_removed(timed: Store,
     (first, known), (second, name) = outbox.channels(timed)
     assert known == "json://…hook"
     assert "secret" not in name
-    assert outbox.try_channel(timed, first, "zh")
+    assert outbox.try_channel(timed, first)
     assert webhook.got[0]["message"] == WORDS.sending.trial
     outbox.remove_channel(timed, second)
     assert len(outbox.channels(timed)) == 1

@@ -54,15 +54,21 @@ def test_first_run_to_history(site: Site, page: Page, shot: Shot) -> None:
         assert [message["role"] for message in server.requests[-1]["messages"]] == ["user", "assistant", "user"]
         shot(page, "chat")
 
+        say(page, "给我一些链接")
+        _finished(page, "完了。")
+        expect(replies(page).last).to_contain_text("evil.example")
+        expect(replies(page).last.locator("a, img[src*=evil]")).to_have_count(0)
+        shot(page, "links")
+
         page.reload()
-        expect(replies(page)).to_have_count(2)
+        expect(replies(page)).to_have_count(3)
         expect(page.get_by_text(WORDS.ai_line)).to_be_visible()
-        assert len(server.requests) == 2, "a reload asks nothing again"
+        assert len(server.requests) == 3, "a reload asks nothing again"
 
         page.goto(site.url)
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
         page.locator(".st-key-history button").first.click()
-        expect(replies(page)).to_have_count(2)
+        expect(replies(page)).to_have_count(3)
     for hidden in ("stMainMenu", "stAppDeployButton"):
         expect(page.get_by_test_id(hidden)).to_have_count(0)
     assert foreign == []
@@ -209,7 +215,7 @@ def test_a_phone_needs_no_sideways_scroll(site: Site, page: Page, shot: Shot) ->
 
 def test_english_is_chosen_by_the_profile(site: Site, page: Page, shot: Shot) -> None:
     store = site.store()
-    store.first_run("Mum", "Gran 555", PIN_HASH, Profile("Bean", "10-12", "en"))
+    store.first_run("Mum", "Gran 555", PIN_HASH, "en", Profile("Bean", "10-12", "en"))
     store.close()
     page.goto(site.url)
     expect(page.get_by_text("Hello, Bean!")).to_be_visible()
@@ -238,6 +244,7 @@ def _is_kept(site: Site) -> None:
     assert abs(datetime.now(UTC) - consent.given_at) < timedelta(minutes=5)
     assert store.emergency() == "外婆 13800000000"
     assert (store.household().pin_hash or "").startswith("$argon2id$")
+    assert store.household().language == "zh"
     assert check(store, PIN) == Opened()
     assert (child.nickname, child.age_band, child.language, child.avatar) == ("豆豆", "7-9", "zh", "star")
     store.close()

@@ -14,11 +14,11 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.model_server import CONTRACT, CRISIS, SKY, ModelServer
 from tests.ui.walk import PIN, accessible, fits, say, section
-from ui import visits
+from ui import exchange, visits
 from ui.companion.chat import MOODS
 from ui.insight import LEANED
 from ui.locales import LANGUAGES, sentences
-from ui.records import Limits, Profile
+from ui.records import Limits
 from ui.tables import Household, Visit
 
 ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
@@ -127,9 +127,9 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
     store.audit("transcripts", detail="alerts")
     leant = [("只有你懂我", "redirect", "dependence")] * LEANED
     for text, action, category in (("为什么天空是蓝色的？", None, None), *leant, ("我不想活了", "crisis", None)):
-        reply = store.begin_reply(store.say(child.id, None, text))
+        reply = exchange.begin_reply(store, exchange.say(store, child.id, None, text))
         assert reply is not None
-        store.end_reply(reply, CRISIS if action == "crisis" else SKY, "done", action, category, CONTRACT)
+        exchange.end_reply(store, reply, CRISIS if action == "crisis" else SKY, "done", action, category, CONTRACT)
     with store.writing() as session:
         session.get_one(Household, 1).scrub_owed = 1
     backup = sqlite3.connect(site.folder / "mindpal.db", isolation_level=None)  # what was deleted stays in the files
@@ -138,7 +138,7 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
     page = _dark_phone(browser)
     page.set_viewport_size(TALL)
     for language in LANGUAGES:
-        store.set_profile(child.id, Profile(child.nickname, child.age_band, language))
+        store.set_language(language)
         words = sentences(language)
         page.goto(f"{site.url}/?p=parents")
         expect(page.get_by_text(words.pin.under)).to_be_visible()
@@ -168,6 +168,8 @@ def test_every_page_of_the_parents_on_a_dark_phone_in_both_languages(site: Site,
         expect(page.get_by_test_id("stTable").get_by_text(words.data.acts["passage"]).first).to_be_visible()
         expect(page.get_by_text(words.data.owed)).to_be_visible()
         _look(page, f"{language}-data", shot)
+    page.locator(".st-key-language-en").get_by_role("radio", name="中文").click()
+    expect(page.get_by_role("heading", name=sentences("zh").for_parents)).to_be_visible()
     backup.close()
     store.close()
     page.context.close()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.ui.databases import PIN, Database, family
+from ui import pin
 from ui.pin import Locked, Opened, Wrong, change, check, is_fit, lock_after, locked
 from ui.store import Store
 
@@ -52,6 +53,19 @@ def test_many_tries_at_once_are_not_more_than_five(timed: Store) -> None:
         verdicts = list(pool.map(lambda _: check(timed, "0000"), range(20)))
     assert sum(isinstance(verdict, Wrong) for verdict in verdicts) == 4
     assert timed.household().pin_tries == 5
+
+
+def test_a_try_under_way_does_not_open_what_has_a_new_pin(timed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = pin._fits
+
+    def set_meanwhile(pin_hash: str, typed: str) -> bool:
+        monkeypatch.setattr(pin, "_fits", fits)
+        change(timed, "97531")
+        return fits(pin_hash, typed)
+
+    monkeypatch.setattr(pin, "_fits", set_meanwhile)
+    assert check(timed, PIN) == Wrong(4)
+    assert check(timed, "97531") == Opened()
 
 
 def test_the_lock_grows_to_a_day_and_a_new_pin_opens_it(timed: Store) -> None:

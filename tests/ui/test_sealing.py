@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 
 from data.strict import BadInput
 from tests.ui.databases import Database
-from ui import forget
+from ui import exchange, forget
 from ui.database import Database as Opened
+from ui.records import Profile
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.store import KEY_CHECK, Store
+from ui.tables import Table
 
 MIGRATIONS = Path(__file__).parents[2] / "ui" / "migrations"
 
@@ -37,7 +42,7 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_no_word_lies_open_in_the_database(store: Store, child_id: int, database: Database) -> None:
-    store.say(child_id, None, "我最喜欢的颜色是紫色")
+    exchange.say(store, child_id, None, "我最喜欢的颜色是紫色")
     store.rename(1, "紫色的秘密")
     for word in ("紫色", "外婆", "妈妈"):
         assert not database.holds(word.encode())
@@ -88,6 +93,7 @@ def test_names_of_the_second_revision_are_sealed_where_they_lie(database: Databa
         ("王妈妈", False),
     ]
     assert store.emergency() == "外婆 13800000000"
+    assert store.household().language == "en", "the newest child's, in which the parents' area was drawn"
     _no_longer_in_the_clear(store, database, "王妈妈", "李爸爸")
 
 
@@ -113,6 +119,38 @@ def test_a_migration_that_breaks_off_leaves_the_database_as_it_was(database: Dat
     store.close()
 
 
+def test_the_third_revisions_rows_are_kept_and_their_numbers_are_given_to_no_other(database: Database) -> None:
+    """A child and a chat that were deleted, of whom the log tells; and rows in every table that point at one another."""
+    sealer = Sealer(read_key(database.key_file, make=True))
+    _third(database, sealer)
+    tables = [table.name for table in Table.metadata.sorted_tables if table.name != "household"]
+    before = {name: database.rows(f"SELECT * FROM {name} ORDER BY id") for name in tables}
+    assert all(before.values())
+    store = database.open()
+    assert {name: database.rows(f"SELECT * FROM {name} ORDER BY id") for name in tables} == before
+    assert [found.text for found in store.messages(1)] == ["我不想活了", "我在。"]
+    engine = create_engine(database.url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+        if engine.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    engine.dispose()
+    with store.reading() as session:
+        if database.url.startswith("sqlite"):
+            assert session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+    assert store.add_child(Profile("果果")).id == 4
+    assert exchange.say(store, 2, None, "你好").conversation_id == 4
+    with pytest.raises(DBAPIError, match="only ever added to"):
+        database.rows("DELETE FROM audit")
+    forget.child(store, 1)
+    emptied = ("messages", "alerts", "deliveries", "visits", "moods")
+    assert [database.rows(f"SELECT count(*) FROM {name}") for name in emptied] == [
+        [(count,)] for count in (2, 0, 0, 0, 0)
+    ]
+    assert [found.title for found in store.conversations(2)] == ["你好", "妹妹的"]
+    store.close()
+
+
 def _upgrade(database: Database, revision: str, sealer: Sealer | None = None) -> None:
     engine = create_engine(database.url)
     config = Config()
@@ -124,7 +162,7 @@ def _upgrade(database: Database, revision: str, sealer: Sealer | None = None) ->
 
 
 def _second(database: Database, sealer: Sealer) -> None:
-    """A family's database as the version before left it, with two guardians."""
+    """A family's database as the version before left it, with two guardians and two children."""
     _upgrade(database, "0002", sealer)
     database.rows(
         "INSERT INTO household (id, key_check, pin_tries, emergency, transcripts, retention_days)"
@@ -132,8 +170,49 @@ def _second(database: Database, sealer: Sealer) -> None:
         check=sealer.seal(KEY_CHECK),
         emergency=sealer.seal("外婆 13800000000"),
     )
+    for nickname, language in (("豆豆", "zh"), ("Bean", "en")):
+        database.rows(
+            "INSERT INTO children (nickname, age_band, language) VALUES (:nickname, '7-9', :language)",
+            nickname=nickname,
+            language=language,
+        )
     database.rows("INSERT INTO consents VALUES (1, '王妈妈', '2026-11-01', '2026-11-24', '2026-11-02')")
     database.rows("INSERT INTO consents VALUES (2, '李爸爸', '2026-11-03', '2026-11-24', NULL)")
+
+
+def _third(database: Database, sealer: Sealer) -> None:
+    """A family's database as the version before left it: two children and one deleted, a crisis, an address."""
+    _second(database, sealer)
+    _upgrade(database, "0003", sealer)
+    day = "2026-11-04 10:00:00"
+    sealed = {word: sealer.seal(word) for word in ("豆豆的", "妹妹的", "我不想活了", "我在。", "json://127.0.0.1:9/")}
+    database.rows("INSERT INTO children (nickname, age_band, language) VALUES ('走了', '7-9', 'zh')")
+    for child, name in ((1, "豆豆的"), (2, "妹妹的"), (3, "豆豆的")):
+        database.rows(
+            "INSERT INTO conversations (child_id, name, created, updated) VALUES (:child, :name, :day, :day)",
+            child=child, name=sealed[name], day=day,
+        )  # fmt: skip
+    for chat, role, text in ((1, "user", "我不想活了"), (1, "assistant", "我在。"), (2, "user", "我在。")):
+        database.rows(
+            "INSERT INTO messages (conversation_id, role, text, state, created) VALUES (:chat, :role, :text, 'done', :day)",
+            chat=chat, role=role, text=sealed[text], day=day,
+        )  # fmt: skip
+    database.rows(
+        "INSERT INTO alerts (message_id, category, created, seen) VALUES (2, 'self_harm', :day, FALSE)", day=day
+    )
+    database.rows(
+        "INSERT INTO channels (address, created) VALUES (:address, :day)",
+        address=sealed["json://127.0.0.1:9/"],
+        day=day,
+    )
+    database.rows("INSERT INTO deliveries (alert_id, channel_id, tries, next_try) VALUES (1, 1, 3, :day)", day=day)
+    database.rows("INSERT INTO visits (child_id, began, seen) VALUES (1, :day, :day)", day=day)
+    database.rows("INSERT INTO moods (child_id, mood, created) VALUES (1, 'sad', :day)", day=day)
+    database.rows("DELETE FROM conversations WHERE child_id = 3")
+    database.rows("DELETE FROM children WHERE id = 3")
+    database.rows(
+        "INSERT INTO audit (at, what, child_id, conversation_id) VALUES (:day, 'delete conversation', 3, 3)", day=day
+    )
 
 
 def _no_longer_in_the_clear(store: Store, database: Database, *words: str) -> None:

@@ -22,6 +22,7 @@ from finetune.recipe import RECIPES, Recipe, read_recipe
 from tests.small_models import make_base
 from tests.ui.conftest import ROOT
 from ui.pin import Locked, Opened, Wrong
+from ui.studio import password
 from ui.studio.bases import folder_of, found_bases, headers, is_partial, memory_to_load
 from ui.studio.jobs import (
     Asked,
@@ -50,7 +51,7 @@ from ui.studio.knobs import (
 )
 from ui.studio.look import coloured
 from ui.studio.measures import count, curve, duration, last, size, smoothed
-from ui.studio.password import Door
+from ui.studio.password import PasswordFile
 from ui.studio.sets import Span, counted, read_set, search, spans
 from ui.studio.settings import settings_from
 from ui.studio.words import words_in
@@ -63,32 +64,32 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Door:
-    opened = Door(tmp_path / "secret" / "password.json")
+def secret(tmp_path: Path) -> PasswordFile:
+    opened = PasswordFile(tmp_path / "secret" / "password.json")
     opened.change(PASSWORD)
     return opened
 
 
-def test_only_a_hash_of_the_password_is_kept_for_its_owner_alone(door: Door) -> None:
-    assert PASSWORD not in door.file.read_text()
-    assert "$argon2id$" in door.file.read_text()
-    assert stat.S_IMODE(door.file.stat().st_mode) == 0o600
-    assert door.check(PASSWORD, NOW) == Opened()
+def test_only_a_hash_of_the_password_is_kept_for_its_owner_alone(secret: PasswordFile) -> None:
+    assert PASSWORD not in secret.file.read_text()
+    assert "$argon2id$" in secret.file.read_text()
+    assert stat.S_IMODE(secret.file.stat().st_mode) == 0o600
+    assert secret.check(PASSWORD, NOW) == Opened()
 
 
-def test_wrong_tries_lock_the_studio_for_longer_and_longer(door: Door) -> None:
-    assert [door.check("nothing", NOW) for _ in range(4)] == [Wrong(4), Wrong(3), Wrong(2), Wrong(1)]
-    assert door.check("nothing", NOW) == Locked(NOW + timedelta(minutes=1))
-    assert isinstance(door.check(PASSWORD, NOW), Locked)
+def test_wrong_tries_lock_the_studio_for_longer_and_longer(secret: PasswordFile) -> None:
+    assert [secret.check("nothing", NOW) for _ in range(4)] == [Wrong(4), Wrong(3), Wrong(2), Wrong(1)]
+    assert secret.check("nothing", NOW) == Locked(NOW + timedelta(minutes=1))
+    assert isinstance(secret.check(PASSWORD, NOW), Locked)
     later = NOW + timedelta(minutes=2)
-    assert door.check("nothing", later) == Locked(later + timedelta(minutes=2))
-    assert door.check(PASSWORD, NOW + timedelta(hours=1)) == Opened()
-    assert door.check("nothing", NOW + timedelta(hours=1)) == Wrong(4)
+    assert secret.check("nothing", later) == Locked(later + timedelta(minutes=2))
+    assert secret.check(PASSWORD, NOW + timedelta(hours=1)) == Opened()
+    assert secret.check("nothing", NOW + timedelta(hours=1)) == Wrong(4)
 
 
-def test_many_tries_at_once_are_not_more_than_one_after_another(door: Door) -> None:
+def test_many_tries_at_once_are_not_more_than_one_after_another(secret: PasswordFile) -> None:
     verdicts: list[Opened | Wrong | Locked] = []
-    threads = [threading.Thread(target=lambda: verdicts.append(door.check("nothing", NOW))) for _ in range(12)]
+    threads = [threading.Thread(target=lambda: verdicts.append(secret.check("nothing", NOW))) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -96,17 +97,31 @@ def test_many_tries_at_once_are_not_more_than_one_after_another(door: Door) -> N
     assert sum(isinstance(verdict, Wrong) for verdict in verdicts) == 4
 
 
-def test_a_simple_password_changes_nothing(door: Door) -> None:
+def test_a_login_under_way_does_not_undo_a_new_password(secret: PasswordFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = PASSWORD[::-1]
+    fits = password._fits
+
+    def set_meanwhile(stored: str, typed: str, file: Path) -> bool:
+        monkeypatch.setattr(password, "_fits", fits)
+        secret.change(other)
+        return fits(stored, typed, file)
+
+    monkeypatch.setattr(password, "_fits", set_meanwhile)
+    assert secret.check(PASSWORD, NOW) == Wrong(4), "what was right when it was typed is not right any more"
+    assert secret.check(other, NOW) == Opened()
+
+
+def test_a_simple_password_changes_nothing(secret: PasswordFile) -> None:
     for simple in ("short", "aaaaaaaaaaaa"):
         with pytest.raises(BadInput, match="nothing was changed"):
-            door.change(simple)
-    assert door.check(PASSWORD, NOW) == Opened()
+            secret.change(simple)
+    assert secret.check(PASSWORD, NOW) == Opened()
 
 
-def test_a_damaged_secret_is_one_sentence(door: Door) -> None:
-    door.file.write_text('{"hash": "none"}')
+def test_a_damaged_secret_is_one_sentence(secret: PasswordFile) -> None:
+    secret.file.write_text('{"hash": "none"}')
     with pytest.raises(BadInput, match="holds no argon2 hash"):
-        door.check(PASSWORD, NOW)
+        secret.check(PASSWORD, NOW)
 
 
 def test_the_command_line_sets_the_password_and_starts_nothing_on_a_taken_port(tmp_path: Path) -> None:
@@ -119,7 +134,7 @@ def test_the_command_line_sets_the_password_and_starts_nothing_on_a_taken_port(t
     refused = run("--new-password", typed="short\n")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert run("--new-password", typed=f"{PASSWORD}\n").returncode == 0
-    assert Door(tmp_path / "password.json").check(PASSWORD) == Opened()
+    assert PasswordFile(tmp_path / "password.json").check(PASSWORD) == Opened()
     taken = run("--host", "no.such.host.invalid")
     assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
 

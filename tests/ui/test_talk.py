@@ -1,27 +1,37 @@
 """One reply from question to record, against a real HTTP server. Run: `pytest tests/ui/test_talk.py`."""
 
 import json
+import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
+import uvicorn
 
+from data.contract import read_contract, seal
+from data.conversations import DATA_DIR
+from serve import policy
+from serve.guard.guard import read_guard
 from serve.request import BODY_LIMIT
 from tests.demo import free_port
 from tests.ui.databases import Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
-from ui import chores, forget
+from ui import away, chores, exchange, forget
 from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk
 from ui.companion.farewell import is_farewell
-from ui.database import Gone, Unreachable
+from ui.database import Gone, Unreachable, url_for
+from ui.exchange import SAID_CHARS
 from ui.locales import sentences
 from ui.records import Limits, Message, Profile
-from ui.store import SAID_CHARS, Store
+from ui.store import Store
 from ui.tables import Child
 
 WORDS = sentences("zh")
@@ -38,7 +48,7 @@ def settings(url: str) -> Settings:
 
 
 def test_a_reply_left_in_the_middle_is_kept_and_the_server_sees_it(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "讲一个很长的故事")
+    question = exchange.say(store, child.id, None, "讲一个很长的故事")
     with ModelServer() as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         seen = next(text for text in growing if text)
@@ -49,19 +59,20 @@ def test_a_reply_left_in_the_middle_is_kept_and_the_server_sees_it(store: Store,
 
 
 def test_a_withdrawn_consent_ends_a_reply_and_forbids_the_next(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "讲一个很长的故事")
+    question = exchange.say(store, child.id, None, "讲一个很长的故事")
+    next_one = exchange.say(store, child.id, None, "你好")
     with ModelServer() as server:
         for text in talk.reply_to(store, settings(server.url), child, question):
             if text:
                 store.withdraw()
         assert server.hung_up.wait(5)
-        assert list(talk.reply_to(store, settings(server.url), child, store.say(child.id, None, "你好"))) == []
+        assert list(talk.reply_to(store, settings(server.url), child, next_one)) == []
         assert len(server.requests) == 1
     assert store.messages(question.conversation_id)[1].state == "stopped"
 
 
 def test_a_reply_to_a_question_of_which_something_was_masked_is_an_ordinary_one(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "我的电话是13800000000，天空为什么蓝？")
+    question = exchange.say(store, child.id, None, "我的电话是13800000000，天空为什么蓝？")
     with ModelServer() as server:
         list(talk.reply_to(store, settings(server.url), child, question))
     kept = store.messages(question.conversation_id)[1]
@@ -70,7 +81,7 @@ def test_a_reply_to_a_question_of_which_something_was_masked_is_an_ordinary_one(
 
 def test_a_crisis_reaches_the_guardian_though_the_child_leaves_at_once(store: Store, child: Child) -> None:
     """Stop, or a closed tab, between the words of the card and the end that names it."""
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     with ModelServer(pause_s=0.2) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(growing)
@@ -82,7 +93,7 @@ def test_a_crisis_reaches_the_guardian_though_the_child_leaves_at_once(store: St
 
 def test_a_crisis_is_written_with_its_first_words(store: Store, child: Child) -> None:
     """A kill of the page between the words of the card and their end loses neither card nor alert."""
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     with ModelServer(pause_s=0.5, at_once=True) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         assert next(text for text in growing if text) == CRISIS
@@ -96,7 +107,7 @@ def test_a_crisis_is_written_with_its_first_words(store: Store, child: Child) ->
 
 def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, child: Child) -> None:
     """Stop, or a closed tab, while the server says nothing at all."""
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     released = threading.Event()
 
     def hang(_: BaseHTTPRequestHandler, __: bytes) -> None:
@@ -119,10 +130,78 @@ def test_a_crisis_taken_back_before_anybody_read_it_is_read_later(store: Store, 
     assert [alert.category for alert in store.alerts()] == ["self_harm"]
 
 
+@contextmanager
+def guarded(folder: Path) -> Iterator[str]:
+    """The server's own policy and guard, and no engine behind them; gives the address. Of a model folder they read the seal
+    and the tokenizer."""
+    folder.mkdir()
+    shutil.copy(DATA_DIR / "standin" / "tokenizer.json", folder)
+    seal(folder, read_contract(), {"made by": "tests"}, [0], 0)
+
+    async def no_engine(*_: object) -> None:
+        raise AssertionError("nothing here may reach the model")
+
+    port = free_port()
+    guard = policy.Policy(no_engine, policy.Settings(folder, None))
+    server = uvicorn.Server(uvicorn.Config(guard, port=port, lifespan="off", ws="none", log_config=None))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/v1"
+    server.should_exit = True
+    thread.join(60)
+
+
+def test_what_a_failing_guard_could_not_read_is_kept_told_and_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_s = 0.0
+
+    def fail(*_: object) -> None:
+        time.sleep(pause_s)
+        raise MemoryError
+
+    store = Store(url_for(tmp_path / "family", None), tmp_path / "key")
+    child = family(store)
+    with guarded(tmp_path / "model") as url:
+        monkeypatch.setattr("data.classifier.Reader.read", fail)
+        heard = exchange.say(store, child.id, None, "我不想活了")
+        list(talk.reply_to(store, settings(url), child, heard))
+        assert [found.action for found in store.messages(heard.conversation_id)] == [None, "crisis"]
+        assert len(store.alerts()) == 1, "the rules have heard it"
+
+        monkeypatch.setattr("serve.guard.guard.judge_conversation", fail)
+        waits, left = (exchange.say(store, child.id, None, "我不想活了") for _ in range(2))
+        with pytest.raises(Asleep):
+            list(talk.reply_to(store, settings(url), child, waits))
+        pause_s = 1.0
+        growing = talk.reply_to(store, settings(url), child, left)
+        assert next(growing) == ""
+        growing.close()
+        pause_s = 0.0
+        states = [store.messages(question.conversation_id)[0].state for question in (waits, left)]
+        assert states == ["waiting", "unjudged"]
+        later = datetime.now(UTC) + timedelta(hours=2)
+        store.now = lambda: later
+        assert away.since(store) is not None, "the guardian hears that nobody judges"
+        chores.answer_left(store, settings(url))
+        assert len(exchange.left_behind(store)) == 2
+
+        monkeypatch.undo()
+        chores.answer_left(store, settings(url))
+    assert (exchange.left_behind(store), away.since(store)) == ([], None)
+    assert [alert.category for alert in store.alerts()] == ["self_harm"] * 3
+    for question in (waits, left):
+        assert store.messages(question.conversation_id)[1].action == "crisis"
+    store.close()
+
+
 def test_a_wrong_key_or_address_leaves_the_question_waiting(store: Store, child: Child) -> None:
     with ModelServer() as server, ModelServer(ours=False) as other:
         for words, url in (("[401]", server.url), ("[404]", server.url), ("我不想活了", other.url)):
-            question = store.say(child.id, None, words)
+            question = exchange.say(store, child.id, None, words)
             with pytest.raises(Asleep):
                 list(talk.reply_to(store, settings(url), child, question))
             assert [found.state for found in store.messages(question.conversation_id)] == ["waiting"]
@@ -131,7 +210,7 @@ def test_a_wrong_key_or_address_leaves_the_question_waiting(store: Store, child:
 def test_a_crisis_whose_end_cannot_be_written_is_written_as_soon_as_it_can_be(database: Database) -> None:
     store = database.open(patience_s=0.2)
     child = family(store)
-    question = store.say(child.id, None, "我不想活了")
+    question = exchange.say(store, child.id, None, "我不想活了")
     with ModelServer(pause_s=0.5) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         assert CRISIS in growing, "the reply is begun"
@@ -149,7 +228,7 @@ def test_a_crisis_whose_end_cannot_be_written_is_written_as_soon_as_it_can_be(da
 def test_a_second_without_the_records_does_not_end_a_reply(database: Database) -> None:
     store = database.open(patience_s=0.2)
     child = family(store)
-    question = store.say(child.id, None, "为什么天空是蓝色的？")
+    question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
     with ModelServer(pause_s=0.1) as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(text for text in growing if text)
@@ -162,16 +241,16 @@ def test_a_second_without_the_records_does_not_end_a_reply(database: Database) -
 
 def test_a_chat_that_is_deleted_while_its_reply_grows_ends_it_and_hurts_no_other(store: Store, child: Child) -> None:
     sibling = store.add_child(Profile("果果"))
-    question = store.say(child.id, None, "讲一个很长的故事")
+    question = exchange.say(store, child.id, None, "讲一个很长的故事")
     with ModelServer() as server:
         growing = talk.reply_to(store, settings(server.url), child, question)
         next(text for text in growing if text)
         forget.child(store, child.id)
-        # SQLite gives the numbers of the deleted rows to these.
-        other = store.say(sibling.id, None, "果果的话")
-        answer = store.begin_reply(other)
+        # These come where the deleted rows were, under numbers of their own.
+        other = exchange.say(store, sibling.id, None, "果果的话")
+        answer = exchange.begin_reply(store, other)
         assert answer is not None
-        store.end_reply(answer, "给果果的话", "done")
+        exchange.end_reply(store, answer, "给果果的话", "done")
         with pytest.raises(Gone):
             list(growing)
         assert server.hung_up.wait(5)
@@ -184,14 +263,14 @@ def test_nothing_is_asked_in_quiet_hours_or_beyond_the_days_time(store: Store, c
             store.set_limits(child.id, limits)
             limited = store.child(child.id)
             assert limited is not None
-            question = store.say(child.id, None, "你好")
+            question = exchange.say(store, child.id, None, "你好")
             assert list(talk.reply_to(store, settings(server.url), limited, question)) == []
             assert talk.unanswered(store.messages(question.conversation_id)) is not None
         assert server.requests == []
 
 
 def test_a_sleeping_server_leaves_the_question_waiting_and_a_later_try_answers_it(store: Store, child: Child) -> None:
-    question = store.say(child.id, None, "为什么天空是蓝色的？")
+    question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
     port = free_port()
     asleep = settings(f"http://127.0.0.1:{port}/v1")
     with pytest.raises(Asleep):
@@ -210,7 +289,7 @@ def test_a_goodbye_is_answered_here_but_not_after_a_crisis(store: Store, child: 
     with ModelServer() as server:
         for words, requests in (("再见", 0), ("我不想活了", 1), ("再见", 2)):
             here = store.conversations(child.id)[0].id if requests else None
-            list(talk.reply_to(store, settings(server.url), child, store.say(child.id, here, words)))
+            list(talk.reply_to(store, settings(server.url), child, exchange.say(store, child.id, here, words)))
             assert len(server.requests) == requests
     first = store.messages(store.conversations(child.id)[0].id)[1]
     assert (first.text, first.action) == (WORDS.door.goodbye.format(nickname="豆豆"), "goodbye")
@@ -231,15 +310,22 @@ def test_a_sentence_with_a_farewell_in_it_is_none(said: str) -> None:
     assert not is_farewell(said)
 
 
+@pytest.mark.parametrize("said", ["拜", "拜拜", "白白", "我走了"])
+def test_no_row_of_farewells_takes_long_to_read(said: str) -> None:
+    # As far as a message may go; eighty of 拜 and something else would never have ended.
+    assert is_farewell(said * 40)
+    assert not is_farewell(said * (SAID_CHARS // len(said)) + "老师")
+
+
 def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(store: Store, database: Database) -> None:
     made = family(store)
     store.set_limits(made.id, replace(ALLOWED, blocked_topics="恐怖片\n阳光"))
     child = store.child(made.id)
     assert child is not None
     with ModelServer() as server:
-        asked = store.say(child.id, None, "讲个恐怖片")
+        asked = exchange.say(store, child.id, None, "讲个恐怖片")
         assert not any(talk.reply_to(store, settings(server.url), child, asked))
-        question = store.say(child.id, None, "为什么天空是蓝色的？")
+        question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
         seen = list(talk.reply_to(store, settings(server.url), child, question))
         assert all("阳光" not in text for text in seen)
     for conversation in (asked, question):
@@ -255,7 +341,7 @@ def test_a_blocked_topic_hides_no_crisis(store: Store, topic: str, pause_s: floa
     child = store.child(made.id)
     assert child is not None
     with ModelServer(pause_s=pause_s, at_once=pause_s == 1) as server:
-        question = store.say(child.id, None, "我不想活了")
+        question = exchange.say(store, child.id, None, "我不想活了")
         list(talk.reply_to(store, settings(server.url), child, question))
     kept = store.messages(question.conversation_id)[1]
     assert (kept.text, kept.action) == (CRISIS, "crisis")
@@ -270,7 +356,7 @@ def test_an_answer_without_a_word_is_asked_once(store: Store, words: str, topic:
     store.set_limits(made.id, replace(ALLOWED, blocked_topics=topic))
     child = store.child(made.id)
     assert child is not None
-    question = store.say(child.id, None, words)
+    question = exchange.say(store, child.id, None, words)
     with ModelServer() as server:
         list(talk.reply_to(store, settings(server.url), child, question))
     asked, kept = store.messages(question.conversation_id)
@@ -278,18 +364,41 @@ def test_an_answer_without_a_word_is_asked_once(store: Store, words: str, topic:
     assert kept.text == (WORDS.door.topic if topic else "")
 
 
-def test_the_model_sees_answered_questions_only_and_by_turns(store: Store, child: Child) -> None:
-    first = store.say(child.id, None, "一")
-    reply = store.begin_reply(first)
-    assert reply is not None
-    store.end_reply(reply, "壹", "done")
-    unsaid = store.say(child.id, first.conversation_id, "二")
-    empty = store.begin_reply(unsaid)
-    assert empty is not None
-    store.end_reply(empty, "", "stopped")
-    question = store.say(child.id, first.conversation_id, "三")
-    seen = talk.turns(store.messages(first.conversation_id), question)
-    assert [(turn.role, turn.text) for turn in seen] == [("user", "一"), ("assistant", "壹"), ("user", "三")]
+def seen_by_the_model(store: Store, question: Message) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in talk.turns(store.messages(question.conversation_id), question)]
+
+
+def test_the_model_sees_the_conversation_by_turns(store: Store, child: Child) -> None:
+    first = exchange.say(store, child.id, None, "一")
+    assert exchange.begin_reply(store, first, "壹", "done") is not None
+    here = first.conversation_id
+    assert (
+        exchange.begin_reply(store, exchange.say(store, child.id, here, "二"), "", "stopped", judged=False) is not None
+    )
+    exchange.give_up(store, exchange.say(store, child.id, here, "三"))
+    waiting = [exchange.say(store, child.id, here, words) for words in ("四", "五")]
+    before = [("user", "一"), ("assistant", "壹"), ("user", "二"), ("assistant", "…")]
+    assert seen_by_the_model(store, waiting[0]) == [*before, ("user", "四")], (
+        "what the server refused is not asked again"
+    )
+    assert seen_by_the_model(store, waiting[1]) == [*before, ("user", "四"), ("assistant", "…"), ("user", "五")]
+
+
+@pytest.mark.parametrize("parts", [("i want to", "die"), ("我想要", "结束", "生命")])
+def test_a_wish_in_parts_is_read_together_though_each_was_stopped_at_once(
+    store: Store, child: Child, parts: tuple[str, ...]
+) -> None:
+    guard = read_guard()
+    here, asked = None, list[str]()
+    for part in parts:
+        question = exchange.say(store, child.id, here, part)
+        here = question.conversation_id
+        asked = [words for role, words in seen_by_the_model(store, question) if role == "user"]
+        assert guard.judge([part]) is None, "alone it says nothing"
+        exchange.begin_reply(store, question, "", "stopped", judged=False)
+    verdict = guard.judge(asked)
+    assert verdict is not None
+    assert (verdict.action, verdict.category) == ("crisis", "self_harm")
 
 
 @pytest.mark.parametrize("words", ["好", "a", "🦄", "\x01"])

@@ -17,7 +17,6 @@ from ui.client import Settings, settings_from
 from ui.companion import calm, chat, gate, parents, picker, welcome
 from ui.companion.look import LINGBAN, dress
 from ui.database import Gone, Unreachable, url_for
-from ui.locales import sentences
 from ui.store import Store
 
 log = logging.getLogger("mindpal")
@@ -38,31 +37,32 @@ def main() -> None:
         _page(store, settings)
     except Unreachable as error:
         log.warning("page: the records cannot be reached: %s", error)
-        calm.card(sentences(st.session_state.get("language", "zh")), chat.unsaid())
+        calm.card(calm.last_words(), chat.unsaid())
     except Gone:  # somebody has deleted in another browser what was to be drawn here
         st.rerun()
 
 
 def _page(store: Store, settings: Settings) -> None:
-    children = store.children()
-    words = sentences(children[-1].language if children else "zh")
-    if store.household().pin_hash is None:
+    children, home = store.children(), store.household()
+    if home.pin_hash is None:
         welcome.show(store)
-    elif st.query_params.get("p") == "parents":
+        return
+    if st.query_params.get("p") == "parents":
+        words = calm.words_in(home.language)
         if gate.is_open(store):
             parents.show(store, words)
         else:
             gate.show(store, words)
-    elif store.consent() is None:
-        gate.lock()
-        picker.resting(words, store.household().transcripts)
-    elif (child := picker.chosen(children)) is None:
-        gate.lock()
-        picker.show(children, words, store.household().transcripts)
+        return
+    gate.lock()
+    child = picker.chosen(children)
+    words = calm.words_in((child or children[-1]).language if children else home.language)
+    if store.consent() is None:
+        picker.resting(words, home.transcripts)
+    elif child is None:
+        picker.show(children, words, home.transcripts)
     else:
-        gate.lock()
-        st.session_state["language"] = child.language  # for a moment in which nobody can look it up
-        chat.show(store, settings, child, sentences(child.language))
+        chat.show(store, settings, child, words)
 
 
 @st.cache_resource(show_spinner=False)

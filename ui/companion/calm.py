@@ -11,25 +11,36 @@ import streamlit as st
 
 from ui.companion.look import LINGBAN
 from ui.database import Gone, Unreachable
-from ui.locales import Sentences
+from ui.locales import Language, Sentences, sentences
 
 RETRY_S = 5  # how often a page whose records cannot be reached looks again
 
-Asked = TypeVarTuple("Asked")
+Args = TypeVarTuple("Args")
 
 
-def gently(act: Callable[[*Asked], object]) -> Callable[[*Asked], None]:
+def gently(act: Callable[[*Args], object]) -> Callable[[*Args], None]:
     """For a button: do it; when the records cannot be written, let the page say so instead of breaking."""
 
-    def done(*asked: *Asked) -> None:
+    def done(*args: *Args) -> None:
         try:
-            act(*asked)
+            act(*args)
         except Unreachable:
             st.session_state["not-kept"] = True
         except Gone:  # deleted in another browser: the page that is drawn next shows what there is now
             return
 
     return done
+
+
+def words_in(language: Language) -> Sentences:
+    """The sentences of this page; its language is kept for a moment in which nobody can look it up."""
+    st.session_state["page-language"] = language
+    return sentences(language)
+
+
+def last_words() -> Sentences:
+    """The sentences of the page that was drawn last in this tab."""
+    return sentences(st.session_state.get("page-language", "zh"))
 
 
 def was_not_kept() -> bool:

@@ -12,8 +12,9 @@ _EN = (
     "|i(?:m| am|ll| will| have to| need to| got to)? (?:go|going|leave|leaving)(?: now)?|gotta go|that(?:s| is) all"
     "|i (?:want to |am going to )?stop(?: now)?"
 )
+# Possessive: 拜拜 is one 拜拜 and also two 拜, and a row of forty could be parted in a hundred million ways.
 _FAREWELL = re.compile(
-    rf"{_CALLED}?(?:(?:{_ZH})[了啦喽咯呀哦吧]?)+{_CALLED}?|(?:ok )?(?:{_EN})(?: ?{_CALLED})?", re.IGNORECASE
+    rf"{_CALLED}?(?:(?:{_ZH})[了啦喽咯呀哦吧]?)++{_CALLED}?|(?:ok )?(?:{_EN})(?: ?{_CALLED})?", re.IGNORECASE
 )
 
 

@@ -5,6 +5,7 @@ In: the store. Out: whether the area is open in this browser tab; a reload, or t
 
 import math
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -16,6 +17,7 @@ from ui.store import Store
 
 OPEN_S = 600
 OPENED = "parents-opened"  # until when, and with which PIN
+LOOKED = "parents-looked"  # what is being read there
 LOOK_S = 15  # how often an open area looks whether its time is over
 
 
@@ -31,12 +33,19 @@ def is_open(store: Store) -> bool:
 
 def lock() -> None:
     """Shut the area in this tab."""
-    st.session_state.pop(OPENED, None)
+    for held in (OPENED, LOOKED):
+        st.session_state.pop(held, None)
 
 
 def unlock(store: Store) -> None:
     """Open it with the PIN that has just been set; wherever it was opened with another one, it shuts."""
     _open(store.household().pin_hash)
+
+
+def looked() -> dict[int, tuple[int, int | None]]:
+    """Of each child the chat that is being read here, and how far; whoever opens the area again reads anew."""
+    held: dict[int, tuple[int, int | None]] = st.session_state.setdefault(LOOKED, {})
+    return held
 
 
 def watch(store: Store) -> None:
@@ -52,6 +61,12 @@ def watch(store: Store) -> None:
             st.rerun()
 
     look()
+
+
+def still_open(store: Store) -> Callable[[], bool]:
+    """Whether what is open now is still open, to be asked later and outside of a run of the page, as a download is."""
+    until, pin_hash = st.session_state.get(OPENED, (0.0, None))
+    return lambda: bool(time.monotonic() < until and pin_hash == store.household().pin_hash)
 
 
 def current_pin(words: Sentences, key: str) -> str:
@@ -75,8 +90,7 @@ def _open(pin_hash: str | None) -> None:
 
 
 def _holds(store: Store) -> bool:
-    until, pin_hash = st.session_state.get(OPENED, (0.0, None))
-    return bool(time.monotonic() < until and pin_hash == store.household().pin_hash)
+    return still_open(store)()
 
 
 def show(store: Store, words: Sentences) -> None:

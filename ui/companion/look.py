@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui.locales import Sentences
+from ui.locales import LANGUAGES, Language, Sentences, sentences
 from ui.tables import Access
 
 HERE = Path(__file__).parent
@@ -48,6 +48,20 @@ def line_broken(words: Sentences, under: str | None = None) -> None:
         st.markdown(f"**{words.calm.broken}**")
         if under:
             st.caption(under)
+
+
+def language_switch(now: Language, key: str) -> Language:
+    """A choice between the languages; what is chosen."""
+    chosen = st.segmented_control(
+        sentences(now).language,
+        list(LANGUAGES),
+        default=now,
+        required=True,
+        format_func=LANGUAGES.__getitem__,
+        label_visibility="collapsed",
+        key=key,
+    )
+    return chosen or now
 
 
 def parents_button(words: Sentences) -> None:

@@ -17,7 +17,7 @@ from ui.companion import (
     parents_family,
     parents_overview,
 )
-from ui.companion.look import brand, line_broken
+from ui.companion.look import brand, language_switch, line_broken
 from ui.locales import Sentences
 from ui.store import Store
 from ui.telling import moment
@@ -44,7 +44,9 @@ def show(store: Store, words: Sentences) -> None:
     }
     with st.container(horizontal=True, vertical_alignment="center", key="parents-head"):
         st.title(words.for_parents, anchor=False)
-        st.button(words.pin.lock, icon=":material/lock:", key="lock", on_click=gate.leave)
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            _language(store)
+            st.button(words.pin.lock, icon=":material/lock:", key="lock", on_click=gate.leave)
     if (since := away.since(store)) is not None:
         st.warning(words.sending.away.format(when=moment(since)), icon=":material/cloud_off:")
     wanted = st.query_params.get("s", "")
@@ -63,3 +65,12 @@ def show(store: Store, words: Sentences) -> None:
     name = opened or next(iter(sections))
     st.query_params["s"] = name
     sections[name][1](store, words)
+
+
+def _language(store: Store) -> None:
+    """The guardian's own. No callback: it would run before the door is looked at."""
+    now = store.household().language
+    # A key keeps its choice: in another tab it would turn back what was chosen here.
+    if (chosen := language_switch(now, f"language-{now}")) != now:
+        store.set_language(chosen)
+        st.rerun()

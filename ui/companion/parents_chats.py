@@ -1,6 +1,6 @@
 """What was said, as far as the family's setting lets a guardian read it. In: the store. Out: one chat at a time.
 
-Each chat that is opened is a line in the log of accesses.
+Each chat that is opened is a line in the log of accesses, and another one when there is more to read in it.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from ui import forget
+from ui.companion import gate
 from ui.companion.look import LINGBAN, avatar
 from ui.companion.safe_text import plain, safe
 from ui.locales import Sentences
@@ -15,6 +16,8 @@ from ui.records import Conversation
 from ui.store import Store
 from ui.tables import Child
 from ui.telling import moment
+
+SHOWN = 200  # chats to choose from at first: more make a phone slow
 
 
 def show(store: Store, words: Sentences) -> None:
@@ -25,21 +28,31 @@ def show(store: Store, words: Sentences) -> None:
     for child in store.children():
         with st.container(key=f"panel-chats-{child.id}"):
             st.subheader(plain(child.nickname), anchor=False)
-            chats = store.conversations(child.id, 200, hidden=True)
+            shown: int = st.session_state.get(f"chats-shown-{child.id}", SHOWN)
+            chats = store.conversations(child.id, shown + 1, hidden=True)
             if not chats:
                 st.caption(words.no_history)
                 continue
+            listed = {chat.id: chat for chat in chats[:shown]}
+            names = {chat.id: _name(chat, words) for chat in chats[:shown]}
             chosen = st.selectbox(
                 words.chats.choose,
-                chats,
+                list(listed),
                 index=None,
-                format_func=lambda chat: _name(chat, words),
+                format_func=names.__getitem__,
                 placeholder=words.chats.choose,
                 label_visibility="collapsed",
                 key=f"chat-{child.id}",
             )
-            if chosen is not None:
-                _chat(store, child, chosen, words)
+            if len(chats) > shown and st.button(
+                words.talk.earlier, key=f"chats-earlier-{child.id}", type="tertiary", icon=":material/history:"
+            ):
+                st.session_state[f"chats-shown-{child.id}"] = shown + SHOWN
+                st.rerun()
+            if chosen is None:
+                gate.looked().pop(child.id, None)
+            else:
+                _chat(store, child, listed[chosen], words)
 
 
 def said(store: Store, messages: Sequence[tuple[str, str, str]], face: str) -> None:
@@ -54,10 +67,10 @@ def said(store: Store, messages: Sequence[tuple[str, str, str]], face: str) -> N
 
 
 def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> None:
-    opened = f"opened-chat-{child.id}"
-    if st.session_state.get(opened) != chat.id:  # written first: what cannot be audited is not shown
+    look = (chat.id, store.last_message(chat.id))
+    if gate.looked().get(child.id) != look:  # written first: what cannot be audited is not shown
         store.audit("transcript", child.id, chat.id)
-        st.session_state[opened] = chat.id
+        gate.looked()[child.id] = look
     messages = [
         (
             message.role,
@@ -84,4 +97,6 @@ def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> N
 
 
 def _name(chat: Conversation, words: Sentences) -> str:
-    return f"{moment(chat.updated)} · {chat.title}{f' · {words.chats.hidden}' if chat.hidden else ''}"
+    # With its number, as in the log: of two that read the same, the list would offer one.
+    put_away = f" · {words.chats.hidden}" if chat.hidden else ""
+    return f"{moment(chat.updated)} · {chat.title}{put_away} · #{chat.id}"

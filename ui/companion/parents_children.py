@@ -25,7 +25,8 @@ def show(store: Store, words: Sentences) -> None:
             _limits(store, child, words)
     with st.container(border=True, key="child-card-new"), st.form("new-child", border=False, clear_on_submit=True):
         st.subheader(words.home.another_child, anchor=False)
-        new = profile.fields(Profile("", language=children[-1].language if children else "zh"), words, "new")
+        language = children[-1].language if children else store.household().language
+        new = profile.fields(Profile("", language=language), words, "new")
         if st.form_submit_button(words.home.add_child, type="primary"):
             if new.nickname:
                 store.add_child(new)

@@ -7,6 +7,7 @@ import streamlit as st
 from ui import export, forget, readable
 from ui.companion import gate
 from ui.companion.safe_text import plain
+from ui.database import Gone
 from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Child
@@ -38,10 +39,7 @@ def show(store: Store, words: Sentences) -> None:
                         on_click="ignore",
                     )
                 with st.popover(words.data.delete_child, icon=":material/delete:"):
-                    st.markdown(words.data.for_good)
-                    if st.button(words.data.delete_child, key=f"delete-child-{child.id}", type="primary"):
-                        forget.child(store, child.id)
-                        st.rerun()
+                    _delete_child(store, child, words)
     with st.container(key="panel-delete-all"):
         st.subheader(words.data.delete_all, anchor=False)
         st.caption(words.data.delete_all_under)
@@ -72,6 +70,24 @@ def show(store: Store, words: Sentences) -> None:
             )
 
 
+def _delete_child(store: Store, child: Child, words: Sentences) -> None:
+    st.markdown(words.data.for_good)
+    with st.form(f"delete-child-{child.id}", border=False, clear_on_submit=True):
+        typed = gate.current_pin(words, f"pin-delete-{child.id}")
+        asked = st.form_submit_button(words.data.delete_child, type="primary")
+        if asked and gate.confirmed(store, typed, words):
+            forget.child(store, child.id)
+            st.rerun()
+
+
 def _file(store: Store, child: Child, words: Sentences, writer: Writer) -> Callable[[], bytes]:
     # Made when it is asked for: an export that nobody takes is neither work nor a line in the log.
-    return lambda: writer(export.gather(store, child), words)
+    is_open = gate.still_open(store)
+
+    def made() -> bytes:
+        known = store.child(child.id)
+        if known is None or not is_open():  # the page looked at the door when it was drawn
+            raise Gone("The area was shut, or the child deleted, meanwhile.")
+        return writer(export.gather(store, known), words)
+
+    return made

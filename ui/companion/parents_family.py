@@ -80,13 +80,14 @@ def _settings(store: Store, words: Sentences) -> None:
             words.home.retention, 1, 3650, home.retention_days, help=words.home.retention_under, key="retention"
         )
         if st.form_submit_button(words.save, type="primary"):
+            if not emergency.strip():
+                st.warning(words.home.no_emergency)
+                return
             store.set_household(
                 emergency=emergency.strip(),
                 transcripts="full" if transcripts == "full" else "alerts",
                 retention_days=days,
             )
-            if transcripts != home.transcripts:
-                store.audit("transcripts", detail=transcripts)
             st.toast(words.saved)
 
 
@@ -98,10 +99,7 @@ def _channels(store: Store, words: Sentences) -> None:
         with st.container(horizontal=True, vertical_alignment="center", key=f"sent-to-{channel_id}"):
             st.markdown(f"`{name}`", width="stretch")
             if st.button(say.try_it, icon=":material/send:", key=f"try-{channel_id}"):
-                arrived = outbox.try_channel(
-                    store, channel_id, store.children()[-1].language if store.children() else "zh"
-                )
-                st.toast(say.tried if arrived else say.not_tried)
+                st.toast(say.tried if outbox.try_channel(store, channel_id) else say.not_tried)
             # No callback: it would run before the door is looked at.
             if st.button(say.remove, icon=":material/delete:", key=f"remove-{channel_id}"):
                 outbox.remove_channel(store, channel_id)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ui import visits
+from ui import exchange, visits
 from ui.client import Asleep, Ending, Refused, Reply
 from ui.database import Gone, Unreachable
 from ui.records import Message
@@ -51,7 +51,7 @@ class Record:
             self._write()
             return self.begun
         if self.text and not self.begun:
-            self._answer = self._store.begin_reply(self.question)
+            self._answer = exchange.begin_reply(self._store, self.question)
             return self.begun
         return True
 
@@ -63,7 +63,7 @@ class Record:
             if counted is not None:
                 visits.act(self._store, counted.id)
             if self._answer is not None:
-                self._store.grow_reply(self._answer, self.text)
+                exchange.grow_reply(self._store, self._answer, self.text)
         except Unreachable as error:  # the reply goes on, and the next second tries again
             log.warning("reply: not written yet: %s", error)
         return True
@@ -98,9 +98,9 @@ class Record:
             return
         known = self._known()
         if self._written is None:
-            _end(partial(self._store.end_reply, self._answer, *known))
+            _end(partial(exchange.end_reply, self._store, self._answer, *known))
         elif self._written != self.text:
-            _end(partial(self._store.grow_reply, self._answer, self.text))
+            _end(partial(exchange.grow_reply, self._store, self._answer, self.text))
         log.info(
             "reply chars=%d ms=%d state=%s contract=%.8s",
             len(self.text),
@@ -117,9 +117,9 @@ class Record:
     def _write(self, *, judged: bool = True) -> None:
         """Write all that is known in one transaction."""
         if self._answer is None:
-            self._answer = self._store.begin_reply(self.question, *self._known(), judged=judged)
+            self._answer = exchange.begin_reply(self._store, self.question, *self._known(), judged=judged)
         else:
-            self._store.end_reply(self._answer, *self._known())
+            exchange.end_reply(self._store, self._answer, *self._known())
         self._written = self.text
 
 

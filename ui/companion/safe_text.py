@@ -8,9 +8,15 @@ left to Streamlit, which shows it as text.
 import re
 
 _GAP = "\u200b"  # a space without width: it stops an address from becoming a link and does not change how it reads
-_IMAGE = re.compile(r"!\[([^\]\n]*)\]\([^)\n]*\)")
+# Neither looks for its end through all that is behind it: a reply of brackets alone would take its length squared.
+_IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^)\n]{0,1000}\)")
 _SIGN = re.compile(r"([!-/:-@\[-`{-~])")  # what markdown could read, and what it lets a backslash take that from
-_LINK = re.compile(r"\[([^\]\n]*)\]\([^)\n]*\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\([^)\n]{0,1000}\)")
+# Signs are read after escapes and entities: `https\:` and `https&#58;` are addresses, too.
+_ENTITY = re.compile(r"&(?=#?[0-9A-Za-z]{1,31};)")
+_IN_ANGLES = re.compile(r"<(?=[A-Za-z][A-Za-z0-9+.-]{1,31}:)")
+# Wherever they stand: an address may begin right behind a Chinese character or a `_`.
+_ADDRESS = re.compile(r"(?i)(https?|ftp|mailto|xmpp|tel)(?=\\?:)|www(?=\\?\.)|@")
 
 
 def safe(markdown: str) -> str:
@@ -18,6 +24,8 @@ def safe(markdown: str) -> str:
     text = _LINK.sub(r"\1", _IMAGE.sub(r"\1", markdown))
     for after in "([:":  # what nesting or line breaks hid from the above, and definitions: `[name]: address`
         text = text.replace(f"]{after}", f"]{_GAP}{after}")
+    for start in (_ENTITY, _IN_ANGLES):
+        text = start.sub(rf"\g<0>{_GAP}", text)
     return _unlinked(text)
 
 
@@ -27,5 +35,4 @@ def plain(text: str) -> str:
 
 
 def _unlinked(text: str) -> str:
-    text = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp|tel)(:)", rf"\1{_GAP}\2", text)
-    return re.sub(r"(?i)\bwww\.", f"www{_GAP}.", text).replace("@", f"@{_GAP}")
+    return _ADDRESS.sub(rf"\g<0>{_GAP}", text)

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Generator
 
+from ui import exchange
 from ui.client import Asleep, Refused, Reply, Settings, Turn
 from ui.companion.farewell import is_farewell
 from ui.companion.record import Record
@@ -20,24 +21,31 @@ from ui.tables import Child
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
 SLOW_S = 5.0  # a page that follows takes a reply that is silent for longer for a lost one
 VISIT_S = 20.0  # how often the time of a child who reads a growing reply is counted
+UNANSWERED = Turn("assistant", "…")  # beside a question without an answer: user and assistant take turns
 SENT_BYTES = 192 * 1024  # the server takes 256 KiB at once, and its window holds less than this
 
 
 def turns(messages: list[Message], question: Message) -> list[Turn]:
-    """The conversation up to `question`, as the model may see it: answered questions, their answers, the question.
+    """The conversation up to `question`, as the model may see it. Of a long one the newest exchanges, as many as the
+    server takes.
 
-    Of a long one the newest exchanges, as many as the server takes.
+    What was stopped at its first word, or nobody has answered yet, is told too: a wish may be spread over messages, and
+    the guard reads them together. What the server refused is not: it would refuse that again.
     """
     said: list[Turn] = []
     asked: Message | None = None
     for message in messages:
         if message.id == question.id:
             break
-        if message.role == "user":
+        if message.role == "user" and message.state != "stopped":
+            if asked is not None:
+                said += [Turn("user", asked.text), UNANSWERED]
             asked = message
-        elif asked is not None and message.text:
+        elif message.role == "assistant" and asked is not None and message.text:
             said += [Turn("user", asked.text), Turn("assistant", message.text)]
             asked = None
+    if asked is not None:
+        said += [Turn("user", asked.text), UNANSWERED]
     start, room = len(said), SENT_BYTES - _bytes(question.text)
     while start and (room := room - _bytes(said[start - 2].text) - _bytes(said[start - 1].text)) >= 0:
         start -= 2
@@ -65,7 +73,7 @@ def reply_to(
     # After a crisis a goodbye may mean another thing: then the server's guard, which sees the whole talk, answers.
     if is_farewell(question.text) and all(message.action != "crisis" for message in before):
         goodbye = sentences(child.language).door.goodbye.format(nickname=child.nickname)
-        store.begin_reply(question, goodbye, "done", "goodbye")
+        exchange.begin_reply(store, question, goodbye, "done", "goodbye")
         return
     with Reply(settings, turns(before, question)) as coming:
         record = Record(store, question, coming)
@@ -75,7 +83,7 @@ def reply_to(
             if not record.begun:
                 raise
         except Refused:
-            store.give_up(question)
+            exchange.give_up(store, question)
             raise
         except GeneratorExit:
             record.leave()
@@ -92,10 +100,10 @@ def judge(store: Store, settings: Settings, question: Message) -> None:
         try:
             text = "".join(coming)
         except Refused:
-            store.give_up(question)
+            exchange.give_up(store, question)
             raise
         ending = coming.ending
-    store.judged(question, text, ending.action, ending.category, ending.contract)
+    exchange.judged(store, question, text, ending.action, ending.category, ending.contract)
 
 
 def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, None]:

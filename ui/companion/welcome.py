@@ -3,9 +3,9 @@
 import streamlit as st
 
 from ui import forget, pin
-from ui.companion import profile
-from ui.companion.look import LINGBAN, line_broken
-from ui.locales import LANGUAGES, Language, Sentences, sentences
+from ui.companion import calm, profile
+from ui.companion.look import LINGBAN, language_switch, line_broken
+from ui.locales import Sentences
 from ui.records import Profile
 from ui.store import Store
 
@@ -13,8 +13,9 @@ from ui.store import Store
 def show(store: Store) -> None:
     """Draw the page; there is no way past it but a consent and a PIN."""
     children = store.children()
-    language = _language(children[-1].language if children else "zh")
-    words = sentences(language)
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        language = language_switch(children[-1].language if children else "zh", "language")
+    words = calm.words_in(language)
     line_broken(words)
     with st.container(horizontal=True, vertical_alignment="center", key="welcome-head"):
         st.image(LINGBAN, width=84, alt=words.name)
@@ -54,7 +55,7 @@ def show(store: Store) -> None:
     elif trouble := pin_trouble(typed, words):
         st.warning(trouble)
     else:
-        store.first_run(guardian, emergency, pin.hashed(typed[0]), known)
+        store.first_run(guardian, emergency, pin.hashed(typed[0]), language, known)
         st.query_params.clear()
         st.rerun()
 
@@ -81,17 +82,3 @@ def pin_trouble(typed: tuple[str, str], words: Sentences) -> str | None:
     if not pin.is_fit(typed[0]):
         return words.first_run.pin_unfit
     return words.first_run.pin_differs if typed[0] != typed[1] else None
-
-
-def _language(default: Language) -> Language:
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        chosen = st.segmented_control(
-            sentences(default).language,
-            list(LANGUAGES),
-            default=default,
-            required=True,
-            format_func=LANGUAGES.__getitem__,
-            label_visibility="collapsed",
-            key="language",
-        )
-    return chosen or default

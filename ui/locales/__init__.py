@@ -131,6 +131,7 @@ class Home(Strict):
     no_consent: Sentence
     consent_again: Sentence
     settings: Sentence
+    no_emergency: Sentence
     transcripts: Sentence
     transcripts_full: Sentence
     transcripts_alerts: Sentence

@@ -52,11 +52,11 @@ def main() -> None:
 
 def _serve(host: str, port: int) -> None:
     from ui.studio.gate import CODE
-    from ui.studio.password import Door
+    from ui.studio.password import PasswordFile
     from ui.studio.settings import settings_from
 
     url = address(host, port)
-    if not Door(settings_from(os.environ).secret).is_set():
+    if not PasswordFile(settings_from(os.environ).secret).is_set():
         # Whoever sees this line may set the first password, and nobody else who reaches the port.
         os.environ[CODE] = secrets.token_urlsafe(16)
         url += f"/?code={os.environ[CODE]}"
@@ -123,12 +123,12 @@ def _nobody() -> Iterator[None]:
 
 
 def _new_password() -> None:
-    from ui.studio.password import Door
+    from ui.studio.password import PasswordFile
     from ui.studio.settings import settings_from
 
-    door = Door(settings_from(os.environ).secret)
+    secret = PasswordFile(settings_from(os.environ).secret)
     typed = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    door.change(typed)
+    secret.change(typed)
     print("The password is set.")
 
 

@@ -27,7 +27,7 @@ from ui.studio.jobs import state_of
 from ui.studio.knobs import read_knobs
 from ui.studio.look import LINGBAN, dress
 from ui.studio.measures import free_disk, size
-from ui.studio.password import Door
+from ui.studio.password import PasswordFile
 from ui.studio.settings import settings_from
 from ui.studio.told import in_words
 from ui.studio.words import words_in
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         settings = settings_from(os.environ)
         if not gate.is_open():
-            gate.show(Door(settings.secret), os.environ.get(gate.CODE, ""), words)
+            gate.show(PasswordFile(settings.secret), os.environ.get(gate.CODE, ""), words)
             return
         studio = Studio(settings, words, read_knobs(), tuple(jobs(settings.runs)))
     except BadInput as error:

@@ -12,7 +12,7 @@ import streamlit as st
 from data.strict import BadInput
 from ui.pin import Locked, Opened
 from ui.studio.look import LINGBAN
-from ui.studio.password import Door
+from ui.studio.password import PasswordFile
 from ui.studio.words import Words
 
 CODE = "MINDPAL_STUDIO_CODE"
@@ -28,22 +28,22 @@ def lock() -> None:
     st.session_state.pop("studio_open", None)
 
 
-def show(door: Door, code: str, words: Words) -> None:
+def show(secret: PasswordFile, code: str, words: Words) -> None:
     """Ask for the password, or for a first one from whoever saw the start's line in the terminal."""
     say = words.gate
     with st.container(key="gate"):
         st.image(LINGBAN, width=88, alt=words.name)
         st.title(words.name, anchor=False)
-        if door.is_set():
-            _ask(door, words)
+        if secret.is_set():
+            _ask(secret, words)
         elif code and hmac.compare_digest(st.query_params.get("code", ""), code):
-            _first(door, words)
+            _first(secret, words)
         else:
             st.info(say.not_set)
             st.code("python -m ui.studio --new-password", language="bash")
 
 
-def _ask(door: Door, words: Words) -> None:
+def _ask(secret: PasswordFile, words: Words) -> None:
     say = words.gate
     with st.form("password", border=False):
         st.markdown(say.under)
@@ -54,7 +54,7 @@ def _ask(door: Door, words: Words) -> None:
     if not (asked and typed):
         st.caption(say.forgotten)
         return
-    verdict = door.check(typed)
+    verdict = secret.check(typed)
     if isinstance(verdict, Opened):
         _open()
     elif isinstance(verdict, Locked):
@@ -64,7 +64,7 @@ def _ask(door: Door, words: Words) -> None:
         st.error(say.wrong.format(left=verdict.left))
 
 
-def _first(door: Door, words: Words) -> None:
+def _first(secret: PasswordFile, words: Words) -> None:
     say = words.gate
     with st.form("first", border=False):
         st.markdown(say.first)
@@ -77,7 +77,7 @@ def _first(door: Door, words: Words) -> None:
         st.error(say.differs)
         return
     try:
-        door.change(typed)
+        secret.change(typed)
     except BadInput:
         st.error(say.unfit)
         return

@@ -56,7 +56,7 @@ def offer(
     return job
 
 
-def follow(words: Words, run: Path, *, key: str, lines: int = 14, told: bool = True) -> None:
+def follow(words: Words, run: Path, *, key: str, lines: int = 14, with_log: bool = True) -> None:
     """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when it ends."""
     moving = is_moving(read_job(run))
 
@@ -65,7 +65,7 @@ def follow(words: Words, run: Path, *, key: str, lines: int = 14, told: bool = T
         job = read_job(run)
         badge(words, job)
         _controls(words, job, key)
-        if told:
+        if with_log:
             log(words, run, key=key, lines=lines)
         if moving and not is_moving(job):
             st.rerun()

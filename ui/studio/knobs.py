@@ -28,7 +28,7 @@ class Knob:
     name: str
     group: str
     unit: str
-    told: str
+    description: str
     kind: Kind
     choices: tuple[str, ...] = ()
     least: float | None = None
@@ -177,7 +177,7 @@ def _knob(name: str, about: Mapping[str, Any]) -> Knob:
         name=name,
         group=about.get("group", ""),
         unit=about.get("unit", ""),
-        told=about.get("description", ""),
+        description=about.get("description", ""),
         kind="choice" if "enum" in inner else kinds[inner["type"]],
         choices=tuple(inner.get("enum", ())),
         least=inner.get("minimum"),

@@ -31,7 +31,7 @@ class Secret(Strict):
 
 
 @dataclass(frozen=True)
-class Door:
+class PasswordFile:
     """The password that a file keeps."""
 
     file: Path
@@ -64,8 +64,10 @@ class Door:
         if not _fits(secret.hash, password, self.file):
             return Locked(until) if until else Wrong(FREE_TRIES - tries)
         with self._alone():
-            self._write(Secret(hash=secret.hash))
-        return Opened()
+            if self._read().hash == secret.hash:
+                self._write(Secret(hash=secret.hash))
+                return Opened()
+        return self.check(password, now)  # another one was set meanwhile, and that one counts
 
     def _read(self) -> Secret:
         return Secret.parse(read_json(self.file), str(self.file))

@@ -108,7 +108,7 @@ def _knob(
     studio: Studio, knob: Knob, value: Any, preset: Any, why: dict[str, str], sets: Sequence[str]
 ) -> Any:  # fmt: skip
     say = studio.words.train
-    parts = [say.knobs.get(knob.name, knob.told), say.default.format(value=_shown(preset))]
+    parts = [say.knobs.get(knob.name, knob.description), say.default.format(value=_shown(preset))]
     parts += [say.range.format(range=knob.range)] if knob.range else []
     parts += [say.because.format(reason=why[knob.name])] if knob.name in why else []
     tip = "\n\n".join(parts)
@@ -270,7 +270,7 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
     """A run's state, and what can be done with it: pause, go on, stop, keep what it has learned."""
     say = studio.words.train
     st.markdown(f"`{job.run}`" + (f" · {job.request.note}" if job.request and job.request.note else ""))
-    job_card.follow(studio.words, job.run, key=key, told=False)
+    job_card.follow(studio.words, job.run, key=key, with_log=False)
     state = state_of(job)
     with st.container(horizontal=True):
         if state in ALIVE:

@@ -1,0 +1,99 @@
+"""One message as a child sees it, and what a child can do with a reply. In: the store, the message. Out: a bubble, or a card."""
+
+import streamlit as st
+
+from ui import exchange
+from ui.companion import adult, aloud
+from ui.companion.calm import gently
+from ui.companion.look import LINGBAN, avatar
+from ui.companion.safe_text import safe
+from ui.exchange import SAID_CHARS
+from ui.locales import Sentences
+from ui.records import Message
+from ui.store import Store
+from ui.tables import Child, Feedback
+
+
+def draw(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
+    """Draw it; `last`: it is the newest question or reply."""
+    if message.action == "crisis":
+        adult.card(store, message, words)
+    else:
+        face = avatar(child.avatar) if message.role == "user" else LINGBAN
+        with st.container(key=f"said-{message.role}-{message.id}"), st.chat_message(message.role, avatar=face):
+            if message.role == "user":
+                st.text(message.text)
+            else:
+                st.markdown(safe(message.text))
+                if message.state == "stopped":
+                    st.caption(words.stopped)
+    if message.role == "assistant" and message.state != "waiting":
+        _acts(store, message, child, words, last=last)
+
+
+def _acts(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
+    """What a child can do with a reply: hear it, like it or ask why it was stopped, say that it was not nice, have it again."""
+    say = words.talk
+    if message.action == "goodbye":
+        return
+    stopped = message.action == "topic" or message.state == "guarded"
+    with st.container(key=f"acts-{message.id}", horizontal=True, vertical_alignment="center"):
+        if child.read_aloud and message.text:
+            aloud.button(message.text, child.language, words, f"read-{message.id}")
+        if stopped and message.action != "crisis":  # there the card says it, and whom to call
+            with st.popover(say.why, type="tertiary", icon=":material/help:"):
+                st.markdown(say.why_topic if message.action == "topic" else say.why_guarded)
+                st.caption(words.urgent)
+        marks: tuple[tuple[Feedback, str, str], ...] = (("up", "thumb_up", say.up), ("down", "thumb_down", say.down))
+        for mark, icon, name in () if stopped else marks:
+            st.button(
+                name,
+                icon=f":material/{icon}:",
+                type="secondary" if message.feedback == mark else "tertiary",
+                key=f"{mark}-{message.id}",
+                on_click=gently(exchange.feedback),
+                args=(store, message, None if message.feedback == mark else mark),
+            )
+        st.button(
+            say.not_nice, icon=":material/flag:", key=f"not-nice-{message.id}", on_click=gently(exchange.feedback),
+            args=(store, message, "not_nice"), type="tertiary", disabled=message.feedback == "not_nice",
+        )  # fmt: skip
+        if last and not stopped:
+            _once_more(store, message, words)
+    if message.feedback == "not_nice":
+        st.caption(say.told)
+
+
+def _ask_again(store: Store, question: Message) -> None:
+    exchange.ask_again(store, question)
+
+
+def _ask_otherwise(store: Store, question: Message, key: str) -> None:
+    if text := st.session_state[key].strip():
+        exchange.ask_again(store, question, text)
+
+
+def _once_more(store: Store, reply: Message, words: Sentences) -> None:
+    """Have the last reply again, or change what was asked."""
+    said = store.messages(reply.conversation_id)
+    question = next((message for message in reversed(said) if message.role == "user"), None)
+    if question is None or said[-1].id != reply.id:
+        return
+    st.button(
+        words.talk.again, icon=":material/refresh:", type="tertiary", key=f"again-{reply.id}",
+        on_click=gently(_ask_again), args=(store, question),
+    )  # fmt: skip
+    with (
+        st.popover(words.talk.edit, icon=":material/edit:", type="tertiary"),
+        st.form(f"edit-{reply.id}", border=False),
+    ):
+        key = f"edit-text-{reply.id}"
+        st.text_area(words.talk.edit_title, question.text, max_chars=SAID_CHARS, key=key)
+        # On the click, and not when the page is drawn: the door may have been shut meanwhile.
+        st.form_submit_button(
+            words.talk.send,
+            type="primary",
+            width="stretch",
+            on_click=gently(_ask_otherwise),
+            args=(store, question, key),
+        )
