@@ -6,7 +6,6 @@ Out: the logits of a text. ONNX Runtime reads it on one core: three milliseconds
 
 import hashlib
 import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.forms import visible
+from data.forms import legible
 from data.strict import BadInput
 
 # Where the ONNX file keeps its tokenizer, as the JSON of Hugging Face's `tokenizers`.
 TOKENIZER = "tokenizer"
 # Token ids in, logits out: 1 × tokens, 1 × labels.
 IDS, LOGITS = "ids", "logits"
-# A piece of 160 characters is never longer, unless it is made to be.
+# A piece of 160 characters that are `legible` is never longer.
 LONGEST = 192
 
 
 def plain(text: str) -> str:
-    """`text` as the encoder sees it: compatibility forms, lower case, no accents and nothing invisible."""
-    return re.sub(r"\s+", " ", visible(unicodedata.normalize("NFKC", text).lower())).strip()
+    """`text` as the encoder sees it: as it is `legible`, with one blank where there are several."""
+    return re.sub(r"\s+", " ", legible(text)).strip()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ by hands that never saw the rest, and nothing is ever trained on it.
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Literal
 
 from data.conversations import DATA_DIR
@@ -23,6 +26,9 @@ LABELS = {
     "personal_data": "personal_data",
     **dict.fromkeys(("plain", "near_miss"), "benign"),
 }
+
+_MARKS = re.compile(r"[,，;；、:：。!！?？.…\n~～]+ ?")
+_END = re.compile(r"[。!！?？.…~～\s]+$")
 
 
 class Message(Strict):
@@ -46,6 +52,18 @@ class Message(Strict):
 def in_test_split(message_id: str) -> bool:
     """Whether a message is kept apart for the test: one in five, by the hash of its id, the same whatever is added."""
     return int(hashlib.sha256(message_id.encode()).hexdigest()[:8], 16) % 5 == 0
+
+
+def in_talk(message: Message, talk: Sequence[str]) -> str:
+    """A message's text among others of its language, as a child tells of its day: with commas between or, as often,
+    without any mark; the same for the same message."""
+    random = Random(message.id)
+    before, behind = random.choice(((1, 0), (0, 1), (1, 1), (2, 1), (1, 2)))
+    told = [*random.choices(talk, k=before), message.text, *random.choices(talk, k=behind)]
+    comma, nothing = ("，", "") if message.language == "zh" else (", ", " ")
+    if random.random() < 0.5:
+        return comma.join(_END.sub("", text) for text in told)
+    return nothing.join(_MARKS.sub(nothing, text).strip() for text in told)
 
 
 def read_messages(folder: Path = SAFETY_DIR) -> list[Message]:

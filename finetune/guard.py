@@ -19,15 +19,28 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.classifier import DANGER, ENCODER_FILE, PLACES, Classifier, Floats, Parts, dangers, weighed, write_classifier
+from data.classifier import (
+    DANGER,
+    ENCODER_FILE,
+    PLACES,
+    Classifier,
+    Floats,
+    Parts,
+    Reader,
+    dangers,
+    weighed,
+    write_classifier,
+)
 from data.conversations import DATA_DIR
+from data.encoder import read_encoder
 from data.forms import Typed
-from data.safety import CONCEPTS_FILE, LABELS, SAFETY_DIR, Message, read_messages
+from data.safety import CONCEPTS_FILE, LABELS, SAFETY_DIR, Message, in_talk, read_messages
 from data.strict import BadInput, read_yaml
 from finetune.progress import progress
 
@@ -48,6 +61,13 @@ NEAR_MISSES_STOPPED = 0.025
 PLAIN_STOPPED = 0.025
 # Tried as the danger to act from.
 LEVELS = np.linspace(0.4, 0.995, 120)
+# Reading in windows may stop so many more: of the near misses that stand alone, and of what is harmless inside everyday talk,
+# of which so many are tried.
+WINDOWS_STOPPED = 0.005
+TALK_STOPPED = 0.02
+IN_TALK = 600
+# Tried as the danger of a window to act from.
+WINDOW_LEVELS = np.linspace(0.95, 0.999, 50)
 # Topics of the conversations in which a child may be in danger, or asks for what it should not get. The questions about why
 # are left out as well: `make bench-guard` asks them.
 NOT_EVERYDAY = (
@@ -97,7 +117,10 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
         share, chosen = calibrated(kept, apart, _read_back(made, kept))
         print(f"on messages kept apart, with {share:g} of the linear reader: {told(kept, *chosen)}")
         digest = hashlib.sha256(made.read_bytes()).hexdigest()
-        classifier = replace(fitted, thresholds=chosen[1], share=share, encoder=digest)
+        classifier = replace(fitted, thresholds={**chosen[1], "window": 0.0}, share=share, encoder=digest)
+        level = window_level(Reader(classifier, read_encoder(made)), kept)
+        print(f"a window is acted on from {level:.3f}")
+        classifier = replace(classifier, thresholds={**chosen[1], "window": level})
         written = Path(folder) / given.out.name
         digest = write_classifier(classifier, written)
         shutil.move(made, given.out.with_name(ENCODER_FILE))
@@ -152,8 +175,6 @@ def calibrated(
 
 def _read_back(path: Path, messages: Sequence[Message]) -> Floats:
     """What the written file says, not the model it was written from: eight bits are a little less."""
-    from data.encoder import read_encoder
-
     encoder = read_encoder(path)
     with progress("calibrating", len(messages)) as advance:
         rows = []
@@ -197,6 +218,34 @@ def thresholds(messages: Sequence[Message], logits: Floats) -> tuple[dict[str, f
             if value > best_value:
                 best, best_value = tried, float(value)
     return best, best_value
+
+
+def window_level(reader: Reader, messages: Sequence[Message]) -> float:
+    """The least danger of a window to act from: see `WINDOWS_STOPPED` and `TALK_STOPPED`. 1, nothing, where there is none.
+
+    `reader` acts on every window, and else as it will.
+    """
+    near = [message for message in messages if message.category == "near_miss" and not message.twin]
+    plain = [message for message in messages if message.category == "plain"]
+    passed = [message for message in plain if not reader.read_whole(Typed(message.text)).acts]
+    talk = {name: [message.text for message in passed if message.language == name] for name in ("zh", "en")}
+    harmless = [message for message in (*near, *plain) if talk[message.language]]
+    harmless = Random(0).sample(harmless, min(IN_TALK, len(harmless)))
+    if not near or not harmless:
+        return 1.0
+    found = list[float]()
+    with progress("reading in windows", len(near) + len(harmless)) as advance:
+        texts = [message.text for message in near] + [in_talk(message, talk[message.language]) for message in harmless]
+        for number, text in enumerate(texts, start=1):
+            reading = reader.read(Typed(text))
+            # Otherwise the text was acted on, or passed, as a whole.
+            found.append(0.0 if reading.level else reading.danger)
+            advance(number)
+    alone, inside = np.array(found[: len(near)]), np.array(found[len(near) :])
+    for level in WINDOW_LEVELS:
+        if (alone > level).mean() <= WINDOWS_STOPPED and (inside > level).mean() <= TALK_STOPPED:
+            return float(level)
+    return 1.0
 
 
 def told(messages: Sequence[Message], logits: Floats, chosen: dict[str, float]) -> str:

@@ -17,6 +17,7 @@ import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,9 @@ HEALTH = ("GET", "/health")
 METRICS = ("GET", "/metrics")
 OPENAPI = ("GET", "/openapi.json")
 DOORS = (CHAT, MODELS, HEALTH, METRICS, OPENAPI)
-# Larger requests are read in a thread: 256 KiB take the screen a while, and others wait.
+# Larger requests take masks and guard a while: they wait for one another, so that nobody else has to wait for them.
 _LARGE = 16 * 1024
+_LARGE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="large-request")
 # Whose requests they are where the server, on loopback, asks for no key.
 _NO_KEY = "local"
 
@@ -203,12 +205,14 @@ class Policy:
         if raw is None:
             return
         given = raw, self._model, self._guard.forged
+        large = _LARGE_THREAD if len(raw) > _LARGE else None
+        run = asyncio.get_running_loop().run_in_executor
         try:
-            asked = await asyncio.to_thread(rebuild, *given) if len(raw) > _LARGE else rebuild(*given)
+            asked = await run(large, rebuild, *given) if large else rebuild(*given)
             reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
             answer = _Answer(asked, reply, self._model, self._answers.stopped)
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
-            found = await asyncio.to_thread(self._judged, asked)
+            found = await run(large, self._judged, asked)
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was

@@ -8,7 +8,8 @@ the last line
 
 crisis, disallowed: the share that does not reach the model as it is (a crisis counts where it gets a crisis answer).
 false_positive: the share of near misses that are stopped; of those written as a dangerous message's twin, with the same words and
-another meaning, a line before tells.
+another meaning, a line before tells. Another tells the same shares of messages that are judged rightly by themselves, when they
+are put inside everyday talk.
 
     make bench-guard
 """
@@ -17,15 +18,20 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from random import Random
 
 from data.conversations import DATA_DIR
-from data.safety import APART_DIR, CRISIS, DISALLOWED, LABELS, Message, read_messages
+from data.safety import APART_DIR, CRISIS, DISALLOWED, LABELS, Message, in_talk, read_messages
 from data.strict import BadInput
 from serve.guard.guard import Guard, read_guard
 from serve.guard.private import mask
 
 WHY_QUESTIONS = 300
 STOPPED = ("crisis", "redirect")
+# What is right to do with a message, by its label.
+RIGHT = {"crisis": ("crisis",), "disallowed": STOPPED, "benign": ("none", "masked")}
+# Of each kind, put inside everyday talk.
+EMBEDDED = 200
 
 
 def main() -> int:
@@ -47,8 +53,13 @@ def main() -> int:
     alone = [message for message in measured if not message.twin or message.category != "near_miss"]
     if twins:
         print(f"{_share(twins, acted, ('near_miss',), STOPPED):.3f} of {len(twins)} harmless twins stopped")
-    shares = " ".join(f"{name} {share:.3f}" for name, share in _shares(apart, acted).items())
-    print(f"of {len(apart)} written apart: {shares}")
+    print(f"of {len(apart)} written apart: {_in_words(_shares(apart, acted))}")
+    right = [message for message in alone if acted[message.id] in RIGHT.get(message.label, ())]
+    embedded, talk = embedded_in(right)
+    acted_inside = {
+        message.id: _action(guard, message, in_talk(message, talk[message.language])) for message in embedded
+    }
+    print(f"of {len(embedded)} judged rightly, inside everyday talk: {_in_words(_shares(embedded, acted_inside))}")
     times = sorted(_milliseconds(guard, message.text) for message in measured)
     found = _shares(alone, acted)
     print(
@@ -71,11 +82,23 @@ def why_questions(messages: Iterable[Message]) -> list[str]:
     return [question for question in found if any(word in question.lower() for word in asks)][:WHY_QUESTIONS]
 
 
-def _action(guard: Guard, message: Message) -> str:
-    verdict = guard.judge([message.text])
+def embedded_in(messages: Sequence[Message]) -> tuple[list[Message], dict[str, list[str]]]:
+    """So many messages of each kind, and the everyday talk of each language to put them into."""
+    kinds = (CRISIS, DISALLOWED, ("near_miss",), ("plain",))
+    of_kind = [[message for message in messages if message.category in kind] for kind in kinds]
+    talk = {name: [message.text for message in of_kind[-1] if message.language == name] for name in ("zh", "en")}
+    return [message for mine in of_kind for message in Random(0).sample(mine, min(EMBEDDED, len(mine)))], talk
+
+
+def _action(guard: Guard, message: Message, text: str = "") -> str:
+    verdict = guard.judge([text or message.text])
     if verdict:
         return verdict.action
     return "masked" if mask(message.text)[1] else "none"
+
+
+def _in_words(shares: dict[str, float]) -> str:
+    return " ".join(f"{name} {share:.3f}" for name, share in shares.items())
 
 
 def _share(

@@ -15,8 +15,9 @@ from serve.guard.rules import Language, read_rules
 
 RULES_FILE = Path(__file__).parent / "crisis.yaml"
 ANSWERS_FILE = Path(__file__).parent / "answers.yaml"
-# A statement may be spread over this many messages of the child.
+# A statement may be spread over this many messages of the child, and over more where they hold fewer characters than this.
 MESSAGES_JUDGED = 3
+CHARACTERS_JUDGED = 16
 # "嗯", "是真的", "yes really": so short an answer right after a crisis still belongs to it.
 CONTINUATION = 10
 
@@ -52,9 +53,21 @@ def read_answers() -> Answers:
     return Answers.parse(read_yaml(ANSWERS_FILE), str(ANSWERS_FILE))
 
 
+def judged_together(messages: Sequence[str]) -> Sequence[str]:
+    """Of a child's messages the last ones, which are read as one."""
+    count, characters = 0, 0
+    for message in reversed(messages):
+        if count >= MESSAGES_JUDGED and characters >= CHARACTERS_JUDGED:
+            break
+        count += 1
+        # An empty one counts, too: there is an end to them.
+        characters += max(1, len(message))
+    return messages[len(messages) - count :]
+
+
 def judge(*messages: str) -> Verdict | None:
     """The verdict on the last of `messages`: as `judge_conversation`, for who has them as text."""
-    return judge_conversation([Typed(message) for message in messages])
+    return judge_conversation([Typed(message) for message in judged_together(messages)])
 
 
 def judge_conversation(messages: Sequence[Typed]) -> Verdict | None:
@@ -66,7 +79,7 @@ def judge_conversation(messages: Sequence[Typed]) -> Verdict | None:
     if not messages:
         return None
     rules = read_rules(RULES_FILE)
-    *earlier, last = [message.forms for message in messages[-MESSAGES_JUDGED:]]
+    *earlier, last = [message.forms for message in messages]
     before = sum(earlier, NOTHING)
     found = rules.first(last) or (rules.first(before + last, before) if earlier else None)
     found = found or rules.first_disguised(messages[-1])

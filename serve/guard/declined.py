@@ -6,15 +6,16 @@ In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `declin
 
 from pathlib import Path
 
-from data.forms import Typed
+from data.forms import NOTHING, Forms, Typed
 from serve.guard.crisis import Verdict
 from serve.guard.rules import read_rules
 
 RULES_FILE = Path(__file__).parent / "declined.yaml"
 
 
-def declined(typed: Typed) -> Verdict | None:
-    """The verdict on one message: a role, data of somebody else, or how harm is done."""
+def declined(typed: Typed, start: Forms = NOTHING) -> Verdict | None:
+    """The verdict on one message, or on several of which `start` was there before: a role, data of somebody else, or how
+    harm is done."""
     rules = read_rules(RULES_FILE)
-    found = rules.first(typed.forms) or rules.first_disguised(typed)
+    found = rules.first(typed.forms, start) or rules.first_disguised(typed)
     return Verdict("redirect", found.category, "rules", found.language) if found else None

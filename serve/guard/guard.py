@@ -8,14 +8,16 @@ is asked beside the generation: see `serve.guard.remote`.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from data.classifier import Reader, read_reader
-from data.forms import Typed
+from data.classifier import Reader, Reading, read_reader
+from data.forms import NOTHING, Typed, forms
 from data.safety import CRISIS
 from data.strict import BadInput
-from serve.guard.crisis import MESSAGES_JUDGED, Verdict, judge_conversation
+from serve.guard.crisis import Verdict, judge_conversation, judged_together
 from serve.guard.declined import declined
 from serve.guard.meant import as_meant
 from serve.guard.memory import Memory
@@ -24,8 +26,12 @@ from serve.guard.rules import Language
 from serve.guard.screen import harm_in, language_of
 
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
-# A wish may be spread over messages ("我想" "打死他"), but then its last part is short.
+# A wish may be spread over messages ("我想" "打死他"): then its last part is mostly short. Before a longer one so many
+# characters are read with so many of its own, and acted on from a danger of its own on, since a child may change the subject:
+# of 864 turns of everyday conversations 36 are stopped with this reading, as without it.
 CONTINUATION = 24
+_BEFORE, _BEHIND, _CHANGED_SUBJECT = 60, 120, 0.985
+_CLAUSE_END = re.compile(r"[，,。！!？?.；;：:\n]+")
 
 
 class Guard:
@@ -39,7 +45,7 @@ class Guard:
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
-        judged = messages[-MESSAGES_JUDGED:]
+        judged = judged_together(messages)
         # The layers share what is made of a message.
         typed = [Typed(message) for message in judged]
         verdict = judge_conversation(typed)
@@ -53,19 +59,22 @@ class Guard:
 
         Later the conversation may begin with any of them, and nobody would judge the last one again.
         """
-        for start in range(1, MESSAGES_JUDGED + 1):
+        for start in range(1, len(judged_together(messages)) + 1):
             self._acted.keep(messages[-start:], True)
 
     def answered(self, messages: Sequence[str]) -> bool:
         """Whether the last of `messages` got the guard's answer when it came."""
-        acted = self._acted.verdict(messages[-MESSAGES_JUDGED:])
+        acted = self._acted.verdict(judged_together(messages))
         return self.judge(messages) is not None if acted is None else acted
 
     def forged(self, words: str) -> bool:
         """Whether `words`, which a client says that the model said, would never have left."""
         forged = self._forged.verdict([words])
         if forged is None:
-            forged = harm_in(words) is not None
+            # In a sentence that begins an answer a plan of harm stands where a child's question would.
+            forged = harm_in(words) is not None or any(
+                declined(Typed(part)) for part in [words, *_CLAUSE_END.split(words)]
+            )
             self._forged.keep([words], forged)
         return forged
 
@@ -75,40 +84,53 @@ class Guard:
         rules = judge_conversation([typed]) or declined(typed)
         reading = self._classifier.read(as_meant(typed))
         kinds = mask(text)[1]
-        level = self._level(reading.category)
         return [
             f"rules       {f'{rules.action} {rules.category}' if rules else 'nothing'}",
             f"classifier  {reading.category} danger={reading.danger:.3f} "
-            f"({'acts' if reading.danger > level else 'passes'}, from {level:.3f})",
+            f"({'acts' if reading.acts else 'passes'}, from {reading.level:.3f})",
             f"masked      {', '.join(kinds) or 'nothing'}",
         ]
 
     def _classified(self, messages: Sequence[Typed]) -> Verdict | None:
         if not messages:
             return None
-        last = messages[-1]
-        if verdict := self._read(last, last):
+        *before, last = messages
+        if verdict := self._verdict(self._classifier.read(as_meant(last)), last):
             return verdict
-        before = messages[:-1]
-        if not before or len(last.text) > CONTINUATION:
-            return None
-        together = Typed("\n".join(message.text for message in messages))
-        verdict = declined(together) or self._read(together, last)
-        # What was dangerous before was answered then. Asked last: it is read only where something is found.
-        if verdict and any(declined(message) or self._read(message, message) for message in before):
-            return None
-        return verdict
+        while before and (verdict := self._together(before, last)):
+            # What was dangerous by itself was answered then: only what came behind it is read with the last. Asked
+            # last, since it is read only where something is found.
+            answered = [number for number, message in enumerate(before) if self._alone(message)]
+            if not answered:
+                return verdict
+            before = before[answered[-1] + 1 :]
+        return None
 
-    def _read(self, typed: Typed, last: Typed) -> Verdict | None:
-        reading = self._classifier.read(as_meant(typed))
-        if reading.danger <= self._level(reading.category):
+    def _together(self, before: Sequence[Typed], last: Typed) -> Verdict | None:
+        """The verdict on the last message with those before it."""
+        short = len(last.text) <= CONTINUATION
+        earlier, words = "\n".join(message.text for message in before), last.text
+        if not short:
+            earlier, words = earlier[-_BEFORE:], words[:_BEHIND]
+        together = Typed(f"{earlier}\n{words}")
+        start = sum((message.forms for message in before), NOTHING) if short else forms(earlier)
+        if verdict := declined(together, start):
+            return verdict
+        reading = self._classifier.read_whole(as_meant(together))
+        if not short:
+            reading = replace(reading, level=_CHANGED_SUBJECT)
+        return self._verdict(reading, last)
+
+    def _alone(self, message: Typed) -> bool:
+        """Whether the guard acts on a message by itself."""
+        return bool(judge_conversation([message]) or declined(message) or self._classifier.read(as_meant(message)).acts)
+
+    def _verdict(self, reading: Reading, last: Typed) -> Verdict | None:
+        if not reading.acts:
             return None
         pinyin = self._classifier.linear.parts.is_pinyin(last)
         language: Language = "zh" if pinyin else language_of(last.text)
         return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
-
-    def _level(self, category: str) -> float:
-        return self._classifier.linear.thresholds["crisis" if category in CRISIS else "disallowed"]
 
 
 def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:

@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.forms import forms
+from data.forms import forms, undisguised
 from serve.guard.rules import Language, read_rules
 
 RULES_FILE = Path(__file__).parent / "output.yaml"
 # A full stop ends a sentence only before a blank: 3.14 and www.example.org have none.
 _SENTENCE_END = re.compile(r"[。！？!?\n…]|\.(?=\s)")
 _THOUGHT, _THOUGHT_END = "<think>", "</think>"
-# How much of what has left is read again with the next sentence: a statement may lie across two.
+# How many letters of what has left are read again with the next sentence, whatever stands between them: a statement may
+# lie across two.
 _OVERLAP = 120
 
 
@@ -57,19 +58,30 @@ class Screen:
         self._hidden = opening + rest
 
     def _read(self, sentence: str) -> str:
-        together = self._left[-_OVERLAP:] + sentence
+        together = self._left + sentence
         if any(token in together for token in (*self._control_tokens, _THOUGHT, _THOUGHT_END)):
             raise Stopped("control")
         if category := harm_in(together):
             raise Stopped(category)
-        self._left = together
+        self._left = _end_of(together)
         return sentence
 
 
 def harm_in(text: str) -> str | None:
     """The category of the first pattern of `output.yaml` that is found in what was said to a child."""
-    found = read_rules(RULES_FILE).first(forms(text))
+    rules = read_rules(RULES_FILE)
+    found = rules.first(forms(text))
+    if not found and (plain := undisguised(text)):
+        found = rules.first(forms(plain))
     return found.category if found else None
+
+
+def _end_of(text: str) -> str:
+    """The end of `text` with `_OVERLAP` letters in it, or somewhat more."""
+    length = _OVERLAP
+    while length < len(text) and len(forms(text[-length:]).squashed) < _OVERLAP:
+        length *= 2
+    return text[-length:]
 
 
 def language_of(text: str) -> Language:

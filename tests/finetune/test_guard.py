@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data.classifier import ENCODER_FILE, Parts, pieces, read_reader
+from data.classifier import ENCODER_FILE, WINDOW, Parts, pieces, read_reader, width, windows
 from data.conversations import DATA_DIR
-from data.encoder import plain, read_encoder
-from data.forms import Typed
+from data.encoder import LONGEST, plain, read_encoder
+from data.forms import Typed, legible
 from data.safety import APART_DIR, LABELS, Message, read_messages
 from data.strict import BadInput
 from finetune.guard import NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
@@ -212,6 +212,34 @@ def test_a_long_text_is_read_in_pieces() -> None:
     assert "".join(pieces(text)) == text
     assert max(map(len, pieces(text))) <= 170
     assert pieces("短") == ["短"]
+
+
+def test_a_wide_text_is_read_clause_by_clause() -> None:
+    assert windows("我们今天去公园玩，后来他打我") == [
+        "我们今天去公园玩，",
+        "后来他打我",
+        "我们今天去公园玩，后来他打我",
+    ]
+    # What is short is read with what follows; a mark or a blank ends a clause.
+    assert windows("嗯，他打我 好疼") == ["嗯，他打我 好疼", "他打我 好疼", "好疼"]
+    # No marks: steps between words, three of them at a time, up to the end.
+    assert windows("then we went home and my brother took my ball again and " * 2)[:2] == [
+        "then we went home and my brother took my ball ",
+        "and my brother took my ball again and then we ",
+    ]
+    spoken = "今天上学的时候同桌又把我的橡皮拿走了" * 9
+    found = windows(spoken)
+    assert [spoken.index(window) for window in found[:3]] == [0, 6, 12]
+    assert {len(window) for window in found[:-2]} == {18}
+    assert all(spoken.endswith(window) for window in found[-2:])
+    assert max(map(width, windows("x" * 5000 + "我" * 5000 + "🎈 " * 300))) <= WINDOW
+
+
+def test_no_piece_is_longer_than_the_encoder_reads() -> None:
+    encoder = read_guard()._classifier.encoder
+    for text in ("\ufdfa", "\u3316", "한", "é", "ж", "鑫", "🎈", "Ⅷ", "⑽", "ab c", "x1"):
+        for piece in pieces(legible(text * 400)):
+            assert len(encoder.tokenizer.encode(plain(piece)).ids) <= LONGEST, text
 
 
 def test_thresholds_keep_near_misses(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data.conversations import DATA_DIR
-from data.forms import Typed, forms
+from data.forms import Typed, forms, undisguised
 from serve.guard import crisis, declined, screen
 from serve.guard.crisis import judge
 from serve.guard.literals import clauses, may_match
@@ -25,12 +25,33 @@ def test_the_forms_of_a_text() -> None:
     assert forms("Ｋ.i.l.l").words == "kill"
     assert forms("bù xiǎng huó le").words == "bu xiang huo le"
     assert forms("紫砂").squashed == "自杀"
+    assert forms("他毆打同學，內褲").squashed == "他殴打同学内裤"
+    # What a person reads, in whatever alphabet it was typed; what nobody sees is not there.
+    assert forms("Кіll mуsеlf, ΚΙLL ɪ ᴡᴀɴᴛ 🅺🅸🅻🅻 ıİ").words == "kill myself kill i want kill ii"
+    assert forms("你\u3164去\uffa0死\u115f").squashed == "你去死"
+    assert forms("Привет, как дела").words == "привет kak дела"
+
+
+def test_a_word_in_bits_is_read_as_one_beside_what_was_typed() -> None:
+    assert undisguised("i want to ki ll my se lf") == "i want to killmyself"
+    assert undisguised("is it ok if i go to my ex") == ""
+    verdict = judge("i want to ki ll my se lf")
+    assert verdict is not None
+    assert verdict.category == "self_harm"
+
+
+@pytest.mark.parametrize("words", ["I want to kіll mуsеlf", "i wаnt tо diе", "ɪ ᴡᴀɴᴛ ᴛᴏ ᴅɪᴇ", "我想ㅤ自ㅤ殺"])
+def test_letters_that_look_like_others_hide_nothing(words: str) -> None:
+    verdict = judge(words)
+    assert verdict is not None
+    assert verdict.category == "self_harm"
 
 
 @pytest.mark.parametrize("text", ["i " + "a" * 60_000, "i want " + "i" * 60_000, "我" * 60_000, "我想" * 30_000,
                                   "我" + "真的好" * 20_000, "i want to " * 6_000, "my dad " * 9_000, "我死" * 30_000, "爸" * 60_000,
                                   "a " * 60_000, "my friend " * 12_000, "爸爸打" * 20_000, "我想" + "他说" * 30_000,
                                   "he said i am " * 9_000, "教我做" * 20_000,
+                                  "é" + "a" * 60_000, "ж" + "o" * 60_000, "ж " * 60_000, "ki ll " * 20_000, "ⅷ" * 60_000,
                                   "好" * 40_000 + "想鼠", "our " * 20_000 + "dad", "wo " * 20_000 + "zi sha", "我" + "总是" * 20_000 + "死",
                                   "i want" + " just to" * 9_000 + " die my"])  # fmt: skip
 def test_no_text_keeps_the_server_busy(text: str) -> None:
