@@ -19,7 +19,6 @@ from data.safety import CRISIS
 from data.strict import BadInput
 from serve.guard.crisis import Verdict, judge_conversation, judged_together
 from serve.guard.declined import declined
-from serve.guard.meant import as_meant
 from serve.guard.memory import Memory
 from serve.guard.private import mask
 from serve.guard.rules import Language
@@ -82,7 +81,7 @@ class Guard:
         """In words: what each layer sees in one message."""
         typed = Typed(text)
         rules = judge_conversation([typed]) or declined(typed)
-        reading = self._classifier.read(as_meant(typed))
+        reading = self._classifier.read(typed)
         kinds = mask(text)[1]
         return [
             f"rules       {f'{rules.action} {rules.category}' if rules else 'nothing'}",
@@ -95,7 +94,7 @@ class Guard:
         if not messages:
             return None
         *before, last = messages
-        if verdict := self._verdict(self._classifier.read(as_meant(last)), last):
+        if verdict := self._verdict(self._classifier.read(last), last):
             return verdict
         while before and (verdict := self._together(before, last)):
             # What was dangerous by itself was answered then: only what came behind it is read with the last. Asked
@@ -116,14 +115,14 @@ class Guard:
         start = sum((message.forms for message in before), NOTHING) if short else forms(earlier)
         if verdict := declined(together, start):
             return verdict
-        reading = self._classifier.read_whole(as_meant(together))
+        reading = self._classifier.read_whole(together)
         if not short:
             reading = replace(reading, level=_CHANGED_SUBJECT)
         return self._verdict(reading, last)
 
     def _alone(self, message: Typed) -> bool:
         """Whether the guard acts on a message by itself."""
-        return bool(judge_conversation([message]) or declined(message) or self._classifier.read(as_meant(message)).acts)
+        return bool(judge_conversation([message]) or declined(message) or self._classifier.read(message).acts)
 
     def _verdict(self, reading: Reading, last: Typed) -> Verdict | None:
         if not reading.acts:
