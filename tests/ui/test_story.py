@@ -122,9 +122,10 @@ def _talks(page: Page, demo_log: Path, answered_before: int, shot: Shot) -> None
 def _stops(page: Page, demo_server: str, demo_log: Path, shot: Shot) -> None:
     growing = page.locator(".st-key-answer")
     gone = demo_log.read_text(errors="replace").count("action=gone")
-    with _slow(demo_server):
+    with _slow(demo_server) as hold:
         say(page, LONG)
         expect(growing).to_contain_text("。")
+        hold()
         seen = growing.inner_text().strip().partition("。")[0]
         shot(page, "story-05-streaming")
         page.get_by_test_id("stChatInputStopButton").click()
@@ -227,24 +228,29 @@ def _last_reply(page: Page) -> str:
 
 
 @contextmanager
-def _slow(address: str) -> Iterator[None]:
-    """The engine works a tenth of the time, and its server all of it: so a person is quick enough for a small model."""
-    engine, over = _engine(address), threading.Event()
+def _slow(address: str) -> Iterator[Callable[[], None]]:
+    """The engine works a tenth of the time, and its server all of it; what is given holds it altogether.
 
-    def hold() -> None:
+    So a person is quick enough for a small model.
+    """
+    engine, over, held = _engine(address), threading.Event(), threading.Event()
+
+    def work_and_rest() -> None:
         while not over.is_set():
             engine.suspend()
             over.wait(0.2)
-            engine.resume()
-            time.sleep(0.02)
+            if not held.is_set():
+                engine.resume()
+                time.sleep(0.02)
+        engine.resume()
 
-    held = threading.Thread(target=hold)
-    held.start()
+    working = threading.Thread(target=work_and_rest)
+    working.start()
     try:
-        yield
+        yield held.set
     finally:
         over.set()
-        held.join()
+        working.join()
 
 
 def _engine(address: str) -> psutil.Process:
