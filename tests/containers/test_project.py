@@ -319,7 +319,7 @@ def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Projec
 
 
 async def _stopped_while_it_answers(address: str, key: str, serving: "pexpect.spawn[str]") -> list[str | None]:
-    """Press Ctrl-C as soon as many answers have begun; how each of them ended."""
+    """Press Ctrl-C while answers are under way; how each of them ended."""
     begun: set[int] = set()
 
     async def one(number: int, client: openai.AsyncOpenAI) -> str | None:
@@ -334,10 +334,9 @@ async def _stopped_while_it_answers(address: str, key: str, serving: "pexpect.sp
 
     async with openai.AsyncOpenAI(base_url=address, api_key=key, timeout=300, max_retries=0) as client:
         asked = [asyncio.ensure_future(one(number, client)) for number in range(48)]
-        while len(begun) < 24:
+        while not (answering := [each for number, each in enumerate(asked) if number in begun and not each.done()]):
+            assert not all(each.done() for each in asked), "all had ended before Ctrl-C"
             await asyncio.sleep(0.01)
-        answering = [each for number, each in enumerate(asked) if number in begun and not each.done()]
-        assert answering, "all had ended before Ctrl-C"
         serving.sendintr()
         # One whose first word has not come may not have been read yet: the closing server takes no more.
         await asyncio.gather(*asked, return_exceptions=True)

@@ -128,7 +128,7 @@ def _stops(page: Page, demo_server: str, demo_log: Path, shot: Shot) -> None:
         hold()
         seen = growing.inner_text().strip().partition("。")[0]
         shot(page, "story-05-streaming")
-        page.get_by_test_id("stChatInputStopButton").click()
+        page.get_by_role("button", name=WORDS.stop, exact=True).click()
         _until(
             lambda: demo_log.read_text(errors="replace").count("action=gone") == gone + 1, "the server did not see it"
         )

@@ -328,7 +328,7 @@ def _answer(
     if slept:
         _waking(slot, words)
     else:
-        text = _bubble(slot, words, typed=typed)
+        text = _bubble(slot, words)
     if typed:  # the field's own Stop ends this run, and nothing draws what then is to be seen
         calm.again(FOLLOW_S)
     try:
@@ -339,7 +339,7 @@ def _answer(
                 draw_at = time.monotonic() + DRAW_S
                 beat.empty()  # Streamlit notices a press of Stop, or a closed page, only when something is drawn
                 if so_far:
-                    text = text or _bubble(slot, words, typed=typed)
+                    text = text or _bubble(slot, words)
                     text.markdown(f"{safe(so_far)} ▍")
     except Asleep:
         st.session_state["asleep"] = question.id
@@ -352,12 +352,12 @@ def _answer(
     st.rerun()
 
 
-def _bubble(slot: DeltaGenerator, words: Sentences, *, typed: bool) -> DeltaGenerator:
+def _bubble(slot: DeltaGenerator, words: Sentences) -> DeltaGenerator:
     with slot.container(key="answer"):
         text = st.chat_message("assistant", avatar=LINGBAN).empty()
         text.markdown(f"*{words.thinking}*")
-        if not typed:  # the input's own stop button is there only for what was typed into it
-            st.button(words.stop, icon=":material/stop_circle:", key="stop")
+        # Beside the field's own, which is there only for what was typed into it, and not when that came as a page was drawn.
+        st.button(words.stop, icon=":material/stop_circle:", key="stop")
     return text
 
 
