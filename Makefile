@@ -165,11 +165,8 @@ bench-data: setup ## time the check of 10,000 conversations
 
 test: setup lint ## lint, types and every test
 	$(BIN)/python -m tests.system
-	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadscope --no-loadscope-reorder
-	$(BIN)/python -m pytest -m alone
-
-test-containers: setup ## the container tests alone
-	$(BIN)/python -m pytest --durations=10 tests/containers
+	$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile
+	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m end_to_end
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -5,57 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from finetune.pretrain import STANDIN
 from tests import demo
-
-# Tests that share what one worker alone may have: the engine and its containers; the demo model and the servers.
-SHARED = {
-    "containers": ("containers/test_profiles.py", "containers/test_project.py"),
-    "server": (
-        "finetune/test_answers.py",
-        "finetune/test_data_synthesize_served.py",
-        "finetune/test_proof.py",
-        "serve/test_clients.py",
-        "serve/test_hard.py",
-        "serve/test_server.py",
-        "test_demo.py",
-        "ui/test_story.py",
-    ),
-}
-GROUP_OF = {f"tests/{file}": group for group, files in SHARED.items() for file in files}
 
 # A hub must never be asked, whatever a test does.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # And a family's records, where this shell knows them, are not written to.
 for name in ("DATABASE_URL", "MINDPAL_KEY_FILE"):
     os.environ.pop(name, None)
-
-
-class ByWhatIsShared(LoadScopeScheduling):  # type: ignore[misc]
-    """Give one worker all the tests that share something, or else all of a file, and begin with what takes long."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return GROUP_OF.get(file, file)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return ByWhatIsShared(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes long first: it would be waited for at the end."""
-    assert all((demo.ROOT / file).is_file() for file in GROUP_OF)
-
-    def rank(item: pytest.Item) -> int:
-        is_shared = item.nodeid.partition("::")[0] in GROUP_OF
-        return 0 if is_shared else 1 if item.get_closest_marker("end_to_end") else 2
-
-    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

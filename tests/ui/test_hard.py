@@ -27,7 +27,7 @@ LONG_MS = 400_000  # thirty pages of one Chromium on two cores that others use, 
 PIECE_S = 0.03  # between two characters of a reply: about two seconds for all of it
 OWN_LINE = re.compile(r"灵伴: http://\S+|\d{4}-\d\d-\d\d [\d:,]+ mindpal reply chars=\d+ ms=\d+ state=\w+ contract=\w+")
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.end_to_end]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.end_to_end]
 
 
 def test_twenty_kills_of_the_page_lose_nothing_and_double_nothing(site: Site, page: Page) -> None:
@@ -51,6 +51,8 @@ def test_twenty_kills_of_the_page_lose_nothing_and_double_nothing(site: Site, pa
             # What was committed is there, once, in its place; a question that was not was never on the page either.
             asked += [message.text for message in _said(store, child.id) if message.text == f"第{number}问"][:1]
             if asked[-1:] == [f"第{number}问"]:
+                if "c=" not in page.url:  # killed before its address was told: the chat is in the list
+                    page.locator(".st-key-history button").first.click()
                 expect(page.locator("[class*='st-key-said-user']").get_by_text(f"第{number}问")).to_have_count(1)
                 expect(replies(page)).to_have_count(1)
             expect(page.locator(".st-key-history button")).to_have_text(asked[::-1])
