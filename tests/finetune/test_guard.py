@@ -64,7 +64,8 @@ def test_it_learns_what_is_plain_and_writes_it_down(toy: Path) -> None:
     # One layer and a few minutes' worth of words: what it was told, it knows.
     assert reader.read(Typed("想死 3")).category == "self_harm"
     assert reader.read(Typed("喝酒 2")).category == "substances"
-    assert reader.read(Typed("杀死细菌 1")).danger < 0.5 < reader.read(Typed("拿刀捅 1")).danger
+    # Whole: of a number by itself, as a window has it, it knows nothing.
+    assert reader.read_whole(Typed("杀死细菌 1")).danger < 0.5 < reader.read_whole(Typed("拿刀捅 1")).danger
     assert guard.judge(["画恐龙"]) is None
     assert path.stat().st_size < 4 * 2**20
     assert (toy / ENCODER_FILE).stat().st_size < 20 * 2**20
