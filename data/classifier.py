@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.encoder import Encoder, read_encoder
-from data.forms import Typed, legible
+from data.forms import Typed
 from data.safety import LABELS
 from data.strict import BadInput
 
@@ -89,7 +89,7 @@ class Parts:
     def of(self, typed: Typed) -> list[str]:
         """The parts, in words: for `places`, and to explain a verdict."""
         seen = typed.forms
-        words = self._plain_letters(typed.text, seen.words)
+        words = self._plain_letters(typed.legible, seen.words)
         tokens = _TOKEN.findall(words)
         parts = _runs(list(re.sub(r"[a-z0-9]+", " ", seen.squashed)), 4, "c", "")
         parts += _runs(tokens, 3, "w", " ")
@@ -108,9 +108,9 @@ class Parts:
         spelled = [self._spelled(word) for word in words if word.isascii() and word.isalpha()]
         return len(spelled) == len(words) and all(spelled) and sum(map(len, spelled)) > 2
 
-    def _plain_letters(self, text: str, words: str) -> str:
+    def _plain_letters(self, legible: str, words: str) -> str:
         """`words` with the letters that digits and signs stand for, where they stand among letters."""
-        disguised = _AMONG_LETTERS.findall(legible(text))
+        disguised = _AMONG_LETTERS.findall(legible)
         return " ".join([words, *(word.translate(_LEET) for word in disguised)])
 
     def _syllables(self, tokens: Sequence[str]) -> list[str]:
@@ -225,7 +225,7 @@ class Reader:
     def read(self, typed: Typed) -> Reading:
         """What the most dangerous piece or window of a text is about: one on which the guard acts, if there is one."""
         whole = self.read_whole(typed)
-        text = legible(typed.text)
+        text = typed.legible
         if whole.acts or len(text) > WINDOWED or (width(text) <= ALONE and whole.danger <= DOUBT):
             return whole
         return max((whole, *map(self.read_window, windows(text))), key=_weight)
@@ -233,7 +233,7 @@ class Reader:
     def read_whole(self, typed: Typed) -> Reading:
         """What the most dangerous piece of a text is about."""
         # As it is read, which may be longer than what was typed: nothing is pushed out of the encoder's reach.
-        cut = pieces(legible(typed.text))
+        cut = pieces(typed.legible)
         return (
             max((self._reading(Typed(piece)) for piece in cut), key=_weight) if len(cut) > 1 else self._reading(typed)
         )

@@ -92,6 +92,11 @@ class Typed:
     text: str
 
     @cached_property
+    def legible(self) -> str:
+        """As it is read: see `legible`."""
+        return legible(self.text)
+
+    @cached_property
     def forms(self) -> Forms:
         """As the patterns see it."""
         return forms(self.text)
