@@ -111,8 +111,12 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
 
 def load_tokenizer(base: Base) -> Any:
     """The base's tokenizer. Raises `BadInput` where it lacks the control tokens of Qwen3's chat."""
-    from transformers import AutoTokenizer
+    from transformers import utils as transformers_utils
     from transformers.utils import logging as transformers_log
+
+    # transformers imports both wherever they are installed, for losses and ways to generate that are not ours: 75 MB.
+    transformers_utils.is_sklearn_available = transformers_utils.is_scipy_available = lambda: False
+    from transformers import AutoTokenizer
 
     # Its remarks are no sentences of ours; what matters of them is checked.
     transformers_log.set_verbosity_error()

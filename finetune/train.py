@@ -312,7 +312,11 @@ def _fit(
         )
         # It prints a dictionary for each logged step; Watch tells the same in words.
         trainer.remove_callback(PrinterCallback)
-        records = {tuple(example.input_ids): name for example, name in zip(prepared.train, prepared.names, strict=True)}
+        named = zip(prepared.train, prepared.names, strict=True)
+        records = {hash(tuple(example.input_ids)): name for example, name in named}
+        # The trainer has its own.
+        prepared.train.clear()
+        prepared.validation.clear()
         peak = matmul_speed(machine, bf16=recipe.bf16) * processes.count
         fastest = peak / work_a_token(recipe, plan.parameters)
         with _bar(prepared.record.steps, processes) as advance:

@@ -73,14 +73,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self,
         run: Path,
         trainer: Any,
-        records: Mapping[tuple[int, ...], str],
+        records: Mapping[int, str],
         advance: Advance,
         stop: Stop,
         *,
         keep: int,
         fastest: float,
     ):
-        """`records` names a conversation by its ids; `keep` is how many checkpoints are kept.
+        """`records` names a conversation by the hash of its ids, a tuple; `keep` is how many checkpoints are kept.
 
         `fastest` is how many tokens a second there would be if the machine did nothing but multiply matrices.
         """
@@ -230,5 +230,5 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 parts = [ids[start:end] for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)]
             else:
                 parts = [ids[self._inputs["attention_mask"][row].bool()]]
-            found += [self._records.get(tuple(part.tolist())) for part in parts]
+            found += [self._records.get(hash(tuple(part.tolist()))) for part in parts]
         return [name for name in found if name is not None]

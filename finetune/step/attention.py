@@ -18,10 +18,11 @@ NAME = "mindpal_conversations"
 
 # Queries taken at a time: they meet no key behind their own block. CPU milliseconds forth and back on an EPYC core for
 # 16 heads of 128, against torch's tiled attention: 350 tokens 15 and 43, 1024: 96 and 208, 2048: 361 and 681.
-_BLOCK = 128
-# A matmul of a new shape is compiled first, for a millisecond and half a megabyte that stays: so few shapes.
+_BLOCK = 256
+# A matmul of a new shape, or with other strides, is compiled first, for a millisecond and half a megabyte that stays: so few
+# shapes, and tokens before heads in memory, so that no stride depends on the row's length.
 _ALIGN = 64
-# The probabilities are kept for the way back: half a square. Above this length tiled attention, which keeps none.
+# Above this length tiled attention.
 _LONG = 2048
 
 
@@ -81,6 +82,9 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
 
     Inside, every conversation is filled up to a multiple of `_ALIGN`. The filling needs no mask: as keys it lies in the
     future of every real query, and as queries it gives rows that are dropped and get no gradient.
+
+    The probabilities are made again on the way back. Kept, they would be half of all that a step keeps of a small model,
+    for a twelfth of its time.
     """
 
     @staticmethod
@@ -90,35 +94,45 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
         groups = key.shape[0]
         out = torch.empty_like(query)
         query.mul_(scaling)
-        future = torch.full((_BLOCK, _BLOCK), float("-inf"), dtype=query.dtype, device=query.device).triu_(1)
-        kept = []
+        future = _future(query)
         for start, first, end in _blocks(bounds):
-            rows = end - first
-            scores = torch.bmm(_grouped(query[:, first:end], groups), key[:, start:end].transpose(1, 2))
-            scores.view(heads, rows, -1)[..., first - start :].add_(future[:rows, :rows])
-            weights = scores.softmax(-1)
-            kept.append(weights)
-            out[:, first:end] = torch.bmm(weights, value[:, start:end]).view(heads, rows, width)
-        ctx.save_for_backward(query, key, value, *kept)
+            weights = _weights(_grouped(query[:, first:end], groups), key[:, start:end], end - first, future)
+            out[:, first:end] = torch.bmm(weights, value[:, start:end]).view(heads, end - first, width)
+        ctx.save_for_backward(query, key, value)
         ctx.bounds, ctx.scaling = bounds, scaling
         return _unfilled(out, bounds).transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        query, key, value, *kept = ctx.saved_tensors
+        query, key, value = ctx.saved_tensors
         heads, _, width = query.shape
         groups = key.shape[0]
         grad = _filled(grad.transpose(0, 1), ctx.bounds)
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for (start, first, end), weights in zip(_blocks(ctx.bounds), kept, strict=True):
+        future = _future(query)
+        for start, first, end in _blocks(ctx.bounds):
+            queries = _grouped(query[:, first:end], groups)
+            weights = _weights(queries, key[:, start:end], end - first, future)
             d_out = _grouped(grad[:, first:end], groups)
             d_value[:, start:end].baddbmm_(weights.transpose(1, 2), d_out)
             d_weights = torch.bmm(d_out, value[:, start:end].transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             d_query[:, first:end] = torch.bmm(d_scores, key[:, start:end]).view(heads, -1, width)
-            d_key[:, start:end].baddbmm_(d_scores.transpose(1, 2), _grouped(query[:, first:end], groups))
+            d_key[:, start:end].baddbmm_(d_scores.transpose(1, 2), queries)
         d_query.mul_(ctx.scaling)
         return *(_unfilled(states, ctx.bounds) for states in (d_query, d_key, d_value)), None, None
+
+
+def _future(states: Any) -> Any:
+    """[n, n] for n queries and as many keys: -inf where a key is behind its query, else 0."""
+    return torch.full((_BLOCK, _BLOCK), float("-inf"), dtype=states.dtype, device=states.device).triu_(1)
+
+
+def _weights(queries: Any, keys: Any, rows: int, future: Any) -> Any:
+    """[Hk, Hq/Hk * rows, D] and [Hk, m, D] -> probabilities [Hk, Hq/Hk * rows, m]; the last `rows` keys are the queries' own."""
+    scores = torch.bmm(queries, keys.transpose(1, 2))
+    scores.view(-1, rows, keys.shape[1])[..., -rows:].add_(future[:rows, :rows])
+    return scores.softmax(-1)
 
 
 def _filled_bounds(bounds: list[int]) -> list[int]:
@@ -127,9 +141,9 @@ def _filled_bounds(bounds: list[int]) -> list[int]:
 
 
 def _filled(states: Any, bounds: list[int]) -> Any:
-    """[H, T, D] -> [H, T', D], contiguous, zeros behind every conversation."""
+    """[H, T, D] -> [H, T', D], token by token in memory, zeros behind every conversation."""
     into = _filled_bounds(bounds)
-    out = states.new_zeros(states.shape[0], into[-1], states.shape[2])
+    out = states.new_zeros(into[-1], states.shape[0], states.shape[2]).transpose(0, 1)
     for (start, end), first in zip(pairwise(bounds), into, strict=False):
         out[:, first : first + end - start] = states[:, start:end]
     return out
