@@ -8,7 +8,7 @@ and within one block of queries after the other, the work is a fraction. On a GP
 """
 
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ _BLOCK = 256
 # A matmul of a new shape, or with other strides, is compiled first, for a millisecond and half a megabyte that stays: so few
 # shapes, and tokens before heads in memory, so that no stride depends on the row's length.
 _ALIGN = 64
+# Heads up to this width are narrow.
+_NARROW = 64
 # Above this length tiled attention.
 _LONG = 2048
 
@@ -83,8 +85,8 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
     Inside, every conversation is filled up to a multiple of `_ALIGN`. The filling needs no mask: as keys it lies in the
     future of every real query, and as queries it gives rows that are dropped and get no gradient.
 
-    The probabilities are made again on the way back. Kept, they would be half of all that a step keeps of a small model,
-    for a twelfth of its time.
+    The probabilities of narrow heads are made again on the way back. Kept, those of a small model are half of all that its
+    step keeps, and take a twelfth of its time to make; wide heads take longer and keep more beside them.
     """
 
     @staticmethod
@@ -94,25 +96,27 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
         groups = key.shape[0]
         out = torch.empty_like(query)
         query.mul_(scaling)
-        future = _future(query)
+        future, kept = _future(query), []
         for start, first, end in _blocks(bounds):
             weights = _weights(_grouped(query[:, first:end], groups), key[:, start:end], end - first, future)
+            if width > _NARROW:
+                kept.append(weights)
             out[:, first:end] = torch.bmm(weights, value[:, start:end]).view(heads, end - first, width)
-        ctx.save_for_backward(query, key, value)
+        ctx.save_for_backward(query, key, value, *kept)
         ctx.bounds, ctx.scaling = bounds, scaling
         return _unfilled(out, bounds).transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        query, key, value = ctx.saved_tensors
+        query, key, value, *kept = ctx.saved_tensors
         heads, _, width = query.shape
         groups = key.shape[0]
         grad = _filled(grad.transpose(0, 1), ctx.bounds)
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         future = _future(query)
-        for start, first, end in _blocks(ctx.bounds):
+        for (start, first, end), made in zip_longest(_blocks(ctx.bounds), kept):
             queries = _grouped(query[:, first:end], groups)
-            weights = _weights(queries, key[:, start:end], end - first, future)
+            weights = _weights(queries, key[:, start:end], end - first, future) if made is None else made
             d_out = _grouped(grad[:, first:end], groups)
             d_value[:, start:end].baddbmm_(weights.transpose(1, 2), d_out)
             d_weights = torch.bmm(d_out, value[:, start:end].transpose(1, 2))

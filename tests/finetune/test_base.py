@@ -1,6 +1,8 @@
 """What can be wrong with a base, told through the command line before anything is loaded."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,3 +113,14 @@ def test_headers_say_what_safetensors_says(tmp_path: Path) -> None:
     for name, tensor in loaded.items():
         assert stored[name].shape == tuple(tensor.shape)
         assert read_tensor(stored[name]).equal(tensor)
+
+
+def test_a_training_reads_neither_scikit_learn_nor_scipy(tmp_path: Path) -> None:
+    make_base(tmp_path / "base")
+    program = (
+        "import sys; from pathlib import Path; from finetune.base import find_base, load_tokenizer; "
+        "load_tokenizer(find_base(sys.argv[1])); import finetune.step.trainer, finetune.watch; "
+        "print([name for name in ('sklearn', 'scipy', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "base")], capture_output=True, text=True)
+    assert done.stdout == "['peft']\n", done.stderr

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from tests.ui.conftest import Site
 from tests.ui.serving import Webhook
 from tests.ui.walk import PIN, first_run, open_parents, replies, say, section
 from ui.locales import sentences
+from ui.records import Limits
 from ui.store import Store
 from ui.tables import MessageRow
 
@@ -31,6 +33,7 @@ WORDS = sentences("zh")
 SKY, LONG = demo.QUESTIONS[3], demo.QUESTIONS[2]  # the second is answered in several sentences
 CRISIS = "我不想活了"
 SAID = (SKY, LONG, CRISIS)
+ANY_TIME = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 PATIENCE_S = 120
 # All that the page's process tells: its address, one line a reply, one line a message to the guardian.
 PAGE_LINE = re.compile(
@@ -75,6 +78,53 @@ def test_from_the_first_run_to_a_family_that_has_gone(
     assert foreign == []
     assert [line for line in site.log.read_text().splitlines() if line and not PAGE_LINE.fullmatch(line)] == []
     _tells_none_of_it(demo_log.read_text(errors="replace"))
+
+
+def test_two_children_at_once_up_to_the_end_of_their_day(
+    site: Site, browser: Browser, demo_log: Path, shot: Shot
+) -> None:
+    """One on a phone and one on a computer; then the limit, the night and a PIN that is guessed."""
+    first, second = site.family("豆豆", "果果")
+    store = site.store()
+    phone = browser.new_context(locale="zh-CN", viewport={"width": 390, "height": 844}, has_touch=True)
+    computer = browser.new_context(locale="zh-CN")
+    pages = [context.new_page() for context in (phone, computer)]
+    answered_before = _answers(demo_log)
+    for opened, child in zip(pages, (first, second), strict=True):
+        opened.goto(f"{site.url}/?k={child.id}")
+    for opened, question in zip(pages, (SKY, LONG), strict=True):
+        say(opened, question)
+    for opened, question, others in zip(pages, (SKY, LONG), (LONG, SKY), strict=True):
+        expect(replies(opened)).to_have_count(1)
+        assert len(_last_reply(opened)) > 5
+        expect(opened.get_by_test_id("stMain").get_by_text(question, exact=True)).to_be_visible()
+        expect(opened.get_by_test_id("stMain").get_by_text(others, exact=True)).to_have_count(0)
+        assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert _answers(demo_log) == answered_before + 2
+    shot(pages[0], "story-14-phone")
+
+    store.set_limits(first.id, replace(ANY_TIME, minutes_a_day=0))
+    store.set_limits(second.id, replace(ANY_TIME, quiet_from="00:00", quiet_to="23:59"))
+    for opened, title in zip(pages, (WORDS.door.enough_title, WORDS.door.night_title), strict=True):
+        opened.reload()
+        expect(opened.get_by_text(title)).to_be_visible()
+        expect(opened.get_by_test_id("stChatInput")).to_have_count(0)
+    shot(pages[0], "story-15-enough")
+    shot(pages[1], "story-16-night")
+    assert _answers(demo_log) == answered_before + 2, "a shut door asks nothing"
+
+    open_parents(pages[1], pin="0000")
+    for left in (4, 3, 2, 1):
+        expect(pages[1].get_by_text(WORDS.pin.wrong.format(left=left))).to_be_visible()
+        pages[1].get_by_label(WORDS.pin.field).fill("0000")
+        pages[1].get_by_role("button", name=WORDS.pin.open, exact=True).click()
+    expect(pages[1].get_by_text(WORDS.pin.locked.format(minutes=1))).to_be_visible()
+    pages[1].get_by_label(WORDS.pin.field).fill(PIN)
+    pages[1].get_by_role("button", name=WORDS.pin.open, exact=True).click()
+    expect(pages[1].get_by_text(WORDS.overview.time_chart)).to_have_count(0)
+    store.close()
+    for context in (phone, computer):
+        context.close()
 
 
 def _begins(site: Site, page: Page, webhook: Webhook, shot: Shot) -> None:
