@@ -97,8 +97,8 @@ def test_two_children_at_once_up_to_the_end_of_their_day(
     for opened, question, others in zip(pages, (SKY, LONG), (LONG, SKY), strict=True):
         expect(replies(opened)).to_have_count(1)
         assert len(_last_reply(opened)) > 5
-        expect(opened.get_by_test_id("stMain").get_by_text(question, exact=True)).to_be_visible()
-        expect(opened.get_by_test_id("stMain").get_by_text(others, exact=True)).to_have_count(0)
+        expect(opened.get_by_role("main").get_by_text(question).first).to_be_visible()
+        expect(opened.get_by_role("main").get_by_text(others)).to_have_count(0)
         assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert _answers(demo_log) == answered_before + 2
     shot(pages[0], "story-14-phone")
