@@ -14,7 +14,7 @@ from torch.nn import functional
 # The buffers of one round of rows hold 20 million logits at most: 0.12 GB in bf16 and fp32 together, at the moment when
 # all else that a step keeps is there. 128 rows of Qwen3's vocabulary.
 _LOGITS = 20 * 2**20
-# More rows a round make no matmul faster.
+# Nor more rows than this: a small vocabulary would fill the same buffers for nothing.
 _ROWS = 128
 # A CPU compiles a matmul for its shape, so rounds are filled up to a multiple of this.
 _ALIGN = 64
