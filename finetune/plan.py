@@ -24,12 +24,16 @@ _GB = 1e9
 # Bytes of a trained number: itself, its gradient and AdamW's two moments, all in fp32.
 _TRAINED = 16
 # What Python, torch and the trainer take before any tensor.
-_PROGRAM = {"cpu": 1.0 * _GB, "cuda": 0.6 * _GB}
+_PROGRAM = {"cpu": 0.7 * _GB, "cuda": 0.6 * _GB}
 # How much of the matrix product's peak training reaches; what a run logs as share_of_peak.
 _SHARE_OF_PEAK = 0.4
-# So many logits exist at once (finetune/step/head.py), in bf16 and fp32. Told and measured by `make bench-train`, in GB: 6.1
-# and 6.1 for Qwen3-0.6B's shape, 1.2 and 1.2 for the small one.
-_LOGITS = 2**24 * 6
+# Bytes of the logits: the fast step has 20 million at once, in bf16 and fp32 (finetune/step/head.py); TRL's has all of them, in
+# bf16 and fp32, with the gradient of each and a shifted copy.
+_FAST_LOGITS = 20 * 2**20 * 6
+_LOGIT = {"fast": 6, "trl": 18}
+# What a layer keeps, by what was measured, against the count in `_memory`. Told and measured on 2 CPU cores in GB: 7.4 and 7.0
+# for Qwen3-0.6B's shape, 0.91 and 0.95 for the small one of `make bench-train`, 1.6 and 1.9 for the stand-in with TRL's step.
+_KEPT = {"fast": 0.85, "trl": 2.0}
 
 
 @dataclass(frozen=True)
@@ -251,8 +255,7 @@ def _memory(recipe: Recipe, base: Base, numbers: int, trained: int, longest: int
     """Peak bytes: program, weights, trained numbers, and what the backward pass needs of one batch.
 
     The last is counted from Qwen3's layer: per token the norms and their fp32 copies (20 bytes a hidden entry), the
-    attention's states (12 an entry), the MLP's (10) and one byte for each dropped entry; and scaled by what was measured
-    with 8 layers of hidden 512 and a row of 1,950 tokens in bf16: 0.39 GB with the fast step, 1.14 GB with TRL's.
+    attention's states (12 an entry), the MLP's (10) and one byte for each dropped entry; and scaled by `_KEPT`.
     """
     config = base.config()
     hidden, layers = int(config.get("hidden_size", 0)), int(config.get("num_hidden_layers", 0))
@@ -263,11 +266,14 @@ def _memory(recipe: Recipe, base: Base, numbers: int, trained: int, longest: int
     layer: float = wide * (20 * hidden + 12 * attention + 10 * inner) + (
         5 * hidden + inner if recipe.lora_dropout else 0
     )
-    layer *= 0.6 if recipe.training_step == "fast" and recipe.method == "lora" else 1.7
+    step: Literal["fast", "trl"] = "fast" if recipe.training_step == "fast" and recipe.method == "lora" else "trl"
+    layer *= _KEPT[step]
     kept = layer + 2 * wide * hidden * layers if recipe.gradient_checkpointing else layer * layers
     tokens = recipe.per_device_train_batch_size * (recipe.max_length if recipe.packing else longest)
     a_number = {"lora": 2 * wide, "qlora": 0.6, "full": 0}[recipe.method]
-    logits = min(_LOGITS, 6 * tokens * int(config.get("vocab_size", 0)))
+    logits = _LOGIT[step] * tokens * int(config.get("vocab_size", 0))
+    if step == "fast":
+        logits = min(logits, _FAST_LOGITS)
     return _PROGRAM[machine.kind] + a_number * numbers + _TRAINED * trained + tokens * kept + logits
 
 

@@ -37,9 +37,13 @@ def progress(title: str, total: float) -> Iterator[Advance]:
     )  # fmt: skip
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total, note="")
+        noted = ""
 
         def advance(done: float, note: str = "") -> None:
-            bar.update(task, completed=done, note=note)
+            nonlocal noted
+            # What is newly said is seen, however soon the next word follows.
+            bar.update(task, completed=done, note=note, refresh=note != noted)
+            noted = note
 
         yield advance
 
