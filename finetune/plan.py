@@ -24,7 +24,7 @@ _GB = 1e9
 # Bytes of a trained number: itself, its gradient and AdamW's two moments, all in fp32.
 _TRAINED = 16
 # What Python, torch and the trainer take before any tensor.
-_PROGRAM = {"cpu": 0.7 * _GB, "cuda": 0.6 * _GB}
+_PROGRAM = {"cpu": 0.65 * _GB, "cuda": 0.6 * _GB}
 # How much of the matrix product's peak training reaches; what a run logs as share_of_peak.
 _SHARE_OF_PEAK = 0.4
 # Bytes of the logits: the fast step has 20 million at once, in bf16 and fp32 (finetune/step/head.py); TRL's has all of them, in
@@ -33,7 +33,7 @@ _FAST_LOGITS = 20 * 2**20 * 6
 _LOGIT = {"fast": 6, "trl": 18}
 # What a layer keeps, by what was measured, against the count in `_memory`. Told and measured on 2 CPU cores in GB: 7.4 and 7.0
 # for Qwen3-0.6B's shape, 0.91 and 0.95 for the small one of `make bench-train`, 1.6 and 1.9 for the stand-in with TRL's step.
-_KEPT = {"fast": 0.85, "trl": 2.0}
+_KEPT = {"fast": 0.65, "trl": 2.0}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from finetune.step.arena import OFF, Arena
+
 NAME = "mindpal_conversations"
 
 # Queries taken at a time: they meet no key behind their own block. CPU milliseconds forth and back on an EPYC core for
@@ -39,12 +41,13 @@ def attention(
     scaling: float,
     cu_seq_lens_q: Any,
     max_length_q: int,
+    arena: Arena,
     **_: Any,
 ) -> tuple[Any, None]:
     """Attention as transformers calls it, for one flattened row.
 
     query [1, Hq, T, D], key and value [1, Hk, T, D]; cu_seq_lens_q int32 [n + 1] from 0 to T; max_length_q the longest
-    conversation. Out [1, T, Hq, D]. The mask is not looked at: the conversations say it all.
+    conversation. Out [1, T, Hq, D]. The mask is not looked at: the conversations say it all. What is kept lies in the arena.
     """
     if has_varlen(query):
         from torch.nn.attention.varlen import varlen_attn
@@ -55,7 +58,7 @@ def attention(
             scale=scaling, window_size=(-1, 0), enable_gqa=True,
         )  # fmt: skip
         return out[None], None
-    return conversations_attention(query[0], key[0], value[0], cu_seq_lens_q.tolist(), scaling)[None], None
+    return conversations_attention(query[0], key[0], value[0], cu_seq_lens_q.tolist(), scaling, arena)[None], None
 
 
 def has_varlen(states: Any) -> bool:
@@ -64,15 +67,15 @@ def has_varlen(states: Any) -> bool:
     return bool(states.is_cuda and half and torch.cuda.get_device_capability(states.device) >= (8, 0))
 
 
-def conversations_attention(query: Any, key: Any, value: Any, bounds: list[int], scaling: float) -> Any:
+def conversations_attention(query: Any, key: Any, value: Any, bounds: list[int], scaling: float, arena: Arena) -> Any:
     """Causal attention in [bounds[i], bounds[i + 1]): query [Hq, T, D], key and value [Hk, T, D] -> [T, Hq, D]."""
     if max(end - start for start, end in pairwise(bounds)) <= _LONG:
-        return _Conversations.apply(query, key, value, bounds, scaling)
+        return _Conversations.apply(query, key, value, bounds, scaling, arena)
     parts = []
     for start, end in pairwise(bounds):
         states = (query[:, start:end], key[:, start:end], value[:, start:end])
         if end - start <= _LONG:
-            parts.append(_Conversations.apply(*states, [0, end - start], scaling))
+            parts.append(_Conversations.apply(*states, [0, end - start], scaling, arena))
         else:
             q, k, v = (part[None] for part in states)
             tiled = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
@@ -91,33 +94,34 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Any, key: Any, value: Any, bounds: list[int], scaling: float) -> Any:
-        query, key, value = (_filled(states, bounds) for states in (query, key, value))
+    def forward(ctx: Any, query: Any, key: Any, value: Any, bounds: list[int], scaling: float, arena: Arena) -> Any:
+        query, key, value = (_filled(states, bounds, arena) for states in (query, key, value))
         heads, _, width = query.shape
         groups = key.shape[0]
         out = torch.empty_like(query)
         query.mul_(scaling)
         future, kept = _future(query), []
         for start, first, end in _blocks(bounds):
-            weights = _weights(_grouped(query[:, first:end], groups), key[:, start:end], end - first, future)
-            if width > _NARROW:
+            on = arena if width > _NARROW else OFF
+            weights = _weights(_grouped(query[:, first:end], groups), key[:, start:end], end - first, future, on)
+            if on is arena:
                 kept.append(weights)
             out[:, first:end] = torch.bmm(weights, value[:, start:end]).view(heads, end - first, width)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.bounds, ctx.scaling = bounds, scaling
-        return _unfilled(out, bounds).transpose(0, 1)
+        return _unfilled(out, bounds, arena).transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         query, key, value, *kept = ctx.saved_tensors
         heads, _, width = query.shape
         groups = key.shape[0]
-        grad = _filled(grad.transpose(0, 1), ctx.bounds)
+        grad = _filled(grad.transpose(0, 1), ctx.bounds, OFF)
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         future = _future(query)
         for (start, first, end), made in zip_longest(_blocks(ctx.bounds), kept):
             queries = _grouped(query[:, first:end], groups)
-            weights = _weights(queries, key[:, start:end], end - first, future) if made is None else made
+            weights = _weights(queries, key[:, start:end], end - first, future, OFF) if made is None else made
             d_out = _grouped(grad[:, first:end], groups)
             d_value[:, start:end].baddbmm_(weights.transpose(1, 2), d_out)
             d_weights = torch.bmm(d_out, value[:, start:end].transpose(1, 2))
@@ -125,7 +129,7 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
             d_query[:, first:end] = torch.bmm(d_scores, key[:, start:end]).view(heads, -1, width)
             d_key[:, start:end].baddbmm_(d_scores.transpose(1, 2), queries)
         d_query.mul_(ctx.scaling)
-        return *(_unfilled(states, ctx.bounds) for states in (d_query, d_key, d_value)), None, None
+        return *(_unfilled(states, ctx.bounds, OFF) for states in (d_query, d_key, d_value)), None, None, None
 
 
 def _future(states: Any) -> Any:
@@ -133,11 +137,11 @@ def _future(states: Any) -> Any:
     return torch.full((_BLOCK, _BLOCK), float("-inf"), dtype=states.dtype, device=states.device).triu_(1)
 
 
-def _weights(queries: Any, keys: Any, rows: int, future: Any) -> Any:
+def _weights(queries: Any, keys: Any, rows: int, future: Any, arena: Arena) -> Any:
     """[Hk, Hq/Hk * rows, D] and [Hk, m, D] -> probabilities [Hk, Hq/Hk * rows, m]; the last `rows` keys are the queries' own."""
     scores = torch.bmm(queries, keys.transpose(1, 2))
     scores.view(-1, rows, keys.shape[1])[..., -rows:].add_(future[:rows, :rows])
-    return scores.softmax(-1)
+    return torch.softmax(scores, -1, out=arena.empty(*scores.shape, like=scores))
 
 
 def _filled_bounds(bounds: list[int]) -> list[int]:
@@ -145,19 +149,19 @@ def _filled_bounds(bounds: list[int]) -> list[int]:
     return list(accumulate(lengths, initial=0))
 
 
-def _filled(states: Any, bounds: list[int]) -> Any:
+def _filled(states: Any, bounds: list[int], arena: Arena) -> Any:
     """[H, T, D] -> [H, T', D], token by token in memory, zeros behind every conversation."""
     into = _filled_bounds(bounds)
-    out = states.new_zeros(into[-1], states.shape[0], states.shape[2]).transpose(0, 1)
+    out = arena.empty(into[-1], states.shape[0], states.shape[2], like=states).zero_().transpose(0, 1)
     for (start, end), first in zip(pairwise(bounds), into, strict=False):
         out[:, first : first + end - start] = states[:, start:end]
     return out
 
 
-def _unfilled(states: Any, bounds: list[int]) -> Any:
+def _unfilled(states: Any, bounds: list[int], arena: Arena) -> Any:
     """[H, T', D] -> [H, T, D], laid out token by token as its reader, the next linear layer, wants it."""
     into = _filled_bounds(bounds)
-    out = states.new_empty(bounds[-1], states.shape[0], states.shape[2]).transpose(0, 1)
+    out = arena.empty(bounds[-1], states.shape[0], states.shape[2], like=states).transpose(0, 1)
     for (start, end), first in zip(pairwise(bounds), into, strict=False):
         out[:, start:end] = states[:, first : first + end - start]
     return out

@@ -8,7 +8,7 @@ share, and draws the mask a second time from its seed on the way back; both addi
 """
 
 from dataclasses import dataclass
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,26 +16,32 @@ import torch
 from peft.tuners.lora import Linear
 from torch.nn import functional
 
+from finetune.step.arena import OFF, Arena
+
 # The integers under a floating-point number. A mask of 16 bits is extended by its sign.
 _BITS = {
     torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64,
 }  # fmt: skip
+# What these layers give is kept by what reads it: norms and the gated activation.
+_KEPT = ("q_proj", "k_proj", "gate_proj", "up_proj")
 
 
 class LoraLinear(torch.autograd.Function):  # type: ignore[misc]
     """`x @ weight.T + dropout(x) @ lora_a.T @ lora_b.T * scaling` with a weight that takes no gradient.
 
-    x [..., in], weight [out, in], lora_a [r, in], lora_b [out, r]; `seed` says which entries are dropped.
+    x [..., in], weight [out, in], lora_a [r, in], lora_b [out, r]; `seed` says which entries are dropped. What is kept lies in
+    `arena`, the result in `into`.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Any, weight: Any, lora_a: Any, lora_b: Any, scaling: float, dropout: float, seed: int
-    ) -> Any:
+        ctx: Any, x: Any, weight: Any, lora_a: Any, lora_b: Any, scaling: float, dropout: float, seed: int,
+        arena: Arena, into: Arena,
+    ) -> Any:  # fmt: skip
         rows = x.reshape(-1, x.shape[-1])
         scaling /= 1 - dropout
-        out, down = forth(rows, weight, lora_a, lora_b, scaling, dropout, seed)
-        ctx.save_for_backward(rows, weight, lora_a, lora_b, down)
+        out, down = forth(rows, weight, lora_a, lora_b, scaling, dropout, seed, into)
+        ctx.save_for_backward(arena.keep(rows), weight, lora_a, lora_b, arena.keep(down))
         ctx.scaling, ctx.dropout, ctx.seed = scaling, dropout, seed
         return out.view(*x.shape[:-1], -1)
 
@@ -55,18 +61,18 @@ class LoraLinear(torch.autograd.Function):  # type: ignore[misc]
             for_rows=ctx.needs_input_grad[0],
         )
         d_x = None if d_rows is None else d_rows.view(*grad.shape[:-1], -1)
-        return d_x, None, d_lora_a, d_lora_b, None, None, None
+        return d_x, None, d_lora_a, d_lora_b, None, None, None, None, None
 
 
 def forth(
-    rows: Any, weight: Any, lora_a: Any, lora_b: Any, scaling: float, dropout: float, seed: int
+    rows: Any, weight: Any, lora_a: Any, lora_b: Any, scaling: float, dropout: float, seed: int, into: Arena
 ) -> tuple[Any, Any]:
-    """The layer's output for rows [N, in], and the adapter's inner states [N, r], which `back` needs.
+    """The layer's output for rows [N, in], in `into`, and the adapter's inner states [N, r], which `back` needs.
 
     `scaling` is the adapter's divided by the share that is kept.
     """
     down = functional.linear(drop(rows, dropout, seed), lora_a.to(rows.dtype))
-    out = functional.linear(rows, weight)
+    out = torch.mm(rows, weight.t(), out=into.empty(len(rows), len(weight), like=rows))
     out.addmm_(down, (lora_b * scaling).to(rows.dtype).t())
     return out, down
 
@@ -120,7 +126,7 @@ def _masked(x: Any, mask: Any) -> Any:
 
 @dataclass(frozen=True)
 class Adapted:
-    """What a LoRA layer computes with: the arguments of `LoraLinear` behind x."""
+    """What a LoRA layer computes with: the arguments of `LoraLinear` behind x, but for the arenas."""
 
     weight: Any
     lora_a: Any
@@ -145,13 +151,13 @@ class Adapted:
         )
 
 
-def slim_lora(model: Any, dropout: float) -> None:
-    """Give every LoRA layer in `model` the lean forward."""
+def slim_lora(model: Any, dropout: float, arena: Arena) -> None:
+    """Give every LoRA layer in `model` the lean forward; what is kept of it lies in `arena`."""
 
-    def forward(layer: Any, x: Any) -> Any:
+    def forward(layer: Any, into: Arena, x: Any) -> Any:
         it = Adapted.of(layer, dropout)
-        return LoraLinear.apply(x, it.weight, it.lora_a, it.lora_b, it.scaling, it.dropout, it.seed)
+        return LoraLinear.apply(x, it.weight, it.lora_a, it.lora_b, it.scaling, it.dropout, it.seed, arena, into)
 
-    for layer in model.modules():
+    for name, layer in model.named_modules():
         if isinstance(layer, Linear):
-            layer.forward = MethodType(forward, layer)
+            layer.forward = partial(forward, layer, arena if name.endswith(_KEPT) else OFF)

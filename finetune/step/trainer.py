@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from transformers.modeling_outputs import CausalLMOutput
 from trl import SFTTrainer
 
+from finetune.step.arena import Arena
 from finetune.step.attention import NAME, attention
 from finetune.step.head import sparse_loss
 from finetune.step.layers import slim_layers
@@ -94,9 +95,10 @@ class FastTrainer(SFTTrainer):  # type: ignore[misc]
         # Without packing too: the rows of a batch one behind the other instead of padded.
         self.data_collator.padding_free = True
         dropout = self.model.active_peft_config.lora_dropout
-        slim_lora(self.model, dropout)
-        slim_layers(self.model, dropout)
-        _flatten(self.model.get_base_model(), self.args.neftune_noise_alpha)
+        arena = Arena()
+        slim_lora(self.model, dropout, arena)
+        slim_layers(self.model, dropout, arena)
+        _flatten(self.model.get_base_model(), self.args.neftune_noise_alpha, arena)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -118,7 +120,7 @@ class FastTrainer(SFTTrainer):  # type: ignore[misc]
         return loss
 
 
-def _flatten(model: Any, noise_alpha: float | None) -> None:
+def _flatten(model: Any, noise_alpha: float | None, arena: Arena) -> None:
     """Make `model(...)` of a causal LM take flat rows and give the summed loss."""
     AttentionInterface.register(NAME, attention)
     model.set_attn_implementation(NAME)
@@ -133,6 +135,9 @@ def _flatten(model: Any, noise_alpha: float | None) -> None:
             labels = functional.pad(labels, (0, rest), value=-100)
             cu_seq_lens_q = torch.cat([cu_seq_lens_q, cu_seq_lens_q[-1:] + rest])
             max_length_q = max(max_length_q, rest)
+        # A GPU has an allocator that keeps blocks by size; checkpointing keeps little, and runs the layers a second time.
+        kept = self.training and torch.is_grad_enabled() and not self.is_gradient_checkpointing
+        arena.reset(on=kept and input_ids.device.type == "cpu")
         # The weights are in the dtype to compute in; autocast would only look at every operation.
         with torch.autocast(input_ids.device.type, enabled=False):
             embeddings = self.get_input_embeddings()(input_ids)
@@ -145,6 +150,7 @@ def _flatten(model: Any, noise_alpha: float | None) -> None:
                 attention_mask={"full_attention": None},
                 cu_seq_lens_q=cu_seq_lens_q,
                 max_length_q=max_length_q,
+                arena=arena,
                 use_cache=False,
             ).last_hidden_state
             return CausalLMOutput(loss=sparse_loss(hidden, self.lm_head.weight, labels))

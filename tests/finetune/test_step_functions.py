@@ -9,11 +9,16 @@ from torch.nn import functional
 
 from finetune.step import attention as attention_module
 from finetune.step import head as head_module
+from finetune.step.arena import OFF, Arena
 from finetune.step.attention import conversations_attention, has_varlen
 from finetune.step.head import FrozenHeadLoss, sparse_loss
 from finetune.step.layers import FrozenRMSNorm, GatedLoraLinear, GatedSilu
 from finetune.step.lora import LoraLinear, drop, keep_mask
 from finetune.step.neftune import add_noise
+
+# Gradients are tested with what is kept where it is kept in a run.
+ARENA = Arena()
+ARENA.reset(on=True)
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -23,6 +28,42 @@ def draw(*shape: int) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+    ARENA.reset(on=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_an_arena_lays_tensors_side_by_side_and_gives_the_same_memory_again(dtype: torch.dtype) -> None:
+    like = torch.empty(0, dtype=dtype)
+    arena = Arena()
+    arena.reset(on=True)
+    # The third does not fit into the first block any more, and the fourth into none.
+    shapes = [(3, 5, 7), (2**25 // dtype.itemsize,), (2**25 // dtype.itemsize, 1), (2**27 // dtype.itemsize,)]
+    made = [arena.empty(*shape, like=like).fill_(number) for number, shape in enumerate(shapes)]
+    for number, (tensor, shape) in enumerate(zip(made, shapes, strict=True)):
+        assert tensor.shape == shape
+        assert tensor.dtype == dtype
+        assert tensor.is_contiguous()
+        assert tensor.data_ptr() % 64 == 0
+        assert torch.all(tensor == number)
+    blocks = {tensor.untyped_storage().data_ptr() for tensor in made}
+    assert len(blocks) == 3
+    view = made[0].view(15, 7)
+    assert arena.keep(view) is view
+    elsewhere = torch.arange(6, dtype=dtype).view(2, 3).t()
+    kept = arena.keep(elsewhere)
+    assert kept is not elsewhere
+    assert torch.equal(kept, elsewhere)
+    assert arena.keep(kept) is kept
+    arena.reset(on=True)
+    addresses = [tensor.data_ptr() for tensor in made]
+    assert [arena.empty(*shape, like=like).data_ptr() for shape in shapes] == addresses
+
+
+def test_an_arena_that_is_off_leaves_memory_to_torch() -> None:
+    tensor = draw(2, 3)
+    assert OFF.keep(tensor) is tensor
+    size = OFF.empty(2, 3, like=tensor).untyped_storage().nbytes()
+    assert size == tensor.nbytes
 
 
 def test_the_head_gives_the_summed_cross_entropy_and_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,17 +111,19 @@ def test_attention_stays_within_a_conversation(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(attention_module, "_LONG", longest)
     bounds = [0, 1, 4, 12, 17]
     query, key, value = (draw(heads, 17, 5).requires_grad_() for heads in (4, 2, 2))
-    ours = conversations_attention(query, key, value, bounds, 0.3)
+    ours = conversations_attention(query, key, value, bounds, 0.3, ARENA)
     assert torch.allclose(ours, plain_attention(query, key, value, bounds))
-    assert torch.autograd.gradcheck(lambda q, k, v: conversations_attention(q, k, v, bounds, 0.3), (query, key, value))
+    assert torch.autograd.gradcheck(
+        lambda q, k, v: conversations_attention(q, k, v, bounds, 0.3, ARENA), (query, key, value)
+    )
 
 
 def test_a_conversation_does_not_feel_its_neighbours() -> None:
     query, key, value = (draw(heads, 20, 5) for heads in (4, 2, 2))
-    before = conversations_attention(query, key, value, [0, 8, 20], 0.3)
+    before = conversations_attention(query, key, value, [0, 8, 20], 0.3, ARENA)
     for states in (query, key, value):
         states[:, :8] += 1
-    after = conversations_attention(query, key, value, [0, 8, 20], 0.3)
+    after = conversations_attention(query, key, value, [0, 8, 20], 0.3, ARENA)
     assert torch.equal(before[8:], after[8:])
     assert not torch.allclose(before[:8], after[:8])
 
@@ -94,19 +137,21 @@ def test_lora_is_the_layer_plus_the_adapter(dropout: float) -> None:
     x, weight, lora_a, lora_b = draw(2, 3, 6), draw(5, 6), draw(2, 6), draw(5, 2)
     dropped = drop(x.view(6, 6), dropout, 7).view(x.shape) / (1 - dropout)
     expected = x @ weight.t() + dropped @ lora_a.t() @ lora_b.t() * 2.0
-    assert torch.allclose(LoraLinear.apply(x, weight, lora_a, lora_b, 2.0, dropout, 7), expected)
+    assert torch.allclose(LoraLinear.apply(x, weight, lora_a, lora_b, 2.0, dropout, 7, ARENA, ARENA), expected)
     inputs = [states.requires_grad_() for states in (x, lora_a, lora_b)]
-    assert torch.autograd.gradcheck(lambda x, a, b: LoraLinear.apply(x, weight, a, b, 2.0, dropout, 7), inputs)
+    assert torch.autograd.gradcheck(
+        lambda x, a, b: LoraLinear.apply(x, weight, a, b, 2.0, dropout, 7, ARENA, ARENA), inputs
+    )
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 def test_the_gated_product_need_not_be_kept(dropout: float) -> None:
     gate, up, weight, lora_a, lora_b = draw(2, 3, 6), draw(2, 3, 6), draw(5, 6), draw(2, 6), draw(5, 2)
-    expected = LoraLinear.apply(GatedSilu.apply(gate, up), weight, lora_a, lora_b, 2.0, dropout, 7)
-    assert torch.equal(GatedLoraLinear.apply(gate, up, weight, lora_a, lora_b, 2.0, dropout, 7), expected)
+    expected = LoraLinear.apply(GatedSilu.apply(gate, up), weight, lora_a, lora_b, 2.0, dropout, 7, ARENA, ARENA)
+    assert torch.equal(GatedLoraLinear.apply(gate, up, weight, lora_a, lora_b, 2.0, dropout, 7, ARENA), expected)
     inputs = [states.requires_grad_() for states in (gate, up, lora_a, lora_b)]
     assert torch.autograd.gradcheck(
-        lambda g, u, a, b: GatedLoraLinear.apply(g, u, weight, a, b, 2.0, dropout, 7), inputs
+        lambda g, u, a, b: GatedLoraLinear.apply(g, u, weight, a, b, 2.0, dropout, 7, ARENA), inputs
     )
 
 
@@ -124,8 +169,10 @@ def test_dropout_drops_its_share_and_keeps_the_rest_as_it_is(dropout: float, dty
 
 def test_the_norm_is_rms_norm() -> None:
     x, weight = draw(3, 4, 8).requires_grad_(), draw(8)
-    assert torch.allclose(FrozenRMSNorm.apply(x, weight, 1e-6), functional.rms_norm(x, (8,), weight, 1e-6))
-    assert torch.autograd.gradcheck(lambda x: FrozenRMSNorm.apply(x, weight, 1e-6), x)
+    assert torch.allclose(
+        FrozenRMSNorm.apply(x, weight, 1e-6, ARENA, ARENA), functional.rms_norm(x, (8,), weight, 1e-6)
+    )
+    assert torch.autograd.gradcheck(lambda x: FrozenRMSNorm.apply(x, weight, 1e-6, ARENA, ARENA), x)
 
 
 def test_the_gated_activation_is_silu_times_up() -> None:

@@ -56,6 +56,9 @@ def trainer(base: Path, folder: Path, step: str, dtype: torch.dtype, **changes: 
         rows(2, [50, 30, 70]),
         AutoTokenizer.from_pretrained(base),
     )
+    if made.args.gradient_checkpointing:
+        # As `train` begins.
+        made.model.gradient_checkpointing_enable(made.args.gradient_checkpointing_kwargs)
     torch.manual_seed(5)
     for name, parameter in made.model.named_parameters():
         if "lora_B" in name:
@@ -92,6 +95,27 @@ def test_loss_and_gradients_are_trls_in_fp32(base: Path, tmp_path: Path, shape: 
     assert len(fast[1]) == 2 * 2 * len(TARGETS)
     for name, expected in stock[1].items():
         assert (fast[1][name] - expected).norm() <= 1e-5 * expected.norm(), name
+
+
+@pytest.mark.parametrize(("shape", "share"), [({}, 0.95), ({"gradient_checkpointing": True}, 0.0)])
+def test_what_a_step_keeps_lies_in_the_arena(base: Path, tmp_path: Path, shape: dict[str, Any], share: float) -> None:
+    made = trainer(base, tmp_path, "fast", torch.float32, **shape)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in made.model.parameters()}
+    kept = dict[int, int]()
+
+    def seen(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.data_ptr()] = tensor.nbytes if tensor.untyped_storage().nbytes() == 2**26 else -tensor.nbytes
+        return tensor
+
+    made.model.train()
+    batch = made._prepare_inputs(next(iter(made.get_train_dataloader())))
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        made.compute_loss(made.model, batch)
+    inside = sum(size for size in kept.values() if size > 0)
+    # The rest are the rotations, and the gradient of the head.
+    assert inside >= share * sum(map(abs, kept.values()))
+    assert (inside > 0) == (share > 0)
 
 
 def test_loss_is_trls_in_bf16(base: Path, tmp_path: Path) -> None:
