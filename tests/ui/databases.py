@@ -24,6 +24,8 @@ from ui.tables import Child, Table
 
 PIN = "2468"
 PIN_HASH = hashed(PIN)
+# A child may chat at any time of the day.
+ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def family(store: Store, nickname: str = "豆豆") -> Child:
     """A family with one child, as the first run leaves it, but without quiet hours: tests run at night too."""
     made = store.first_run("妈妈", "外婆 13800000000", PIN_HASH, "zh", Profile(nickname))
     assert made is not None
-    store.set_limits(made.id, Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True))
+    store.set_limits(made.id, ALLOWED)
     child = store.child(made.id)
     assert child is not None
     return child

@@ -17,7 +17,7 @@ from streamlit.typing import ChatInputValue
 
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
-from tests.ui.databases import family
+from tests.ui.databases import ALLOWED, family
 from tests.ui.model_server import HEARD, ModelServer
 from ui import exchange
 from ui.client import settings_from
@@ -25,12 +25,10 @@ from ui.companion import gate
 from ui.companion.chat import asked
 from ui.database import url_for
 from ui.locales import sentences
-from ui.records import Limits
 from ui.store import Store
 from ui.tables import MessageRow
 
 WORDS = sentences("zh")
-ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 
 
 @pytest.fixture

@@ -15,17 +15,16 @@ from sqlalchemy import delete, insert
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.ui.conftest import PATIENCE_MS, Site
+from tests.ui.databases import ALLOWED
 from tests.ui.model_server import ModelServer
 from tests.ui.walk import PIN, open_parents, replies, say, section
 from ui import exchange, forget, outbox, pin
 from ui.companion.chat import SHOWN
 from ui.locales import sentences
-from ui.records import Limits
 from ui.store import Store
 from ui.tables import MessageRow
 
 WORDS = sentences("zh")
-ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 BY_ITSELF_MS = 90_000  # an open page looks every twenty seconds; a busy machine needs more
 Shot = Callable[[Page, str], None]
 

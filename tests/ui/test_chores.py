@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from tests.demo import free_port
-from tests.ui.databases import Database, family
+from tests.ui.databases import ALLOWED, Database, family
 from tests.ui.model_server import SKY, ModelServer
 from tests.ui.serving import Serving, respond
 from ui import chores, exchange, outbox, visits
@@ -16,8 +16,6 @@ from ui.client import settings_from
 from ui.limits import rule
 from ui.records import Limits
 from ui.store import Store
-
-ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 
 
 def test_a_crisis_said_to_a_sleeping_server_reaches_the_guardian_though_the_page_is_closed(database: Database) -> None:

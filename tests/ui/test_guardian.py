@@ -10,15 +10,14 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.ui.conftest import PATIENCE_MS, Site
+from tests.ui.databases import ALLOWED
 from tests.ui.model_server import ModelServer
 from tests.ui.walk import VOICES, open_parents, replies, say, section, wait_until
 from ui import visits
 from ui.locales import sentences
-from ui.records import Limits
 from ui.tables import Visit
 
 WORDS = sentences("zh")
-ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 Shot = Callable[[Page, str], None]
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.end_to_end]

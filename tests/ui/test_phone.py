@@ -12,16 +12,15 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.ui.conftest import PATIENCE_MS, Site
+from tests.ui.databases import ALLOWED
 from tests.ui.model_server import CONTRACT, CRISIS, SKY, ModelServer
 from tests.ui.walk import PIN, accessible, fits, say, section
 from ui import exchange, visits
 from ui.companion.chat import MOODS
 from ui.insight import LEANED
 from ui.locales import LANGUAGES, sentences
-from ui.records import Limits
 from ui.tables import Household, Visit
 
-ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 PHONE = ViewportSize(width=390, height=844)
 TALL = ViewportSize(width=390, height=2400)
 Shot = Callable[[Page, str], None]

@@ -20,7 +20,7 @@ from serve import policy
 from serve.guard.guard import read_guard
 from serve.request import BODY_LIMIT
 from tests.demo import free_port
-from tests.ui.databases import Database, family
+from tests.ui.databases import ALLOWED, Database, family
 from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
 from ui import away, chores, exchange, forget
@@ -30,12 +30,11 @@ from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable, url_for
 from ui.exchange import SAID_CHARS
 from ui.locales import sentences
-from ui.records import Limits, Message, Profile
+from ui.records import Message, Profile
 from ui.store import Store
 from ui.tables import Child
 
 WORDS = sentences("zh")
-ALLOWED = Limits(60, "00:00", "00:00", 30, "", read_aloud=True, voice=True)
 
 
 @pytest.fixture
