@@ -8,7 +8,7 @@ and within one block of queries after the other, the work is a fraction. On a GP
 """
 
 from collections.abc import Iterator
-from itertools import accumulate, pairwise, zip_longest
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -20,13 +20,11 @@ NAME = "mindpal_conversations"
 
 # Queries taken at a time: they meet no key behind their own block. CPU milliseconds forth and back on an EPYC core for
 # 16 heads of 128, against torch's tiled attention: 350 tokens 15 and 43, 1024: 96 and 208, 2048: 361 and 681
-# (with blocks of 128; 256 was as quick for these heads, and a tenth quicker for 8 of 32 made again).
+# (with blocks of 128; 256 is as quick, and in fewer pieces).
 _BLOCK = 256
 # A matmul of a new shape, or with other strides, is compiled first, for a millisecond and half a megabyte that stays: so few
 # shapes, and tokens before heads in memory, so that no stride depends on the row's length.
 _ALIGN = 64
-# Heads up to this width are narrow.
-_NARROW = 64
 # Above this length tiled attention.
 _LONG = 2048
 
@@ -88,9 +86,6 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
 
     Inside, every conversation is filled up to a multiple of `_ALIGN`. The filling needs no mask: as keys it lies in the
     future of every real query, and as queries it gives rows that are dropped and get no gradient.
-
-    The probabilities of narrow heads are made again on the way back. Kept, those of a small model are half of all that its
-    step keeps, and take a twelfth of its time to make; wide heads take longer and keep more beside them.
     """
 
     @staticmethod
@@ -100,13 +95,17 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
         groups = key.shape[0]
         out = torch.empty_like(query)
         query.mul_(scaling)
-        future, kept = _future(query), []
+        # -inf where a key is behind its query.
+        future = torch.full((_BLOCK, _BLOCK), float("-inf"), dtype=query.dtype, device=query.device).triu_(1)
+        kept = []
         for start, first, end in _blocks(bounds):
-            on = arena if width > _NARROW else OFF
-            weights = _weights(_grouped(query[:, first:end], groups), key[:, start:end], end - first, future, on)
-            if on is arena:
-                kept.append(weights)
-            out[:, first:end] = torch.bmm(weights, value[:, start:end]).view(heads, end - first, width)
+            scores = torch.bmm(_grouped(query[:, first:end], groups), key[:, start:end].transpose(1, 2))
+            # The last keys are the queries' own.
+            rows = end - first
+            scores.view(-1, rows, end - start)[..., -rows:].add_(future[:rows, :rows])
+            weights = torch.softmax(scores, -1, out=arena.empty(*scores.shape, like=scores))
+            kept.append(weights)
+            out[:, first:end] = torch.bmm(weights, value[:, start:end]).view(heads, rows, width)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.bounds, ctx.scaling = bounds, scaling
         return _unfilled(out, bounds, arena).transpose(0, 1)
@@ -114,15 +113,11 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         query, key, value, *kept = ctx.saved_tensors
-        heads, _, width = query.shape
-        groups = key.shape[0]
+        heads, groups, width = query.shape[0], key.shape[0], query.shape[2]
         grad = _filled(grad.transpose(0, 1), ctx.bounds, OFF)
         d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        future = _future(query)
-        for (start, first, end), made in zip_longest(_blocks(ctx.bounds), kept):
-            queries = _grouped(query[:, first:end], groups)
-            weights = _weights(queries, key[:, start:end], end - first, future, OFF) if made is None else made
-            d_out = _grouped(grad[:, first:end], groups)
+        for (start, first, end), weights in zip(_blocks(ctx.bounds), kept, strict=True):
+            queries, d_out = (_grouped(states[:, first:end], groups) for states in (query, grad))
             d_value[:, start:end].baddbmm_(weights.transpose(1, 2), d_out)
             d_weights = torch.bmm(d_out, value[:, start:end].transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
@@ -130,18 +125,6 @@ class _Conversations(torch.autograd.Function):  # type: ignore[misc]
             d_key[:, start:end].baddbmm_(d_scores.transpose(1, 2), queries)
         d_query.mul_(ctx.scaling)
         return *(_unfilled(states, ctx.bounds, OFF) for states in (d_query, d_key, d_value)), None, None, None
-
-
-def _future(states: Any) -> Any:
-    """[n, n] for n queries and as many keys: -inf where a key is behind its query, else 0."""
-    return torch.full((_BLOCK, _BLOCK), float("-inf"), dtype=states.dtype, device=states.device).triu_(1)
-
-
-def _weights(queries: Any, keys: Any, rows: int, future: Any, arena: Arena) -> Any:
-    """[Hk, Hq/Hk * rows, D] and [Hk, m, D] -> probabilities [Hk, Hq/Hk * rows, m]; the last `rows` keys are the queries' own."""
-    scores = torch.bmm(queries, keys.transpose(1, 2))
-    scores.view(-1, rows, keys.shape[1])[..., -rows:].add_(future[:rows, :rows])
-    return torch.softmax(scores, -1, out=arena.empty(*scores.shape, like=scores))
 
 
 def _filled_bounds(bounds: list[int]) -> list[int]:

@@ -102,10 +102,8 @@ def plain_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
     return torch.cat(parts, 2)[0].transpose(0, 1)
 
 
-@pytest.mark.parametrize("narrow", [0, 64], ids=["wide heads", "narrow heads"])
 @pytest.mark.parametrize("longest", [100, 6], ids=["in blocks", "long ones tiled"])
-def test_attention_stays_within_a_conversation(monkeypatch: pytest.MonkeyPatch, longest: int, narrow: int) -> None:
-    monkeypatch.setattr(attention_module, "_NARROW", narrow)
+def test_attention_stays_within_a_conversation(monkeypatch: pytest.MonkeyPatch, longest: int) -> None:
     monkeypatch.setattr(attention_module, "_BLOCK", 4)
     monkeypatch.setattr(attention_module, "_ALIGN", 2)
     monkeypatch.setattr(attention_module, "_LONG", longest)
