@@ -289,6 +289,7 @@ def _fit(
 ) -> Path | None:
     """Train to the end from a checkpoint or from the beginning; the last checkpoint. Raises `Stopped`."""
     import datasets
+    import pyarrow
     from transformers import PrinterCallback
     from transformers.utils import logging as transformers_log
 
@@ -317,6 +318,8 @@ def _fit(
         # The trainer has its own.
         prepared.train.clear()
         prepared.validation.clear()
+        # Packing is over, and Arrow would hold its memory for the next table.
+        pyarrow.default_memory_pool().release_unused()
         peak = matmul_speed(machine, bf16=recipe.bf16) * processes.count
         fastest = peak / work_a_token(recipe, plan.parameters)
         with _bar(prepared.record.steps, processes) as advance:
