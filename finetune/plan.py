@@ -31,8 +31,8 @@ _SHARE_OF_PEAK = 0.4
 # bf16 and fp32, with the gradient of each and a shifted copy.
 _FAST_LOGITS = 20 * 2**20 * 6
 _LOGIT = {"fast": 6, "trl": 18}
-# What a layer keeps, by what was measured, against the count in `_memory`. Told and measured on 2 CPU cores in GB: 7.4 and 7.0
-# for Qwen3-0.6B's shape, 0.91 and 0.95 for the small one of `make bench-train`, 1.6 and 1.9 for the stand-in with TRL's step.
+# What a layer keeps, by what was measured, against the count in `_memory`. Told and measured on 2 CPU cores in GB: 6.1 and 6.2
+# for Qwen3-0.6B's shape, 0.8 and 1.0 for the small one of `make bench-train`, 1.6 and 1.9 for the stand-in with TRL's step.
 _KEPT = {"fast": 0.65, "trl": 2.0}
 
 
