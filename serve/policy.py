@@ -15,8 +15,6 @@ import json
 import logging
 import os
 import time
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,23 +22,19 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
-from data.protocol import CONTRACT_HEADER, DROPPED_HEADER, GUARD_FIELD, MODEL_NAME, PINNED_HEADER
+from data.protocol import CONTRACT_HEADER, DROPPED_HEADER, MODEL_NAME, PINNED_HEADER
+from serve.answer import Answer, first
 from serve.guard.crisis import Verdict, read_answers
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
-from serve.guard.screen import Screen, Stopped, language_of
+from serve.guard.screen import Screen
 from serve.keys import Keys, read_keys
 from serve.launch import GRACE_S, grace_from, limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.openapi import document
+from serve.reply import Application, Message, Receive, Reply, Scope, Send
 from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, rebuild
 from serve.stop import Stop
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("mindpal")
 
@@ -139,7 +133,7 @@ class Policy:
         await self._app(scope, receive, told)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = _Reply(send, [(CONTRACT_HEADER.encode(), self._model.fingerprint.encode())])
+        reply = Reply(send, [(CONTRACT_HEADER.encode(), self._model.fingerprint.encode())])
         try:
             await self._open(scope, receive, reply)
             return
@@ -157,7 +151,7 @@ class Policy:
         if not reply.started:
             await reply.error(refused.status, refused.message, refused.param)
 
-    async def _open(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+    async def _open(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         """What is behind the door. Raises `Refused`."""
         door = (scope["method"], scope["path"])
         if door not in DOORS:
@@ -187,7 +181,7 @@ class Policy:
         }
         return {"object": "list", "data": [model]}
 
-    async def _let_in(self, name: str, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+    async def _let_in(self, name: str, scope: Scope, receive: Receive, reply: Reply) -> None:
         try:
             self._desk.enter(name)
         except TooMany as many:
@@ -199,7 +193,7 @@ class Policy:
         finally:
             self._desk.leave(name)
 
-    async def _chat(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+    async def _chat(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         begun = time.monotonic()
         raw = await _body(scope, receive)
         if raw is None:
@@ -210,7 +204,7 @@ class Policy:
         try:
             asked = await run(large, rebuild, *given) if large else rebuild(*given)
             reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
-            answer = _Answer(asked, reply, self._model, self._answers.stopped)
+            answer = Answer(asked, reply, self._model, self._answers.stopped)
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
             found = await run(large, self._judged, asked)
         except Refused:
@@ -246,7 +240,7 @@ class Policy:
         """
         return self._guard.judge(asked.child) or fitted(asked, self._model, self._guard.answered)
 
-    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: "_Answer") -> None:
+    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
         body = json.dumps(fits.body).encode()
         given = False
 
@@ -257,7 +251,7 @@ class Policy:
                 return {"type": "http.request", "body": body, "more_body": False}
             # After the body nothing but the client's leaving can come. An answer that the screen ended looks to the
             # engine like one whose client left: it stops computing.
-            await _first(_until_gone(receive, answer), answer.ended.wait())
+            await first(_until_gone(receive, answer), answer.ended.wait())
             return {"type": "http.disconnect"}
 
         judged = asyncio.ensure_future(self._judge_remotely(asked, fits, answer)) if self._remote else None
@@ -271,7 +265,7 @@ class Policy:
                 judged.cancel()
         await answer.close()
 
-    async def _judge_remotely(self, asked: Asked, fits: Fitted, answer: "_Answer") -> None:
+    async def _judge_remotely(self, asked: Asked, fits: Fitted, answer: Answer) -> None:
         """Ask the guard model beside the engine; a verdict of danger takes the answer's place."""
         if not self._remote:
             return
@@ -288,240 +282,6 @@ class Policy:
         self._guard.heard(asked.child)
         if not answer.over:
             await answer.instead(self._answers.to(verdict), verdict)
-
-
-class _Reply:
-    """The one way in which this module sends a response."""
-
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]):
-        self._send = send
-        self.headers = headers
-        self.started = False
-
-    async def start(self, status: int, content_type: bytes) -> None:
-        self.started = True
-        headers = [(b"content-type", content_type), (b"cache-control", b"no-store"), *self.headers]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def part(self, body: bytes, *, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
-    async def json(self, status: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content, ensure_ascii=False).encode()
-        self.headers.append((b"content-length", str(len(body)).encode()))
-        await self.start(status, b"application/json")
-        await self.part(body, more=False)
-
-    async def error(self, status: int, message: str, param: str | None = None) -> None:
-        if status == 401:
-            self.headers.append((b"www-authenticate", b"Bearer"))
-        await self.json(status, {"error": _error(status, message, param)})
-
-    async def passed_on(self, message: Message) -> None:
-        """A message of the engine's own, with our headers."""
-        if message["type"] == "http.response.start":
-            self.started = True
-            message = {**message, "headers": [*message.get("headers", []), *self.headers]}
-        await self._send(message)
-
-
-class _Answer:
-    """One answer: takes what the engine sends, gives the client what the screen lets through."""
-
-    def __init__(self, asked: Asked, reply: _Reply, model: ModelFolder, stopped: dict[Any, str]):
-        self._asked = asked
-        self._reply = reply
-        self._screen = Screen(model.control_tokens)
-        # What the model thinks is told only where the contract lets it think, and is screened like its words.
-        self._thoughts = Screen(model.control_tokens) if model.contract.thinking else None
-        self._whole_thoughts = ""
-        self._judged: asyncio.Future[None] | None = None
-        self._stopped = stopped[language_of(asked.child[-1])]
-        self._status = 200
-        self._raw = b""
-        self._whole_words = ""
-        self._id = f"chatcmpl-{uuid.uuid4().hex}"
-        self._created = int(time.time())
-        self._finish = "stop"
-        self._usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        self.action = "none"
-        # What the client is told of the guard's doing, and what is counted.
-        self.told: dict[str, str] = {}
-        # Set when the client has its whole answer, or is gone.
-        self.ended = asyncio.Event()
-
-    @property
-    def over(self) -> bool:
-        return self.ended.is_set()
-
-    @property
-    def tokens(self) -> int:
-        return self._usage["completion_tokens"]
-
-    def masked(self) -> None:
-        """The last message held personal data; the model is asked without."""
-        self.action = "masked"
-        self.told = {"action": "masked", "category": "personal_data", "layer": "rules"}
-
-    async def instead(self, words: str, verdict: Verdict) -> None:
-        """A fixed answer; the model was not asked."""
-        self.action, self.told = verdict.action, verdict.told()
-        await self._end(words, "content_filter")
-
-    def wait_for(self, judged: "asyncio.Future[None] | None") -> None:
-        """Nothing of the engine's answer is taken before `judged` is done."""
-        self._judged = judged
-
-    async def gone(self) -> None:
-        """The client left."""
-        if not self.over:
-            self.action = "gone"
-            self.ended.set()
-
-    async def from_engine(self, message: Message) -> None:
-        """Take one ASGI message. Whatever goes wrong here ends the answer: raw words never leave."""
-        if self._judged and not self.over:
-            await _first(asyncio.shield(self._judged), self.ended.wait())
-            self._judged = None
-        if self.over:
-            return
-        try:
-            if message["type"] == "http.response.start":
-                self._status = message["status"]
-            elif message["type"] == "http.response.body":
-                await self._take(message.get("body", b""), more=message.get("more_body", False))
-        except Stopped as stopped:
-            await self.stop(stopped.category)
-        except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
-            log.error("the screen failed: %s", type(error).__name__)
-            await self.stop("unread")
-
-    async def close(self) -> None:
-        """The engine has returned: an answer without an end gets one."""
-        if self.over:
-            return
-        self.action = "error"
-        message = "The model could not answer; please try again."
-        if self._reply.started:
-            await self._event({"error": _error(500, message, None)})
-            await self._reply.part(b"data: [DONE]\n\n", more=False)
-        else:
-            await self._reply.error(500, message)
-        self.ended.set()
-
-    async def _take(self, raw: bytes, *, more: bool) -> None:
-        self._raw += raw
-        if self._status != 200:
-            if not more:
-                await self._refusal()
-        elif not self._asked.stream:
-            if not more:
-                await self._whole(json.loads(self._raw))
-        else:
-            *events, self._raw = self._raw.split(b"\n\n")
-            for event in events:
-                data = event.removeprefix(b"data: ").strip()
-                if data == b"[DONE]":
-                    if self._thoughts:
-                        await self._words(self._thoughts.finish(), field="reasoning_content")
-                    await self._words(self._screen.finish())
-                    await self._end("", self._finish)
-                elif data:
-                    await self._chunk(json.loads(data))
-                if self.over:
-                    return
-
-    async def _refusal(self) -> None:
-        # The engine's own sentence may quote the child.
-        self.action = "error"
-        if self._status == 503:
-            await self._reply.error(503, "The model is not ready; please try again in a moment.")
-        elif self._status < 500:
-            await self._reply.error(self._status, "The model cannot answer this request.")
-        else:
-            await self._reply.error(500, "The model could not answer; please try again.")
-        self.ended.set()
-
-    async def _whole(self, completion: dict[str, Any]) -> None:
-        self._note(completion)
-        choice = completion["choices"][0]
-        self._finish = choice["finish_reason"] or "stop"
-        if self._thoughts:
-            for words in self._thoughts.feed(_thought(choice["message"])):
-                self._whole_thoughts += words
-            self._whole_thoughts += self._thoughts.finish()
-        for words in self._screen.feed(choice["message"]["content"] or ""):
-            self._whole_words += words
-        self._whole_words += self._screen.finish()
-        await self._end("", self._finish)
-
-    async def _chunk(self, chunk: dict[str, Any]) -> None:
-        if "choices" not in chunk:
-            await self.close()
-            return
-        self._note(chunk)
-        for choice in chunk["choices"]:
-            if self._thoughts:
-                for words in self._thoughts.feed(_thought(choice["delta"])):
-                    await self._words(words, field="reasoning_content")
-            for words in self._screen.feed(choice["delta"].get("content") or ""):
-                await self._words(words)
-            self._finish = choice.get("finish_reason") or self._finish
-
-    def _note(self, made: dict[str, Any]) -> None:
-        self._id, self._created = made.get("id", self._id), made.get("created", self._created)
-        if usage := made.get("usage"):
-            self._usage = {name: usage[name] for name in self._usage}
-
-    async def stop(self, category: str) -> None:
-        """End the answer with the safe sentence."""
-        self.action = "stopped"
-        self.told = {"action": "stopped", "category": category, "layer": "rules"}
-        try:
-            await self._end(self._stopped, "content_filter")
-        finally:
-            self.ended.set()
-
-    async def _end(self, words: str, finish: str) -> None:
-        if self._asked.stream:
-            await self._words(words)
-            await self._event(self._made({}, finish) | self._beside())
-            if self._asked.include_usage:
-                await self._event(self._made(None, None) | {"usage": self._usage})
-            await self._reply.part(b"data: [DONE]\n\n", more=False)
-        else:
-            message = {"role": "assistant", "content": self._whole_words + words, "refusal": None}
-            if self._thoughts:
-                message["reasoning_content"] = self._whole_thoughts
-            choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-            made = {"id": self._id, "object": "chat.completion", "created": self._created, "model": MODEL_NAME}
-            await self._reply.json(200, made | {"choices": [choice], "usage": self._usage} | self._beside())
-        self.ended.set()
-
-    async def _words(self, words: str, field: str = "content") -> None:
-        if not self._reply.started:
-            await self._reply.start(200, b"text/event-stream; charset=utf-8")
-            # Told with the first words as well: a client that is cut off knows what they are.
-            await self._event(self._made({"role": "assistant", "content": ""}, None) | self._beside())
-        if words:
-            await self._event(self._made({field: words}, None))
-
-    def _beside(self) -> dict[str, Any]:
-        """What stands beside `choices`."""
-        return {GUARD_FIELD: self.told} if self.told else {}
-
-    def _made(self, delta: dict[str, str] | None, finish: str | None) -> dict[str, Any]:
-        choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
-        made = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": MODEL_NAME}
-        return made | {"choices": choices}
-
-    async def _event(self, content: dict[str, Any]) -> None:
-        await self._reply.part(b"data: " + json.dumps(content, ensure_ascii=False).encode() + b"\n\n", more=True)
-
-
-def _thought(said: dict[str, Any]) -> str:
-    """vLLM names it `reasoning`, older versions and other servers `reasoning_content`."""
-    return said.get("reasoning") or said.get("reasoning_content") or ""
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
@@ -543,20 +303,10 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-async def _until_gone(receive: Receive, answer: _Answer) -> None:
+async def _until_gone(receive: Receive, answer: Answer) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     await answer.gone()
-
-
-async def _first(*waits: Awaitable[Any]) -> None:
-    """Wait until one of `waits` is done; the others, and all of them where this is cancelled, are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _inner_scope(scope: Scope, door: tuple[str, str], body: bytes) -> Scope:
@@ -581,14 +331,6 @@ def _from_loopback(scope: Scope) -> bool:
         return client is not None and ipaddress.ip_address(client[0]).is_loopback
     except ValueError:
         return False
-
-
-def _error(status: int, message: str, param: str | None) -> dict[str, Any]:
-    kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-    kind = kinds.get(status)
-    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    codes = {401: "invalid_api_key", 404: "not_found", 413: "request_too_large", 429: "rate_limit_exceeded"}
-    return {"message": message, "type": kind, "param": param, "code": codes.get(status)}
 
 
 def _log_to_stderr() -> None:
