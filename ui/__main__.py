@@ -79,6 +79,8 @@ def _log_to_stderr() -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    # It prints whatever an export failed on, and all that led there; the export tells its own failures.
+    logging.getLogger("streamlit.runtime.backend_operation_handler").addFilter(lambda _: False)
 
 
 def _new_pin() -> None:

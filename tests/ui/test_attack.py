@@ -6,6 +6,7 @@ Run: `pytest tests/ui/test_attack.py`.
 import http.client
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -198,6 +199,21 @@ def test_a_new_pin_shuts_what_the_old_one_opened_and_no_button_of_it_works(site:
     _asks_for_the_pin(page)
     assert len(outbox.channels(store)) == 1
     store.close()
+
+
+def test_an_export_behind_a_door_that_is_shut_meanwhile_is_refused_in_the_guardians_language(
+    site: Site, page: Page
+) -> None:
+    site.family()
+    page.goto(site.url)
+    open_parents(page)
+    section(page, WORDS.data.title)
+    expect(page.get_by_text(WORDS.data.export_failed)).to_be_hidden()
+    with closing(site.store()) as store:
+        pin.change(store, "8642")
+    page.get_by_role("button", name=WORDS.data.export.format(form="JSON")).click()
+    expect(page.get_by_text(WORDS.data.export_failed)).to_be_visible()
+    expect(page.get_by_test_id("stDownloadButtonError")).to_be_hidden()
 
 
 def test_what_a_guardian_sent_is_sent_again_from_another_browser_and_does_nothing(

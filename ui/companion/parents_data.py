@@ -1,5 +1,6 @@
 """Take everything away, or delete it; and the log of who looked. In: the store. Out: files, or an empty family."""
 
+import logging
 from collections.abc import Callable
 
 import streamlit as st
@@ -12,6 +13,8 @@ from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Child
 from ui.telling import deed, moment
+
+log = logging.getLogger("mindpal")
 
 Writer = Callable[[export.Kept, Sentences], bytes]
 FORMS: tuple[tuple[str, str, str, Writer], ...] = (
@@ -40,6 +43,9 @@ def show(store: Store, words: Sentences) -> None:
                     )
                 with st.popover(words.data.delete_child, icon=":material/delete:"):
                     _delete_child(store, child, words)
+            # Shown by the style sheet where a download was refused: Streamlit would say so in English.
+            with st.container(key=f"refused-{child.id}"):
+                st.markdown(words.data.export_failed)
     with st.container(key="panel-delete-all"):
         st.subheader(words.data.delete_all, anchor=False)
         st.caption(words.data.delete_all_under)
@@ -85,9 +91,13 @@ def _file(store: Store, child: Child, words: Sentences, writer: Writer) -> Calla
     is_open = gate.still_open(store)
 
     def made() -> bytes:
-        known = store.child(child.id)
-        if known is None or not is_open():  # the page looked at the door when it was drawn
-            raise Gone("The area was shut, or the child deleted, meanwhile.")
-        return writer(export.gather(store, known), words)
+        try:
+            known = store.child(child.id)
+            if known is None or not is_open():  # the page looked at the door when it was drawn
+                raise Gone("The area was shut, or the child deleted, meanwhile.")
+            return writer(export.gather(store, known), words)
+        except Exception as error:
+            log.warning("export failed error=%s", type(error).__name__)  # its words may be a child's
+            raise
 
     return made

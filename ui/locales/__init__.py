@@ -249,6 +249,7 @@ class Data(Strict):
     title: Sentence
     export: Sentence
     export_under: Sentence
+    export_failed: Sentence
     ai_label: Sentence
     ai_mark: Sentence
     delete_child: Sentence
