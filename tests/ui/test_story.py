@@ -88,8 +88,12 @@ def test_two_children_at_once_up_to_the_end_of_their_day(
     phone = browser.new_context(locale="zh-CN", viewport={"width": 390, "height": 844}, has_touch=True)
     computer = browser.new_context(locale="zh-CN")
     pages = [context.new_page() for context in (phone, computer)]
-    told = list[object]()
-    pages[1].on("websocket", lambda socket: socket.on("framereceived", told.append))
+    told: list[bytes | str] = []
+
+    def tell(frame: bytes | str) -> None:
+        told.append(frame)
+
+    pages[1].on("websocket", lambda socket: socket.on("framereceived", tell))
     answered_before = _answers(demo_log)
     for opened, child in zip(pages, (first, second), strict=True):
         opened.goto(f"{site.url}/?k={child.id}")
