@@ -27,9 +27,8 @@ _TRAINED = 16
 _PROGRAM = {"cpu": 0.65 * _GB, "cuda": 0.6 * _GB}
 # How much of the matrix product's peak training reaches; what a run logs as share_of_peak.
 _SHARE_OF_PEAK = 0.4
-# Bytes of the logits: the fast step has 20 million at once, in bf16 and fp32 (finetune/step/head.py); TRL's has all of them, in
-# bf16 and fp32, with the gradient of each and a shifted copy.
-_FAST_LOGITS = 20 * 2**20 * 6
+# Bytes of a logit: the fast step has some of them at once, in bf16 and fp32; TRL's has all, with the gradient of each and a
+# shifted copy.
 _LOGIT = {"fast": 6, "trl": 18}
 # What a layer keeps, by what was measured, against the count in `_memory`. Told and measured on 2 CPU cores in GB: 6.1 and 6.2
 # for Qwen3-0.6B's shape, 0.8 and 1.0 for the small one of `make bench-train`, 1.6 and 1.9 for the stand-in with TRL's step.
@@ -257,6 +256,9 @@ def _memory(recipe: Recipe, base: Base, numbers: int, trained: int, longest: int
     The last is counted from Qwen3's layer: per token the norms and their fp32 copies (20 bytes a hidden entry), the
     attention's states (12 an entry), the MLP's (10) and one byte for each dropped entry; and scaled by `_KEPT`.
     """
+    # Late: torch takes seconds.
+    from finetune.step.head import LOGITS
+
     config = base.config()
     hidden, layers = int(config.get("hidden_size", 0)), int(config.get("num_hidden_layers", 0))
     inner, heads = int(config.get("intermediate_size", 0)), int(config.get("num_attention_heads", 0))
@@ -271,10 +273,10 @@ def _memory(recipe: Recipe, base: Base, numbers: int, trained: int, longest: int
     kept = layer + 2 * wide * hidden * layers if recipe.gradient_checkpointing else layer * layers
     tokens = recipe.per_device_train_batch_size * (recipe.max_length if recipe.packing else longest)
     a_number = {"lora": 2 * wide, "qlora": 0.6, "full": 0}[recipe.method]
-    logits = _LOGIT[step] * tokens * int(config.get("vocab_size", 0))
+    logits = tokens * int(config.get("vocab_size", 0))
     if step == "fast":
-        logits = min(logits, _FAST_LOGITS)
-    return _PROGRAM[machine.kind] + a_number * numbers + _TRAINED * trained + tokens * kept + logits
+        logits = min(logits, LOGITS)
+    return _PROGRAM[machine.kind] + a_number * numbers + _TRAINED * trained + tokens * kept + _LOGIT[step] * logits
 
 
 def _numbers(stored: Stored) -> int:

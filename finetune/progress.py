@@ -37,13 +37,10 @@ def progress(title: str, total: float) -> Iterator[Advance]:
     )  # fmt: skip
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total, note="")
-        noted = ""
 
         def advance(done: float, note: str = "") -> None:
-            nonlocal noted
             # What is newly said is seen, however soon the next word follows.
-            bar.update(task, completed=done, note=note, refresh=note != noted)
-            noted = note
+            bar.update(task, completed=done, note=note, refresh=note != bar.tasks[0].fields["note"])
 
         yield advance
 

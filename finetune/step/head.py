@@ -13,7 +13,7 @@ from torch.nn import functional
 
 # The buffers of one round of rows hold 20 million logits at most: 0.12 GB in bf16 and fp32 together, at the moment when
 # all else that a step keeps is there. 128 rows of Qwen3's vocabulary.
-_LOGITS = 20 * 2**20
+LOGITS = 20 * 2**20
 # Nor more rows than this: a small vocabulary would fill the same buffers for nothing.
 _ROWS = 128
 # A CPU compiles a matmul for its shape, so rounds are filled up to a multiple of this.
@@ -34,7 +34,7 @@ class FrozenHeadLoss(torch.autograd.Function):  # type: ignore[misc]
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         # Rows of zeros behind the last one.
         hidden = functional.pad(hidden, (0, 0, 0, -count % _ALIGN))
-        rows = min(max(len(hidden), 1), _ROWS, max(_ALIGN, _LOGITS // vocabulary // _ALIGN * _ALIGN))
+        rows = min(max(len(hidden), 1), _ROWS, max(_ALIGN, LOGITS // vocabulary // _ALIGN * _ALIGN))
         # One pair of buffers for all rounds: to touch fresh pages of this size costs as much as the matmul.
         narrow = torch.empty(rows, vocabulary, dtype=hidden.dtype, device=hidden.device)
         logits = narrow if wide == hidden.dtype else torch.empty_like(narrow, dtype=wide)

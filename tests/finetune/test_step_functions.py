@@ -18,7 +18,6 @@ from finetune.step.neftune import add_noise
 
 # Gradients are tested with what is kept where it is kept in a run.
 ARENA = Arena()
-ARENA.reset(on=True)
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -68,7 +67,7 @@ def test_an_arena_that_is_off_leaves_memory_to_torch() -> None:
 
 def test_the_head_gives_the_summed_cross_entropy_and_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     # Three rounds of two rows, the last one short.
-    monkeypatch.setattr(head_module, "_LOGITS", 2 * 11)
+    monkeypatch.setattr(head_module, "LOGITS", 2 * 11)
     hidden, weight, labels = draw(5, 4).requires_grad_(), draw(11, 4), torch.randint(0, 11, (5,))
     expected = functional.cross_entropy(hidden @ weight.t(), labels, reduction="sum")
     assert torch.allclose(FrozenHeadLoss.apply(hidden, weight, labels), expected)
