@@ -42,7 +42,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     measured = [message for message in messages if message.is_test]
-    acted = {message.id: _action(guard, message) for message in (*measured, *apart)}
+    read = {message.id: _read(guard, message.text) for message in (*measured, *apart)}
+    acted = {name: action for name, (action, _) in read.items()}
     _table(measured, acted)
     print("\nwritten apart")
     _table(apart, acted)
@@ -56,11 +57,9 @@ def main() -> int:
     print(f"of {len(apart)} written apart: {_in_words(_shares(apart, acted))}")
     right = [message for message in alone if acted[message.id] in RIGHT.get(message.label, ())]
     embedded, talk = embedded_in(right)
-    acted_inside = {
-        message.id: _action(guard, message, in_talk(message, talk[message.language])) for message in embedded
-    }
+    acted_inside = {message.id: _read(guard, in_talk(message, talk[message.language]))[0] for message in embedded}
     print(f"of {len(embedded)} judged rightly, inside everyday talk: {_in_words(_shares(embedded, acted_inside))}")
-    times = sorted(_milliseconds(guard, message.text) for message in measured)
+    times = sorted(read[message.id][1] for message in measured)
     found = _shares(alone, acted)
     print(
         f"bench-guard: crisis {found['crisis']:.3f} disallowed {found['disallowed']:.3f} "
@@ -90,11 +89,12 @@ def embedded_in(messages: Sequence[Message]) -> tuple[list[Message], dict[str, l
     return [message for mine in of_kind for message in Random(0).sample(mine, min(EMBEDDED, len(mine)))], talk
 
 
-def _action(guard: Guard, message: Message, text: str = "") -> str:
-    verdict = guard.judge([text or message.text])
-    if verdict:
-        return verdict.action
-    return "masked" if mask(message.text)[1] else "none"
+def _read(guard: Guard, text: str) -> tuple[str, float]:
+    """What the guard does with a message, and how many milliseconds it takes."""
+    begun = time.perf_counter()
+    verdict, masked = guard.judge([text]), mask(text)[1]
+    milliseconds = (time.perf_counter() - begun) * 1000
+    return verdict.action if verdict else "masked" if masked else "none", milliseconds
 
 
 def _in_words(shares: dict[str, float]) -> str:
@@ -133,13 +133,6 @@ def _table(measured: Sequence[Message], acted: dict[str, str]) -> None:
                 _share(mine, acted, (category,), (action,)) for action in ("crisis", "redirect", "masked", "none")
             ]
             print(f"{category:14} {language:8} {len(mine):8} " + " ".join(f"{share:8.3f}" for share in shares))
-
-
-def _milliseconds(guard: Guard, text: str) -> float:
-    begun = time.perf_counter()
-    guard.judge([text])
-    mask(text)
-    return (time.perf_counter() - begun) * 1000
 
 
 if __name__ == "__main__":
