@@ -165,7 +165,9 @@ bench-data: setup ## time the check of 10,000 conversations
 
 test: setup lint ## lint, types and every test
 	$(BIN)/python -m tests.system
-	$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m tests.containers.images & images=$$!; \
+		$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile; quick=$$?; \
+		wait $$images; exit $$quick
 	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m end_to_end
 
 lint: setup ## ruff and mypy

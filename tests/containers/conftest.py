@@ -10,7 +10,7 @@ import pytest
 import docker
 from data.contract import read_contract
 from tests.containers import engine
-from tests.containers.project import ROOT, Project
+from tests.containers.project import CPU_IMAGES, ROOT, Project
 from tests.demo import free_port
 from tests.ui.walk import daytime
 
@@ -22,7 +22,7 @@ RECIPE = "runs/short.yaml"
 def started() -> Iterator[bool]:
     """See to it that an engine answers; whether it was started here. Such a one is tidied up and ended again."""
     try:
-        here = engine.start()
+        here = engine.start() or engine.was_left_to_tests()
     except engine.NoEngine as reason:
         pytest.skip(f"NO CONTAINER IS TESTED: {reason}")
     yield here
@@ -52,15 +52,11 @@ def empty_project(started: bool, client: docker.DockerClient, secrets: Path) -> 
     """The images, built, and a project of which nothing runs."""
     port = free_port()
     variables = {
-        "DEVICE": "cpu", "SECRETS": str(secrets), "PAGE_PORT": str(port), "RECIPE": RECIPE, "TZ": daytime(),
-        # By its tag: one that was made here has no registry's digest.
-        "PYTHON_IMAGE": engine.BASE_IMAGE,
+        **CPU_IMAGES, "SECRETS": str(secrets), "PAGE_PORT": str(port), "RECIPE": RECIPE, "TZ": daytime(),
     }  # fmt: skip
     project = Project("mindpal-test", client, port, variables)
     project.end()
-    # One after the other: two at once need more memory than some machines have.
-    for service in ("ui", "finetune", "serve"):
-        project.compose("build", service)
+    project.build()
     # Four gigabytes, on a machine that may have few. Whoever's own engine this is keeps them.
     if started:
         engine.forget_downloads()

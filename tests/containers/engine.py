@@ -21,6 +21,8 @@ from pathlib import Path
 BASE_IMAGE = "python:3.11-slim-bookworm"
 STATE = Path(tempfile.gettempdir()) / "mindpal-engine"
 PID_FILE = STATE / "dockerd.pid"
+# The tests end the engine for which this stands.
+LEFT_TO_TESTS = STATE / "left-to-tests"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Compose v2 and Buildx came to Debian with 13, and run on 12 as they are.
 PLUGINS_RELEASE = "trixie"
@@ -70,6 +72,18 @@ def start() -> bool:
     return started
 
 
+def leave_to_tests() -> None:
+    """Whoever asks `was_left_to_tests` first ends the engine that `start` started."""
+    LEFT_TO_TESTS.touch()
+
+
+def was_left_to_tests() -> bool:
+    """Whether the engine is the caller's to end; said once."""
+    left = LEFT_TO_TESTS.is_file()
+    LEFT_TO_TESTS.unlink(missing_ok=True)
+    return left
+
+
 def forget_downloads() -> None:
     """Drop the packages that building fetched; what they became stays in the images, and builds on them stay quick."""
     _run("docker", "builder", "prune", "--force", "--filter", "type=exec.cachemount")
@@ -116,6 +130,7 @@ def _start_daemon() -> None:
         setsid=True,
     )
     PID_FILE.write_text(str(daemon))
+    LEFT_TO_TESTS.unlink(missing_ok=True)
     for _ in range(START_S):
         if _answers():
             return

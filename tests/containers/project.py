@@ -12,6 +12,7 @@ from typing import Any, Self
 import pexpect
 
 import docker
+from tests.containers import engine
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 420
@@ -29,6 +30,8 @@ CLONE = (
     "serve",
     "ui",
 )
+# By its tag: a base image that was made here has no registry's digest.
+CPU_IMAGES = {"DEVICE": "cpu", "PYTHON_IMAGE": engine.BASE_IMAGE}
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Project:
         )  # fmt: skip
         assert not check or done.returncode == 0, f"docker compose {' '.join(words)}:\n{done.stderr[-3000:]}"
         return done
+
+    def build(self) -> None:
+        """Build the images one after the other: two at once need more memory than some machines have."""
+        for service in ("ui", "finetune", "serve"):
+            self.compose("build", service)
 
     def type(self, clone: Path, *words: str) -> "pexpect.spawn[str]":
         """Type `make WORDS` in a terminal: its Ctrl-C is `sendintr`, which reaches every process once.
