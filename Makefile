@@ -163,8 +163,9 @@ bench-data: setup ## time the check of 10,000 conversations
 
 ##@ Working on MindPal
 
-test: setup lint ## lint, types and every test
-	$(BIN)/python -m tests.system
+# What only waits for packages or a disk is done beside what computes.
+test: setup ## lint, types and every test
+	$(BIN)/python -m tests.system & system=$$!; $(MAKE) --no-print-directory lint; lint=$$?; wait $$system; exit $$lint
 	$(BIN)/python -m tests.containers.images & images=$$!; \
 		$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile; quick=$$?; \
 		wait $$images; exit $$quick
