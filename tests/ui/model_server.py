@@ -47,8 +47,9 @@ NOTHING = b'{"id":"1","object":"chat.completion.chunk","created":1,"model":"mind
 class ModelServer(Serving):
     """Answers `POST /v1/chat/completions`, `GET /v1/models`, and `/v1/audio/transcriptions` as a speech server would, until left.
 
-    With `together`, no reply goes on beyond its first word before that event is set. `ours`: whether it says which contract
-    it keeps, as MindPal's server does and no other; `at_once`: whether what the guard did stands beside the first words.
+    A plain reply comes in pieces of so many `signs`. With `together`, none goes on beyond its first piece before that event
+    is set. `ours`: whether it says which contract it keeps, as MindPal's server does and no other; `at_once`: whether what
+    the guard did stands beside the first words.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ModelServer(Serving):
         pause_s: float = 0.01,
         together: threading.Event | None = None,
         *,
+        signs: int = 1,
         ours: bool = True,
         at_once: bool = False,
     ) -> None:
@@ -68,6 +70,7 @@ class ModelServer(Serving):
         self.busy, self.busiest = 0, 0  # replies on their way now, and most at one time
         self._counting = threading.Lock()
         self._pause_s, self._together = pause_s, together
+        self._plain = [SKY[start : start + signs] for start in range(0, len(SKY), signs)]
         self._headers = {"x-mindpal-contract": CONTRACT} if ours else {}
         self._at_once = at_once
 
@@ -94,7 +97,7 @@ class ModelServer(Serving):
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
         try:
-            for number, event in enumerate(_events(asked, self._pause_s, at_once=self._at_once)):
+            for number, event in enumerate(_events(asked, self._plain, self._pause_s, at_once=self._at_once)):
                 if number == 1:
                     self._wait(request)
                 _send(request, event)
@@ -114,7 +117,7 @@ def _send(request: BaseHTTPRequestHandler, event: bytes) -> None:
     request.wfile.flush()
 
 
-def _events(asked: str, pause_s: float, *, at_once: bool) -> Iterator[bytes]:
+def _events(asked: str, plain: list[str], pause_s: float, *, at_once: bool) -> Iterator[bytes]:
     if asked == "[empty]":
         yield _chunk({}, "stop")
         yield b"[DONE]"
@@ -125,7 +128,7 @@ def _events(asked: str, pause_s: float, *, at_once: bool) -> Iterator[bytes]:
             yield NOTHING
         return
     told = None
-    pieces, pause = list(SKY), pause_s
+    pieces, pause = plain, pause_s
     if "不想活" in asked:
         pieces, told = [CRISIS], {"action": "crisis", "category": "self_harm", "layer": "rules"}
     elif "电话" in asked:

@@ -74,7 +74,8 @@ def test_twenty_kills_of_the_page_lose_nothing_and_double_nothing(site: Site, pa
 def test_thirty_browsers_at_once(site: Site, browser: Browser) -> None:
     """Thirty browsers (contexts of one Chromium, each with its own session), ten children, three browsers for each.
 
-    All thirty have asked before one reply goes on beyond its first word, however long a busy machine needs for that.
+    All thirty have asked before one reply goes on beyond its first words, however long a busy machine needs for that. A
+    reply comes in words, as from a model, and not in characters: every one is drawn thirty times.
     """
     children = site.family(*(f"孩子{number}号" for number in range(10)))
     contexts = [browser.new_context(locale="zh-CN") for _ in range(BROWSERS)]
@@ -82,7 +83,7 @@ def test_thirty_browsers_at_once(site: Site, browser: Browser) -> None:
     wrong: list[str] = []
     all_asked = threading.Event()
     began = time.monotonic()
-    with ModelServer(site.model_port, pause_s=0.1, together=all_asked) as server:
+    with ModelServer(site.model_port, pause_s=0.3, together=all_asked, signs=4) as server:
         for page in pages:
             page.set_default_timeout(LONG_MS)
             page.on("pageerror", lambda error: wrong.append(str(error)))
