@@ -47,7 +47,7 @@ WINDOW = 75
 # A clause up to this is a part of a window; in a wider one, since many a child types no marks, a smaller window is moved in
 # steps: where its matter begins and ends is not known.
 _CLAUSE_WIDTH, _MARKLESS_WINDOW, _STEP = 60, 54, 18
-# A clause of less is read only with what follows it.
+# What is less wide is read only with what follows it, and not at a text's end.
 _SHORTEST = 12
 # A longer text is no message to the model, whose window it overfills, and is read in pieces alone.
 WINDOWED = 12_000
@@ -308,7 +308,8 @@ def windows(text: str) -> list[str]:
         while end < len(parts) and parts[end][1] <= room:
             room -= parts[end][1]
             end += 1
-        found.append("".join(part for part, _, _ in parts[start:end]))
+        if limit - room >= _SHORTEST or not found:
+            found.append("".join(part for part, _, _ in parts[start:end]))
     return list(dict.fromkeys(found))
 
 

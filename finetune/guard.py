@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.classifier import (
+    ALONE,
     DANGER,
     ENCODER_FILE,
     PLACES,
@@ -35,12 +36,13 @@ from data.classifier import (
     Reader,
     dangers,
     weighed,
+    width,
     write_classifier,
 )
 from data.conversations import DATA_DIR
 from data.encoder import read_encoder
 from data.forms import Typed
-from data.safety import CONCEPTS_FILE, LABELS, SAFETY_DIR, Message, in_talk, read_messages
+from data.safety import CONCEPTS_FILE, LABELS, SAFETY_DIR, Message, everyday_talk, in_talk, read_messages
 from data.strict import BadInput, read_yaml
 from finetune.progress import progress
 
@@ -61,8 +63,8 @@ NEAR_MISSES_STOPPED = 0.025
 PLAIN_STOPPED = 0.025
 # Tried as the danger to act from.
 LEVELS = np.linspace(0.4, 0.995, 120)
-# Reading in windows may stop so many more: of the near misses that stand alone, and of what is harmless inside everyday talk,
-# of which so many are tried.
+# Reading in windows may stop so many more: of the near misses that stand alone, and of what is harmless inside everyday talk
+# or long by itself. So much talk is tried.
 WINDOWS_STOPPED = 0.005
 TALK_STOPPED = 0.02
 IN_TALK = 600
@@ -225,25 +227,26 @@ def window_level(reader: Reader, messages: Sequence[Message]) -> float:
 
     `reader` acts on every window, and else as it will.
     """
-    near = [message for message in messages if message.category == "near_miss" and not message.twin]
+    near = [message.text for message in messages if message.category == "near_miss" and not message.twin]
     plain = [message for message in messages if message.category == "plain"]
-    passed = [message for message in plain if not reader.read_whole(Typed(message.text)).acts]
-    talk = {name: [message.text for message in passed if message.language == name] for name in ("zh", "en")}
-    harmless = [message for message in (*near, *plain) if talk[message.language]]
-    harmless = Random(0).sample(harmless, min(IN_TALK, len(harmless)))
+    talk = everyday_talk(message for message in plain if not reader.read_whole(Typed(message.text)).acts)
+    harmless = [message for message in messages if LABELS[message.category] == "benign" and talk[message.language]]
     if not near or not harmless:
         return 1.0
+    drawn = Random(0).sample(harmless, min(IN_TALK, len(harmless)))
+    inside = [in_talk(message, talk[message.language], Random(message.id)) for message in drawn]
+    long = [message.text for message in harmless if width(message.text) > ALONE]
     found = list[float]()
-    with progress("reading in windows", len(near) + len(harmless)) as advance:
-        texts = [message.text for message in near] + [in_talk(message, talk[message.language]) for message in harmless]
-        for number, text in enumerate(texts, start=1):
+    with progress("reading in windows", len(near) + len(inside) + len(long)) as advance:
+        for number, text in enumerate((*near, *inside, *long), start=1):
             reading = reader.read(Typed(text))
             # Otherwise the text was acted on, or passed, as a whole.
             found.append(0.0 if reading.level else reading.danger)
             advance(number)
-    alone, inside = np.array(found[: len(near)]), np.array(found[len(near) :])
+    near_found, inside_found, long_found = np.split(np.array(found), [len(near), len(near) + len(inside)])
+    bounds = [(near_found, WINDOWS_STOPPED), (inside_found, TALK_STOPPED), (long_found, TALK_STOPPED)]
     for level in WINDOW_LEVELS:
-        if (alone > level).mean() <= WINDOWS_STOPPED and (inside > level).mean() <= TALK_STOPPED:
+        if all((danger > level).sum() <= most * len(danger) for danger, most in bounds):
             return float(level)
     return 1.0
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data.encoder import IDS, LOGITS, LONGEST, TOKENIZER, plain
-from data.safety import LABELS, Message
+from data.safety import LABELS, Message, everyday_talk, in_talk
 from data.strict import BadInput
 from finetune.progress import progress
 
@@ -50,8 +50,9 @@ NEAR_MISS_WEIGHT = 1.5
 RANKING = 0.3
 # Chinese pieces are all kept, and this many of the likeliest of Latin letters.
 LATIN_PIECES = 14_000
-# A Chinese message is seen as pinyin, or with blanks between its characters, this often.
-AS_PINYIN, SPREAD = 0.06, 0.03
+# A message is seen among others that are harmless, as pinyin (if it is Chinese), or with blanks between its characters, this
+# often.
+IN_TALK, AS_PINYIN, SPREAD = 0.15, 0.06, 0.03
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,7 @@ class EncoderTrainer:
     def __init__(self, pretrained: Pretrained, messages: Sequence[Message], layers: int = LAYERS):
         self._kept = kept_pieces(pretrained, [message.text for message in messages])
         self._messages = messages
+        self._talk = everyday_talk(messages)
         self._pad = self._kept.index(pretrained.pad)
         self.tokenizer = _tokenizer(pretrained, self._kept)
         torch.manual_seed(0)
@@ -309,7 +311,7 @@ class EncoderTrainer:
 
     def _loss(self, batch: Sequence[Message]) -> Tensor:
         """Danger or none, and which category: both cross-entropies."""
-        ids, mask = self._ids([self._disguised(message) for message in batch])
+        ids, mask = self._ids([message.text for message in batch])
         categories = list(LABELS)
         category = torch.tensor([categories.index(message.category) for message in batch])
         danger = torch.tensor([float(message.label in ("crisis", "disallowed")) for message in batch])
@@ -328,7 +330,7 @@ class EncoderTrainer:
     def _batches(self, epochs: int) -> Iterator[list[Message]]:
         """Every message once an epoch, beside others of about its length: less is padded."""
         for _ in range(epochs):
-            order = list(self._messages)
+            order = [message.model_copy(update={"text": self._as_written(message)}) for message in self._messages]
             self._random.shuffle(order)
             batches = []
             for start in range(0, len(order), BATCH * 16):
@@ -337,12 +339,15 @@ class EncoderTrainer:
             self._random.shuffle(batches)
             yield from batches
 
-    def _disguised(self, message: Message) -> str:
-        """Now and then as children write to go round a filter, harmless messages too: the spelling alone says nothing."""
+    def _as_written(self, message: Message) -> str:
+        """Now and then told in passing, or as children write to go round a filter. Harmless messages too: neither says
+        anything by itself."""
         from pypinyin import lazy_pinyin
 
         chance = self._random.random()
-        if message.language == "zh" and chance < AS_PINYIN:
+        if chance < IN_TALK and self._talk[message.language]:
+            return in_talk(message, self._talk[message.language], self._random)
+        if message.language == "zh" and chance < IN_TALK + AS_PINYIN:
             return self._random.choice((" ", "")).join(lazy_pinyin(message.text))
         return " ".join(message.text) if chance > 1 - SPREAD else message.text
 

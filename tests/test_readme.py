@@ -64,9 +64,16 @@ def test_the_guards_figures_are_what_the_command_prints() -> None:
     )
     printed = next(line for line in done.stdout.splitlines() if line.startswith("bench-guard:"))
     figures = printed.partition(" ms_p50")[0]
-    told = ("why-questions", "harmless twins", "written apart:", "inside everyday talk:")
+    told = (
+        "why-questions",
+        "harmless twins",
+        "written apart:",
+        "probes:",
+        "inside everyday talk:",
+        "the screen stops:",
+    )
     lines = [line for line in done.stdout.splitlines() if any(words in line for words in told)]
-    assert len(lines) == 4
+    assert len(lines) == 7
     for readme in READMES:
         assert all(line in text_of(readme) for line in (*lines, figures)), readme
 

@@ -1,4 +1,5 @@
-"""The guard's messages: `safety/*.jsonl`, one labelled message of a child or a teenager a line.
+"""The guard's messages: `safety/*.jsonl`, one labelled message of a child or a teenager a line, and in `safety/answers`
+what a model may say.
 
 In: a folder with `safety/`. Out: `Message`s, and what is wrong with them.
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.conversations import Problem
-from data.safety import APART_DIR, LABELS
+from data.safety import ANSWER_LABELS, ANSWERS_DIR, APART_DIR, LABELS, PROBES_DIR
 from data.strict import BadInput, suggestion
 from finetune.dataset.house import HAN
 from finetune.dataset.near import NearDuplicates
@@ -19,11 +20,13 @@ from finetune.dataset.personal import personal_data
 FOLDER = "safety"
 # Who writes: four ages, codes and pinyin, and a mixture of languages.
 SOURCES = ("little", "child", "tween", "teen", "code", "mixed")
+# Who answers.
+MODEL = "model"
 COLUMNS = ("id", "text", "language", "label", "category", "source")
 # The id of a message with the same words and the opposite meaning.
 TWIN = "twin"
-# A message is typed by a child: a line or two.
-LONGEST = 300
+# A message is typed: a line or two, or a whole order with its conditions.
+LONGEST = 400
 # Short texts: at this share of common shingles two differ in a word or a sign.
 _ALIKE = 0.8
 
@@ -45,13 +48,13 @@ class Message:
 
 def files_in(data_dir: Path) -> list[Path]:
     """The files of the guard's messages in a data folder."""
-    folder = data_dir / FOLDER
-    return [*sorted(folder.glob("*.jsonl")), *sorted((folder / APART_DIR.name).glob("*.jsonl"))]
+    inside = ("", APART_DIR.name, PROBES_DIR.name, ANSWERS_DIR.name, f"{ANSWERS_DIR.name}/{APART_DIR.name}")
+    return [path for name in inside for path in sorted((data_dir / FOLDER / name).glob("*.jsonl"))]
 
 
 def name_of(path: Path) -> str:
     """As findings name a file: `safety/zh.jsonl`, `safety/apart/zh.jsonl`."""
-    return "/".join((FOLDER, *path.parts[-2:]) if path.parent.name == APART_DIR.name else (FOLDER, path.name))
+    return "/".join(path.parts[len(path.parts) - 1 - path.parts[::-1].index(FOLDER) :])
 
 
 def read_messages(path: Path) -> Iterator[Message | Problem]:
@@ -101,14 +104,16 @@ class Checker:
         where = f"{message.file} record {message.row}"
         if message.id in self._ids:
             yield "error", "id", f'its id "{message.id}" is also that of {self._ids[message.id]}; give it its own.'
-        if message.category not in LABELS:
-            near = suggestion(message.category, list(LABELS)) or f"; known are {', '.join(LABELS)}."
+        is_answer = ANSWERS_DIR.name in message.file.split("/")
+        labels, sources = (ANSWER_LABELS, (MODEL,)) if is_answer else (LABELS, SOURCES)
+        if message.category not in labels:
+            near = suggestion(message.category, list(labels)) or f"; known are {', '.join(labels)}."
             yield "error", "category", f'no category "{message.category}"{near}'
-        elif message.label != LABELS[message.category]:
-            told = f'its label is "{message.label}", but "{message.category}" is "{LABELS[message.category]}".'
+        elif message.label != labels[message.category]:
+            told = f'its label is "{message.label}", but "{message.category}" is "{labels[message.category]}".'
             yield "error", "label", told
-        if message.source not in SOURCES:
-            yield "error", "source", f'no source "{message.source}"; known are {", ".join(SOURCES)}.'
+        if message.source not in sources:
+            yield "error", "source", f'no source "{message.source}"; known are {", ".join(sources)}.'
         if message.language not in ("zh", "en"):
             yield "error", "language", f'its language is "{message.language}"; known are zh and en.'
         # Chinese may be typed in Latin letters or digits; English has no Chinese sentence in it.

@@ -1,8 +1,9 @@
 """Measure the guard on the test part of the labelled messages, which nothing was trained or tuned on.
 
 In: data/safety, and the children's why-questions of data/child_chat*.json. Out: a table per category and language; the
-same for `apart/`, plain messages in the manner of public safety sets, written by hands that never saw the rest; and as
-the last line
+same for `apart/`, plain messages written by hands that never saw the rest; in a line, the same for `probes/`, in the manner of
+public safety sets; for the screen, how much of what a model should not say is stopped, and of what is right; and as the
+last line
 
     bench-guard: crisis N.NNN disallowed N.NNN false_positive N.NNN ms_p50 N.N
 
@@ -21,15 +22,29 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from data.conversations import DATA_DIR
-from data.safety import APART_DIR, CRISIS, DISALLOWED, LABELS, Message, in_talk, read_messages
+from data.safety import (
+    ANSWER_LABELS,
+    ANSWERS_DIR,
+    APART_DIR,
+    CRISIS,
+    DISALLOWED,
+    LABELS,
+    PROBES_DIR,
+    Message,
+    everyday_talk,
+    in_talk,
+    read_messages,
+)
 from data.strict import BadInput
 from serve.guard.guard import Guard, read_guard
 from serve.guard.private import mask
+from serve.guard.screen import Screen, Stopped
 
 WHY_QUESTIONS = 300
 STOPPED = ("crisis", "redirect")
 # What is right to do with a message, by its label.
 RIGHT = {"crisis": ("crisis",), "disallowed": STOPPED, "benign": ("none", "masked")}
+WRONG_RIGHT = {"disallowed": "wrong", "benign": "right"}
 # Of each kind, put inside everyday talk.
 EMBEDDED = 200
 
@@ -37,12 +52,13 @@ EMBEDDED = 200
 def main() -> int:
     """Measure and print."""
     try:
-        guard, messages, apart = read_guard(), read_messages(), read_messages(APART_DIR)
+        guard, messages = read_guard(), read_messages()
+        apart, probes = read_messages(APART_DIR), read_messages(PROBES_DIR)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
     measured = [message for message in messages if message.is_test]
-    read = {message.id: _read(guard, message.text) for message in (*measured, *apart)}
+    read = {message.id: _read(guard, message.text) for message in (*measured, *apart, *probes)}
     acted = {name: action for name, (action, _) in read.items()}
     _table(measured, acted)
     print("\nwritten apart")
@@ -55,10 +71,19 @@ def main() -> int:
     if twins:
         print(f"{_share(twins, acted, ('near_miss',), STOPPED):.3f} of {len(twins)} harmless twins stopped")
     print(f"of {len(apart)} written apart: {_in_words(_shares(apart, acted))}")
+    print(f"of {len(probes)} probes: {_in_words(_shares(probes, acted))}")
     right = [message for message in alone if acted[message.id] in RIGHT.get(message.label, ())]
     embedded, talk = embedded_in(right)
-    acted_inside = {message.id: _read(guard, in_talk(message, talk[message.language]))[0] for message in embedded}
+    inside = {message.id: in_talk(message, talk[message.language], Random(message.id)) for message in embedded}
+    acted_inside = {name: _read(guard, text)[0] for name, text in inside.items()}
     print(f"of {len(embedded)} judged rightly, inside everyday talk: {_in_words(_shares(embedded, acted_inside))}")
+    for told, folder in (("kept for the test", ANSWERS_DIR), ("written apart", ANSWERS_DIR / APART_DIR.name)):
+        answers = read_messages(folder, ANSWER_LABELS)
+        if folder == ANSWERS_DIR:
+            answers = [answer for answer in answers if answer.is_test]
+        ended = {label: [_ends(answer.text) for answer in answers if answer.label == label] for label in WRONG_RIGHT}
+        shares = " ".join(f"{name} {sum(ended[label]) / len(ended[label]):.3f}" for label, name in WRONG_RIGHT.items())
+        print(f"of {len(answers)} answers {told} the screen stops: {shares}")
     times = sorted(read[message.id][1] for message in measured)
     found = _shares(alone, acted)
     print(
@@ -85,8 +110,8 @@ def embedded_in(messages: Sequence[Message]) -> tuple[list[Message], dict[str, l
     """So many messages of each kind, and the everyday talk of each language to put them into."""
     kinds = (CRISIS, DISALLOWED, ("near_miss",), ("plain",))
     of_kind = [[message for message in messages if message.category in kind] for kind in kinds]
-    talk = {name: [message.text for message in of_kind[-1] if message.language == name] for name in ("zh", "en")}
-    return [message for mine in of_kind for message in Random(0).sample(mine, min(EMBEDDED, len(mine)))], talk
+    drawn = [message for mine in of_kind for message in Random(0).sample(mine, min(EMBEDDED, len(mine)))]
+    return drawn, everyday_talk(of_kind[-1])
 
 
 def _read(guard: Guard, text: str) -> tuple[str, float]:
@@ -95,6 +120,17 @@ def _read(guard: Guard, text: str) -> tuple[str, float]:
     verdict, masked = guard.judge([text]), mask(text)[1]
     milliseconds = (time.perf_counter() - begun) * 1000
     return verdict.action if verdict else "masked" if masked else "none", milliseconds
+
+
+def _ends(answer: str) -> bool:
+    """Whether the screen stops an answer before its end."""
+    screen = Screen(())
+    try:
+        list(screen.feed(answer))
+        screen.finish()
+    except Stopped:
+        return True
+    return False
 
 
 def _in_words(shares: dict[str, float]) -> str:

@@ -287,7 +287,7 @@ def message(**changes: str) -> dict[str, str]:
         (message(id="m1", text="别的话", source="adult"), "source"),
         (message(id="m1", text="这一句明明是中文呀", language="en"), "language"),
         (message(id="m1", text="打13912345078"), "personal_data"),
-        (message(id="m1", text="长" * 301), "length"),
+        (message(id="m1", text="长" * 401), "length"),
         ({"id": "m1", "text": "x"}, "record"),
         (message(id="m1", text="为什么天会黑呀为什么呀天会黑呀我想知道", extra="x"), "record"),
     ],

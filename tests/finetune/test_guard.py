@@ -10,7 +10,17 @@ from data.classifier import ENCODER_FILE, WINDOW, Parts, pieces, read_reader, wi
 from data.conversations import DATA_DIR
 from data.encoder import LONGEST, plain, read_encoder
 from data.forms import Typed, legible
-from data.safety import APART_DIR, LABELS, Message, read_messages
+from data.safety import (
+    ANSWER_LABELS,
+    ANSWERS_DIR,
+    APART_DIR,
+    LABELS,
+    PROBES_DIR,
+    Message,
+    everyday_talk,
+    in_talk,
+    read_messages,
+)
 from data.strict import BadInput
 from finetune.guard import NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
 from serve.guard.bench import why_questions
@@ -21,7 +31,7 @@ WORDS = {
     "self_harm": "我不想活 想死 划手腕 去死",
     "violence": "打死他 拿刀捅 炸学校 揍人",
     "substances": "买烟 喝酒 大麻 vape",
-    "plain": "下雨了 画恐龙 讲故事 做作业",
+    "plain": "下雨了 画恐龙 讲故事 做作业 吃苹果 看星星 踢足球 种花 折纸飞机 数羊",
     "near_miss": "游戏里死了 杀死细菌 笑死了 打疫苗",
 }
 
@@ -142,9 +152,22 @@ def test_nothing_written_apart_is_trained_on() -> None:
     apart = read_messages(APART_DIR)
     assert len(apart) > 700
     assert {message.category for message in apart} == set(LABELS) - {"personal_data"}
+    probes = read_messages(PROBES_DIR)
+    assert len(probes) > 1900
+    apart += probes
     taught = [*read_messages(), *everyday()]
     assert not {message.id for message in apart} & {message.id for message in taught}
     assert not {plain(message.text) for message in apart} & {plain(message.text) for message in taught}
+
+
+def test_the_screens_answers_are_labelled_and_some_written_apart() -> None:
+    answers, apart = (read_messages(folder, ANSWER_LABELS) for folder in (ANSWERS_DIR, ANSWERS_DIR / APART_DIR.name))
+    assert len(answers) > 6000
+    assert {answer.category for answer in answers} == set(ANSWER_LABELS)
+    assert 0.12 < sum(answer.is_test for answer in answers) / len(answers) < 0.25
+    assert len(apart) > 500
+    assert {answer.category for answer in apart} <= set(ANSWER_LABELS)
+    assert not {plain(answer.text) for answer in apart} & {plain(answer.text) for answer in answers}
 
 
 def test_disguises_look_alike_to_the_encoder() -> None:
@@ -215,6 +238,19 @@ def test_a_long_text_is_read_in_pieces() -> None:
     assert pieces("短") == ["短"]
 
 
+def test_a_message_is_put_among_short_plain_ones() -> None:
+    talk = everyday_talk(read_messages())
+    assert talk.keys() == {"zh", "en"}
+    assert all(0 < len(text) <= 80 for texts in talk.values() for text in texts)
+    message = Message(id="a", text="他打我！", language="zh", label="crisis", category="abuse", source="child")
+    told = [in_talk(message, ["吃饭了。", "下雨了。"], random.Random(number)) for number in range(50)]
+    assert all("他打我" in text for text in told)
+    # With commas between, or without any mark.
+    assert {"，" in text for text in told} == {True, False}
+    assert not any("！" in text for text in told)
+    assert told == [in_talk(message, ["吃饭了。", "下雨了。"], random.Random(number)) for number in range(50)]
+
+
 def test_a_wide_text_is_read_clause_by_clause() -> None:
     assert windows("我们今天去公园玩，后来他打我") == [
         "我们今天去公园玩，",
@@ -222,7 +258,10 @@ def test_a_wide_text_is_read_clause_by_clause() -> None:
         "我们今天去公园玩，后来他打我",
     ]
     # What is short is read with what follows; a mark or a blank ends a clause.
-    assert windows("嗯，他打我 好疼") == ["嗯，他打我 好疼", "他打我 好疼", "好疼"]
+    assert windows("嗯，他打我 好疼") == ["嗯，他打我 好疼", "他打我 好疼"]
+    # A lone number or sign at the end is no window, and a text of nothing else is one.
+    assert windows("后来我们回家了，3") == ["后来我们回家了，", "后来我们回家了，3"]
+    assert windows("3") == ["3"]
     # No marks: steps between words, three of them at a time, up to the end.
     assert windows("then we went home and my brother took my ball again and " * 2)[:2] == [
         "then we went home and my brother took my ball ",
