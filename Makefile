@@ -40,18 +40,28 @@ endif
 ifeq ($(WHERE),containers)
 READY := engine
 export COMMIT := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
-# A base in a folder here and a recipe in a file here are seen by the container under the same name.
-mount = -v $(abspath $1):$(patsubst $(CURDIR)/%,/mindpal/%,$(abspath $1)):ro
-BASE_FOLDER := $(if $(and $(BASE),$(wildcard $(BASE)/.)),$(call mount,$(BASE)))
-RECIPE_FILE := $(if $(wildcard $(RECIPE)/.),,$(if $(wildcard $(RECIPE)),$(call mount,$(RECIPE))))
-FINETUNE := docker compose run --rm --build $(BASE_FOLDER) $(RECIPE_FILE) finetune
-SERVE := docker compose -f compose.yaml -f docker/published.yaml up --build serve
+# A base in a folder here and a recipe in a file here are mounted, and asked for by their names inside.
+inside = $(patsubst $(CURDIR)/%,/mindpal/%,$(abspath $1))
+mount = -v $(abspath $1):$(call inside,$1):ro
+BASE_FOLDER := $(if $(and $(BASE),$(wildcard $(BASE)/.)),$(BASE))
+RECIPE_FILE := $(if $(wildcard $(RECIPE)/.),,$(wildcard $(RECIPE)))
+THE_BASE := $(if $(BASE_FOLDER),$(call inside,$(BASE)),$(BASE))
+THE_RECIPE := $(if $(RECIPE_FILE),$(call inside,$(RECIPE)),$(RECIPE))
+FINETUNE := docker compose $(if $(SERVER),-f compose.yaml -f docker/asking.yaml) run --rm --build \
+	$(if $(BASE_FOLDER),$(call mount,$(BASE))) $(if $(RECIPE_FILE),$(call mount,$(RECIPE))) finetune
+# The page's own server is not put in another one's place.
+SERVE := if [ -n "$$(docker compose ps --quiet serve)" ]; then echo 'The server runs already: `make ps`. `make down` ends it.' >&2; exit 1; fi; \
+	docker compose -f compose.yaml -f docker/published.yaml up --build serve
+THE_KEY := /run/secrets/api_key
 KEYS := keys
 # `make ui` beside `make serve`: that server wants the page's key.
 ui: export MINDPAL_API_KEY_FILE ?= $(wildcard $(or $(SECRETS),secrets)/api_key)
 else
 READY := setup
 FINETUNE := $(BIN)/python -m finetune
+THE_BASE := $(BASE)
+THE_RECIPE := $(RECIPE)
+THE_KEY := $(KEY_FILE)
 SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
 endif
 
@@ -60,7 +70,7 @@ endif
 from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
 PROGRAMS := ui worker studio $(if $(filter containers,$(WHERE)),,download train merge compare evaluate report serve)
 $(foreach name,HF_ENDPOINT TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
-	MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S,$(call from_env,$(PROGRAMS),$(name)))
+	MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S JUDGE_URL JUDGE_MODEL,$(call from_env,$(PROGRAMS),$(name)))
 $(call from_env,demo smoke,HF_ENDPOINT)
 # compose.yaml gives them the same names inside.
 $(call from_env,serve,GPU_MEMORY,MINDPAL_GPU_MEMORY)
@@ -86,22 +96,22 @@ smoke: setup ## the same without a person: chat, then end everything
 
 ##@ Fine-tuning (WHERE=containers or local; data, studio and worker: here)
 
-download: $(READY) ## fetch BASE from a hub, or go on (HF_ENDPOINT: a mirror)
-	$(FINETUNE) download $(BASE)
+download: $(READY) $(KEYS) ## fetch BASE from a hub, or go on (HF_ENDPOINT: a mirror)
+	$(FINETUNE) download $(THE_BASE)
 
-train: $(READY) ## tune BASE by RECIPE into runs/; RUN=runs/<id> RESUME=1: go on
-	$(FINETUNE) train $(RECIPE) $(if $(BASE),--base $(BASE)) $(if $(RUN),--run $(RUN)) $(if $(RESUME),--resume)
+train: $(READY) $(KEYS) ## tune BASE by RECIPE into runs/; RUN=runs/<id> RESUME=1: go on
+	$(FINETUNE) train $(THE_RECIPE) $(if $(BASE),--base $(THE_BASE)) $(if $(RUN),--run $(RUN)) $(if $(RESUME),--resume)
 
-merge: $(READY) ## fold RUN's adapter into its base: models/<run>, models/current
-	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(BASE))
+merge: $(READY) $(KEYS) ## fold RUN's adapter into its base: models/<run>, models/current
+	$(FINETUNE) merge $(RUN) $(if $(BASE),--base $(THE_BASE))
 
-compare: $(READY) ## ask RUN's base and RUN the same questions, side by side
-	$(FINETUNE) compare $(RUN) $(if $(BASE),--base $(BASE))
+compare: $(READY) $(KEYS) ## ask RUN's base and RUN the same questions, side by side
+	$(FINETUNE) compare $(RUN) $(if $(BASE),--base $(THE_BASE))
 
-evaluate: $(READY) ## measure RUN before and after; SERVER=, KEY_FILE=: guard, too
-	$(FINETUNE) evaluate $(RUN) $(if $(BASE),--base $(BASE)) $(if $(SERVER),--server $(SERVER)) $(if $(KEY_FILE),--key-file $(KEY_FILE))
+evaluate: $(READY) $(KEYS) ## measure RUN before and after; SERVER=, KEY_FILE=: guard, too
+	$(FINETUNE) evaluate $(RUN) $(if $(BASE),--base $(THE_BASE)) $(if $(SERVER),--server $(SERVER) $(if $(THE_KEY),--key-file $(THE_KEY)))
 
-report: $(READY) ## put everything about RUN on one page, here and in its model
+report: $(READY) $(KEYS) ## put everything about RUN on one page, here and in its model
 	$(FINETUNE) report $(RUN)
 
 data: setup ## check the conversations
@@ -124,7 +134,7 @@ ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
 ##@ Containers
 
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	docker compose up --build --detach --wait || { docker compose logs --tail 5 serve ui >&2; exit 1; }
+	docker compose up --build --detach --wait || { docker compose logs --tail 5 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and records stay
@@ -141,8 +151,8 @@ keys: ## make the secrets of the containers that are missing
 
 images: engine ## build the three images; tell packages, licences and sizes
 	docker compose build finetune serve ui
-	for image in finetune:$(DEVICE) serve:$(DEVICE) ui; do docker run --rm --entrypoint cat mindpal/$$image /venv/PACKAGES.txt; done
-	docker image ls 'mindpal/*'
+	for image in finetune:$(DEVICE) serve:$(DEVICE) ui; do docker run --rm --entrypoint cat $(or $(IMAGES),mindpal)/$$image /venv/PACKAGES.txt; done
+	docker image ls '$(or $(IMAGES),mindpal)/*'
 
 ##@ Measuring
 

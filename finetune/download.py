@@ -64,7 +64,9 @@ def download(name: str, environment: Mapping[str, str], endpoint: str | None = N
             name, endpoint=endpoint, cache_dir=home, allow_patterns=_WANTED, token=token, tqdm_class=fetching()
         )
     except GatedRepoError:
-        raise BadInput(f"{name}: needs its licence accepted at {endpoint}/{name} and a token in HF_TOKEN.") from None
+        raise BadInput(
+            f"{name}: needs its licence accepted at {endpoint}/{name} and a token in HF_TOKEN (containers: in secrets/hub_token)."
+        ) from None
     except RepositoryNotFoundError:
         raise BadInput(f"{name}: {endpoint} has no such model; check the spelling.") from None
     except (OSError, HfHubHTTPError) as error:

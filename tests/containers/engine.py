@@ -54,6 +54,8 @@ def main() -> int:
 def start() -> bool:
     """See to it that an engine answers; whether it was started here. Raises `NoEngine`."""
     STATE.mkdir(parents=True, exist_ok=True)
+    if STATE.stat().st_uid != os.geteuid():
+        raise NoEngine(f"{STATE} belongs to another user, who could name a process to be ended: remove it")
     for program in ("docker", "dockerd", "iptables"):
         if not _answers() and shutil.which(program) is None:
             _tell("installing Docker Engine (once)")
@@ -79,7 +81,7 @@ def leave_to_tests() -> None:
 
 def was_left_to_tests() -> bool:
     """Whether the engine is the caller's to end; said once."""
-    left = LEFT_TO_TESTS.is_file()
+    left = LEFT_TO_TESTS.is_file() and _daemon() is not None
     LEFT_TO_TESTS.unlink(missing_ok=True)
     return left
 
@@ -97,10 +99,10 @@ def drop_unnamed() -> None:
 
 def stop() -> None:
     """End the engine that `start` started, and its containers with it."""
-    if not PID_FILE.is_file():
+    number = _daemon()
+    PID_FILE.unlink(missing_ok=True)
+    if number is None:
         return
-    number = int(PID_FILE.read_text())
-    PID_FILE.unlink()
     try:
         os.kill(number, signal.SIGTERM)
         for _ in range(START_S):
@@ -111,6 +113,16 @@ def stop() -> None:
             time.sleep(1)
     except (ProcessLookupError, ChildProcessError):
         return
+
+
+def _daemon() -> int | None:
+    """The process that `start` started, if it still runs: its number may be another's by now."""
+    try:
+        number = int(PID_FILE.read_text())
+        name = Path(f"/proc/{number}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return number if name == "dockerd" else None
 
 
 def _start_daemon() -> None:

@@ -30,8 +30,10 @@ CLONE = (
     "serve",
     "ui",
 )
+# The images of a family on this machine keep their names.
+IMAGES = "mindpal-test"
 # By its tag: a base image that was made here has no registry's digest.
-CPU_IMAGES = {"DEVICE": "cpu", "PYTHON_IMAGE": engine.BASE_IMAGE}
+CPU_IMAGES = {"DEVICE": "cpu", "PYTHON_IMAGE": engine.BASE_IMAGE, "IMAGES": IMAGES}
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,17 @@ KEPT = {
             "vLLM's own, and the server's value fits a container",
         ),
         **dict.fromkeys(
-            ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "VLLM_SERVER_DEV_MODE"),
+            (
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+                "VLLM_DEBUG_LOG_API_SERVER_RESPONSE",
+                "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH",
+                "VLLM_MODEL_REDIRECT_PATH",
+                "VLLM_SERVER_DEV_MODE",
+            ),
             "refused",
+        ),
+        **dict.fromkeys(
+            ("FORWARDED_ALLOW_IPS", "SAGEMAKER_MODEL_PATH", "VLLM_MAX_STOP_STRINGS"), "the server sets them"
         ),
         "VLLM_API_KEY": "never handed on: keys stand in a file",
         "MINDPAL_COMPILE": "compiles on a CPU, and that image has no compiler",
@@ -89,6 +98,7 @@ def test_the_builder_is_given_an_allow_list() -> None:
     ("schema", "name"),
     [
         ("compose-spec", "compose.yaml"),
+        ("compose-spec", "docker/asking.yaml"),
         ("compose-spec", "docker/device.yaml"),
         ("compose-spec", "docker/published.yaml"),
         ("github-workflows", ".github/workflows/test.yml"),
@@ -109,7 +119,8 @@ def test_every_variable_is_told_in_the_example() -> None:
     used |= set(re.findall(r"([A-Z_]+): null", COMPOSE))
     # make says the commit.
     assert used - {"COMMIT"} <= told
-    assert told - {"COMPOSE_PROFILES"} <= used
+    # Compose's own.
+    assert told - {"COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"} <= used
 
 
 def environment_of(service: str) -> dict[str, str]:
@@ -150,7 +161,10 @@ def test_what_a_program_reads_can_be_set_in_its_container(service: str, sources:
             [sys.executable, "-m", service, "--help"], cwd=ROOT, capture_output=True, text=True
         ).stdout
         # What they read for themselves need not be told.
-        assert {name for name in names if name not in told} <= {"MINDPAL_MODEL_FOLDER", "VLLM_API_KEY"}
+        assert {name for name in names if name not in told} <= {
+            *("MINDPAL_MODEL_FOLDER", "VLLM_API_KEY"),
+            *("FORWARDED_ALLOW_IPS", "SAGEMAKER_MODEL_PATH", "VLLM_MAX_STOP_STRINGS"),
+        }
 
 
 def test_a_variable_that_is_not_set_means_the_default() -> None:
@@ -175,19 +189,29 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
         made = ["make", "--no-print-directory", "-n", verb, "WHERE=containers", "DEVICE=cpu", *words]
         return subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    # Whoever serves has keys first, and a failed start says why.
-    for verb in ("serve", "up"):
+    # What wants secrets has them first, and a failed start says why.
+    for verb in ("serve", "up", "download", "train", "merge", "compare", "evaluate", "report"):
         told = commands(verb)
         assert 0 < told.index("docker/keys.py") < told.index("docker compose"), verb
     assert "docker compose logs" in commands("up")
-    # A base's folder and a recipe's file are seen under the same name, read-only; a shipped recipe needs no mount.
+    # A base's folder and a recipe's file are asked for by the name under which they are seen, read-only, whichever way they
+    # are told; a shipped recipe needs no mount.
     assert " -v " not in commands("train")
     (tmp_path / "base").mkdir()
     (tmp_path / "my.yaml").touch()
     mounted = f"-v {tmp_path}/base:{tmp_path}/base:ro -v {tmp_path}/my.yaml:{tmp_path}/my.yaml:ro finetune train "
     assert mounted in commands("train", f"BASE={tmp_path}/base", f"RECIPE={tmp_path}/my.yaml")
     recipe = "finetune/recipes/tiny.yaml"
-    assert f"-v {ROOT}/{recipe}:/mindpal/{recipe}:ro finetune train {recipe}" in commands("train", f"RECIPE={recipe}")
+    assert f"-v {ROOT}/{recipe}:/mindpal/{recipe}:ro finetune train /mindpal/{recipe} " in commands(
+        "train", f"RECIPE={recipe}"
+    )
+    told = commands("train", f"RECIPE={os.path.relpath(tmp_path, ROOT)}/my.yaml")
+    assert f"-v {tmp_path}/my.yaml:{tmp_path}/my.yaml:ro finetune train {tmp_path}/my.yaml " in told
+    # Asking a server takes its network and the page's key.
+    told = commands("evaluate", "SERVER=http://serve:8000")
+    assert "-f compose.yaml -f docker/asking.yaml run --rm" in told
+    assert "--server http://serve:8000 --key-file /run/secrets/api_key" in told
+    assert "asking" not in commands("evaluate")
     # A profile would build the trainer once for each service that uses it.
     assert "docker compose build finetune serve ui\n" in commands("images")
 
@@ -208,7 +232,8 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
     inside = settable("serve") | settable("ui")
     renamed = {name: outside for name, outside in inside.items() if name != outside}
     # The trainer's, and what is a secret in containers.
-    passed = {*inside, "HF_ENDPOINT", "STT_KEY_FILE"} - renamed.keys()
+    passed = {*inside, *settable("finetune"), "STT_KEY_FILE"} - renamed.keys()
+    assert {"HF_ENDPOINT", "JUDGE_URL"} <= passed
     assert len(passed) >= 12
     installing = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
     names = {*passed, *renamed, *installing, "MINDPAL_API_KEY_FILE"}

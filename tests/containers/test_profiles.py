@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.containers.project import ROOT, Project, assert_locked_down, health, until
+from tests.containers.project import IMAGES, ROOT, Project, assert_locked_down, health, until
 from tests.demo import free_port
 from tests.ui.walk import first_run
 from ui.locales import sentences
@@ -110,8 +110,8 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
     rows = ["psql", "-U", "mindpal", "-Atc", "select count(*) from consents"]
     try:
         own.end()
-        own.compose("up", "--build", "--detach", "--wait", "db")
-        own.compose("up", "--detach", "--wait", "--no-deps", "ui")
+        # Together, on an empty volume: the page waits until its records can be had.
+        own.compose("up", "--build", "--detach", "--wait", "db", "ui")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(locale="zh-CN")
@@ -123,8 +123,7 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
 
             own.compose("--profile", "db", "down")
             assert own.containers() == {}
-            own.compose("up", "--detach", "--wait", "db")
-            own.compose("up", "--detach", "--wait", "--no-deps", "ui")
+            own.compose("up", "--detach", "--wait", "db", "ui")
             assert own.containers()["db"].exec_run(rows).output.strip() == b"1"
             page.goto(f"http://127.0.0.1:{port}")
             # No consent is asked for again: the child is greeted at once.
@@ -172,7 +171,7 @@ def test_the_guards_model_gets_a_gpu_and_is_reached_by_the_server_alone(empty_pr
     services = json.loads(told.stdout)["services"]
     guard, serve = services["guard"], services["serve"]
     # The image of the server: the same version of vLLM for both.
-    assert guard["image"] == serve["image"] == "mindpal/serve:cuda"
+    assert guard["image"] == serve["image"] == f"{IMAGES}/serve:cuda"
     assert re.search(r"^ARG VLLM_IMAGE=vllm/vllm-openai:v0\.32\.0\S*$", SERVE_DOCKERFILE.read_text(), re.MULTILINE)
     for service in (guard, serve):
         reserved = service["deploy"]["resources"]["reservations"]["devices"]

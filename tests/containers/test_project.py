@@ -22,7 +22,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 import docker
 from tests.containers import engine
-from tests.containers.project import GIB, READY_S, ROOT, Project, assert_locked_down, health, until
+from tests.containers.project import GIB, IMAGES, READY_S, ROOT, Project, assert_locked_down, health, until
 from tests.demo import QUESTIONS, free_port
 from tests.ui.walk import first_run, replies, say
 from ui.locales import sentences
@@ -152,14 +152,14 @@ def test_what_is_missing_is_named(empty_project: Project, tmp_path: Path) -> Non
 def test_the_images_are_small_and_tell_their_packages(empty_project: Project) -> None:
     base = empty_project.client.images.get("python:3.11-slim-bookworm").attrs["Size"]
     for name, most in (("ui", 600 - OFFICIAL_BASE_MB), ("serve:cpu", 300 - OFFICIAL_BASE_MB), ("finetune:cpu", 1650)):
-        image = empty_project.client.images.get(f"mindpal/{name}")
+        image = empty_project.client.images.get(f"{IMAGES}/{name}")
         own = (image.attrs["Size"] - base) / MB
         told = _run_once(empty_project.client, name, "cat", "/venv/PACKAGES.txt")
         venv = float(_run_once(empty_project.client, name, "du", "-s", "--block-size=1000000", "/venv").split()[0])
-        print(f"mindpal/{name}: {own:,.0f} MB beside the base image, {venv:,.0f} of them /venv")
+        print(f"{IMAGES}/{name}: {own:,.0f} MB beside the base image, {venv:,.0f} of them /venv")
         assert "pydantic" in told
         assert "MIT" in told
-        assert own <= (most if name != "serve:cpu" else venv + most), f"mindpal/{name}: {own:.0f} MB"
+        assert own <= (most if name != "serve:cpu" else venv + most), f"{IMAGES}/{name}: {own:.0f} MB"
     missing = _run_once(
         empty_project.client, "ui", "python", "-c", "import importlib.util as u; print(u.find_spec('torch'))"
     )
@@ -294,6 +294,13 @@ def test_the_trainers_verbs_typed_as_they_are_told(project: Project, clone: Path
 
 def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Project, clone: Path, secrets: Path) -> None:
     port = free_port()
+    # Not in the place of the server that the page has.
+    refused = subprocess.run(
+        ["make", "serve", "WHERE=containers"], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode != 0
+    assert "The server runs already" in refused.stderr
+    project.make(clone, "down")
     serving = project.type(clone, "serve", f"PORT={port}")
     # Read all the time: a full terminal would hold it up.
     with ThreadPoolExecutor(1) as beside:
@@ -304,6 +311,14 @@ def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Projec
             container = project.containers()["serve"]
             bound = container.attrs["NetworkSettings"]["Ports"]["8000/tcp"]
             assert [(one["HostIp"], one["HostPort"]) for one in bound] == [("127.0.0.1", str(port))]
+            # Reached from here, and reaching nothing outside.
+            networks = {
+                name: project.client.networks.get(name).attrs for name in container.attrs["NetworkSettings"]["Networks"]
+            }
+            assert set(networks) == {f"{project.name}_model", f"{project.name}_published"}
+            for network in networks.values():
+                masquerades = network["Options"].get("com.docker.network.bridge.enable_ip_masquerade")
+                assert network["Internal"] or masquerades == "false"
             key = (secrets / "api_key").read_text().strip()
             finishes = asyncio.run(_stopped_while_it_answers(f"http://127.0.0.1:{port}/v1", key, serving))
             # None broke off.
@@ -359,5 +374,5 @@ def _restarts(container: "docker.models.containers.Container") -> int:
 
 
 def _run_once(client: docker.DockerClient, image: str, program: str, *words: str) -> str:
-    said = client.containers.run(f"mindpal/{image}", list(words), entrypoint=program, remove=True, network_mode="none")
+    said = client.containers.run(f"{IMAGES}/{image}", list(words), entrypoint=program, remove=True, network_mode="none")
     return str(said.decode())
