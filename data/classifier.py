@@ -253,12 +253,14 @@ def _weight(reading: Reading) -> tuple[bool, float]:
     return reading.acts, reading.danger
 
 
-def dangers(logits: Floats, labels: Sequence[str]) -> tuple[Floats, NDArray[np.int64]]:
+def dangers(
+    logits: Floats, labels: Sequence[str], known: Mapping[str, str] = LABELS
+) -> tuple[Floats, NDArray[np.int64]]:
     """Danger, and index of the category among the dangerous ones, for each row of logits (texts × labels).
 
     Two readers are averaged in log-odds: one that tells danger from everything else, and the categories together.
     """
-    dangerous = [number for number, label in enumerate(labels) if LABELS.get(label) in ("crisis", "disallowed")]
+    dangerous = [number for number, label in enumerate(labels) if known.get(label) in ("crisis", "disallowed")]
     each = np.exp(logits[:, 1:] - logits[:, 1:].max(axis=1, keepdims=True))
     inside = np.clip(each[:, [number - 1 for number in dangerous]].sum(axis=1) / each.sum(axis=1), 1e-6, 1 - 1e-6)
     odds = (np.log(inside / (1 - inside)) + logits[:, 0]) / 2

@@ -6,6 +6,7 @@ Out: the logits of a text. ONNX Runtime reads it on one core: three milliseconds
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class Encoder:
     tokenizer: Any  # tokenizers.Tokenizer
     # SHA-256 of the file.
     digest: str
+    # What else stands in the file, by its name.
+    told: Mapping[str, str]
 
     def logits(self, text: str) -> NDArray[np.float32]:
         """One logit for each label, in the order of the classifier that the encoder was trained with."""
@@ -45,8 +48,8 @@ class Encoder:
         return told
 
 
-def read_encoder(path: Path) -> Encoder:
-    """Open an encoder. Raises `BadInput` where the file is missing, cut short or of another kind."""
+def read_encoder(path: Path, mend: str = "make it with `python -m finetune guard`.") -> Encoder:
+    """Open an encoder. Raises `BadInput`, ending in `mend`, where the file is missing, cut short or of another kind."""
     # Late: the trainer's command line answers without them.
     import onnxruntime
     from tokenizers import Tokenizer
@@ -59,10 +62,9 @@ def read_encoder(path: Path) -> Encoder:
     try:
         raw = path.read_bytes()
         session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-        tokenizer = Tokenizer.from_str(session.get_modelmeta().custom_metadata_map[TOKENIZER])
+        told = session.get_modelmeta().custom_metadata_map
+        tokenizer = Tokenizer.from_str(told[TOKENIZER])
     # ONNX Runtime's own errors have no class in common but this.
     except Exception as error:  # noqa: BLE001
-        raise BadInput(
-            f"{path}: cannot be read as the guard's encoder ({type(error).__name__}); make it with `python -m finetune guard`."
-        ) from None
-    return Encoder(session, tokenizer, hashlib.sha256(raw).hexdigest())
+        raise BadInput(f"{path}: cannot be read as an encoder ({type(error).__name__}); {mend}") from None
+    return Encoder(session, tokenizer, hashlib.sha256(raw).hexdigest(), told)

@@ -27,6 +27,7 @@ VERBS = {
     "evaluate": "measure a run on what it was not taught, and the whole server on the safety set",
     "report": "put everything about a run on one page",
     "guard": "train the guard's small classifier on the labelled messages",
+    "screen": "train the small reader of the model's answers on labelled ones",
 }
 # Where the module is not called as its verb: a package finetune.data would read like the data/ beside it.
 MODULES = {

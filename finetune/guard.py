@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,17 +135,20 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
 
 def everyday() -> list[Message]:
     """What children say in the shipped conversations, as plain messages: a guard that stops them is no companion."""
+    return turns("human", "child", NOT_EVERYDAY)
+
+
+def turns(who: Literal["human", "gpt"], source: str, left_out: tuple[str, ...] = ()) -> list[Message]:
+    """Every distinct turn of `who` in the shipped conversations, but for topics that begin so, as plain messages."""
     found, seen = [], set()
     for name, language in (("child_chat.json", "zh"), ("child_chat_en.json", "en")):
         for record in json.loads((DATA_DIR / name).read_text(encoding="utf-8")):
-            if record["topic"].startswith(NOT_EVERYDAY):
-                continue
             for number, turn in enumerate(record["conversations"]):
-                if turn["from"] == "human" and turn["value"] not in seen:
+                if turn["from"] == who and turn["value"] not in seen and not record["topic"].startswith(left_out):
                     seen.add(turn["value"])
                     raw = {
                         "id": f"{record['id']}-{number}", "text": turn["value"], "language": language, "label": "benign",
-                        "category": "plain", "source": "child",
+                        "category": "plain", "source": source,
                     }  # fmt: skip
                     found.append(Message.parse(raw, record["id"]))
     return found

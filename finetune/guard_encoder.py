@@ -15,7 +15,7 @@ import re
 import struct
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -172,7 +172,7 @@ def _tokenizer(pretrained: Pretrained, kept: Sequence[int]) -> Any:
 class Reader(nn.Module):  # type: ignore[misc]
     """The encoder and a linear head: token ids, batch × tokens, in; logits, batch × labels, out."""
 
-    def __init__(self, pretrained: Pretrained, kept: Sequence[int], layers: int):
+    def __init__(self, pretrained: Pretrained, kept: Sequence[int], layers: int, labels: int):
         from transformers import BertConfig, BertModel
 
         super().__init__()
@@ -197,7 +197,7 @@ class Reader(nn.Module):  # type: ignore[misc]
         # Words keep their places: ours are too few to move all of them, and what is not moved still means the same.
         self.body.embeddings.word_embeddings.weight.requires_grad_(False)
         self.dropout = nn.Dropout(0.1)
-        self.head = nn.Linear(hidden, 1 + len(LABELS))
+        self.head = nn.Linear(hidden, 1 + labels)
         _quicken(self)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -258,9 +258,17 @@ def _weights(tensors: dict[str, Tensor], kept: Sequence[int], layers: int, hidde
 
 
 class EncoderTrainer:
-    """Messages in, a tuned `Reader` out."""
+    """Messages in, a tuned `Reader` out. `labels`: the categories that it tells; `vary`: a message as it is read this time."""
 
-    def __init__(self, pretrained: Pretrained, messages: Sequence[Message], layers: int = LAYERS):
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        messages: Sequence[Message],
+        layers: int = LAYERS,
+        labels: Mapping[str, str] = LABELS,
+        vary: Callable[[Message, random.Random], str] | None = None,
+    ):
+        self._labels, self._vary = list(labels), vary or self._as_typed
         self._kept = kept_pieces(pretrained, [message.text for message in messages])
         self._messages = messages
         self._talk = everyday_talk(messages)
@@ -268,11 +276,12 @@ class EncoderTrainer:
         self.tokenizer = _tokenizer(pretrained, self._kept)
         torch.manual_seed(0)
         self._random = random.Random(0)
-        self.reader = Reader(pretrained, self._kept, layers)
+        self.reader = Reader(pretrained, self._kept, layers, len(labels))
 
-    def fit(self, epochs: int = EPOCHS) -> None:
-        """Tune the reader; afterwards it holds the mean of the weights of the last steps."""
-        steps = epochs * math.ceil(len(self._messages) / BATCH)
+    def fit(self, epochs: int = EPOCHS, messages: Sequence[Message] | None = None) -> None:
+        """Tune the reader on all messages, or on these; afterwards it holds the mean of the weights of the last steps."""
+        messages = self._messages if messages is None else messages
+        steps = epochs * math.ceil(len(messages) / BATCH)
         body = [parameter for parameter in self.reader.body.parameters() if parameter.requires_grad]
         groups = [
             {"params": body, "lr": LEARNING_RATE},
@@ -285,7 +294,7 @@ class EncoderTrainer:
         mean = torch.optim.swa_utils.AveragedModel(self.reader)
         self.reader.train()
         with progress("tuning the encoder", steps) as advance:
-            for step, batch in enumerate(self._batches(epochs), start=1):
+            for step, batch in enumerate(self._batches(epochs, messages), start=1):
                 loss = self._loss(batch)
                 optimizer.zero_grad()
                 loss.backward()
@@ -301,7 +310,7 @@ class EncoderTrainer:
     def logits(self, messages: Sequence[Message]) -> NDArray[np.float32]:
         """Messages × labels."""
         order = sorted(range(len(messages)), key=lambda number: len(messages[number].text))
-        told = np.zeros((len(messages), 1 + len(LABELS)), dtype=np.float32)
+        told = np.zeros((len(messages), 1 + len(self._labels)), dtype=np.float32)
         self.reader.eval()
         with torch.inference_mode():
             for start in range(0, len(order), 64):
@@ -312,8 +321,7 @@ class EncoderTrainer:
     def _loss(self, batch: Sequence[Message]) -> Tensor:
         """Danger or none, and which category: both cross-entropies."""
         ids, mask = self._ids([message.text for message in batch])
-        categories = list(LABELS)
-        category = torch.tensor([categories.index(message.category) for message in batch])
+        category = torch.tensor([self._labels.index(message.category) for message in batch])
         danger = torch.tensor([float(message.label in ("crisis", "disallowed")) for message in batch])
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.reader(ids, mask)
@@ -327,10 +335,10 @@ class EncoderTrainer:
             loss = loss + RANKING * nn.functional.softplus(-above).mean()
         return loss
 
-    def _batches(self, epochs: int) -> Iterator[list[Message]]:
+    def _batches(self, epochs: int, messages: Sequence[Message]) -> Iterator[list[Message]]:
         """Every message once an epoch, beside others of about its length: less is padded."""
         for _ in range(epochs):
-            order = [message.model_copy(update={"text": self._as_written(message)}) for message in self._messages]
+            order = [message.model_copy(update={"text": self._vary(message, self._random)}) for message in messages]
             self._random.shuffle(order)
             batches = []
             for start in range(0, len(order), BATCH * 16):
@@ -339,16 +347,16 @@ class EncoderTrainer:
             self._random.shuffle(batches)
             yield from batches
 
-    def _as_written(self, message: Message) -> str:
+    def _as_typed(self, message: Message, dice: random.Random) -> str:
         """Now and then told in passing, or as children write to go round a filter. Harmless messages too: neither says
         anything by itself."""
         from pypinyin import lazy_pinyin
 
-        chance = self._random.random()
+        chance = dice.random()
         if chance < IN_TALK and self._talk[message.language]:
-            return in_talk(message, self._talk[message.language], self._random)
+            return in_talk(message, self._talk[message.language], dice)
         if message.language == "zh" and chance < IN_TALK + AS_PINYIN:
-            return self._random.choice((" ", "")).join(lazy_pinyin(message.text))
+            return dice.choice((" ", "")).join(lazy_pinyin(message.text))
         return " ".join(message.text) if chance > 1 - SPREAD else message.text
 
     def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -383,4 +391,14 @@ def write_encoder(trainer: EncoderTrainer, path: Path) -> None:
         quantize_dynamic(whole, small, weight_type=QuantType.QInt8, per_channel=True)
         model = onnx.load(small)
     onnx.helper.set_model_props(model, {TOKENIZER: trainer.tokenizer.to_str()})
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def tell(path: Path, told: Mapping[str, str]) -> None:
+    """Write more into an encoder's file, beside what it holds."""
+    import onnx
+
+    model = onnx.load(path)
+    holds = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**holds, **told})
     path.write_bytes(model.SerializeToString(deterministic=True))

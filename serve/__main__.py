@@ -3,6 +3,7 @@
 python -m serve models/current --port 8000
 python -m serve key add NAME            # a new key for MINDPAL_API_KEYS_FILE, printed once
 python -m serve guard "TEXT"            # what each layer of the guard sees in a message
+python -m serve screen "TEXT"           # what each layer of the screen sees in an answer
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from data.strict import BadInput
 from serve.guard.guard import read_guard
+from serve.guard.screen import layers
 from serve.keys import add_key
 from serve.launch import launch
 
@@ -30,7 +32,8 @@ environment:
   VLLM_CPU_NUM_OF_RESERVED_CPU, VLLM_ENABLE_V1_MULTIPROCESSING   on CPU: 0 and 0 unless set; see vLLM
   VLLM_HTTP_TIMEOUT_KEEP_ALIVE   seconds that a quiet connection stays open (75)
   HF_HUB_OFFLINE, VLLM_NO_USAGE_STATS, DO_NOT_TRACK              1 unless set: nothing leaves the machine
-refused where set: VLLM_SERVER_DEV_MODE, VLLM_DEBUG_LOG_API_SERVER_RESPONSE, VLLM_ALLOW_RUNTIME_LORA_UPDATING
+refused where set: VLLM_SERVER_DEV_MODE, VLLM_DEBUG_LOG_API_SERVER_RESPONSE, VLLM_ALLOW_RUNTIME_LORA_UPDATING,
+  VLLM_MODEL_REDIRECT_PATH, VLLM_KEEP_ALIVE_ON_ENGINE_DEATH; not handed on: SAGEMAKER_*, CUSTOM_*
 """
 
 
@@ -40,8 +43,8 @@ def main() -> int:
     try:
         if sys.argv[1:2] == ["key"]:
             return _key(sys.argv[2:], environment)
-        if sys.argv[1:2] == ["guard"]:
-            return _guard(sys.argv[2:])
+        if sys.argv[1:2] in (["guard"], ["screen"]):
+            return _layers(sys.argv[1], sys.argv[2:])
         parser = argparse.ArgumentParser(
             prog="python -m serve",
             description=__doc__,
@@ -70,10 +73,11 @@ def _key(words: list[str], environment: dict[str, str]) -> int:
     return 0
 
 
-def _guard(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m serve guard", description="Show each layer's verdict.")
+def _layers(name: str, words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m serve {name}", description="Show each layer's verdict.")
     parser.add_argument("text", metavar="TEXT")
-    for line in read_guard().layers(parser.parse_args(words).text):
+    given = parser.parse_args(words)
+    for line in read_guard().layers(given.text) if name == "guard" else layers(given.text):
         print(line)
     return 0
 

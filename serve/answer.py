@@ -9,16 +9,21 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from data.protocol import GUARD_FIELD, MODEL_NAME
 from serve.guard.crisis import Verdict
-from serve.guard.screen import Screen, Stopped, language_of
+from serve.guard.screen import Harm, Screen, Stopped, language_of
 from serve.reply import Message, Reply, openai_error
 from serve.request import Asked, ModelFolder
 
 log = logging.getLogger("mindpal")
+# How an engine ends an answer that is whole. Any other word, such as `abort`, tells of one that broke off.
+_WHOLE = ("stop", "length")
+# Of their own: a sentence does not wait for the messages that are being judged.
+_READERS = ThreadPoolExecutor(2, thread_name_prefix="screen")
 
 
 class Answer:
@@ -38,7 +43,7 @@ class Answer:
         self._whole_words = ""
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
-        self._finish = "stop"
+        self._finish = ""
         self._usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
         self.action = "none"
         # What the client is told of the guard's doing, and what is counted.
@@ -89,10 +94,10 @@ class Answer:
             elif message["type"] == "http.response.body":
                 await self._take(message.get("body", b""), more=message.get("more_body", False))
         except Stopped as stopped:
-            await self.stop(stopped.category)
+            await self.stop(stopped.harm)
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
             log.error("the screen failed: %s", type(error).__name__)
-            await self.stop("unread")
+            await self.stop(Harm("unread"))
 
     async def close(self) -> None:
         """The engine has returned: an answer without an end gets one."""
@@ -120,10 +125,7 @@ class Answer:
             for event in events:
                 data = event.removeprefix(b"data: ").strip()
                 if data == b"[DONE]":
-                    if self._thoughts:
-                        await self._words(self._thoughts.finish(), field="reasoning_content")
-                    await self._words(self._screen.finish())
-                    await self._end("", self._finish)
+                    await self._finished()
                 elif data:
                     await self._chunk(json.loads(data))
                 if self.over:
@@ -134,24 +136,27 @@ class Answer:
         self.action = "error"
         if self._status == 503:
             await self._reply.error(503, "The model is not ready; please try again in a moment.")
-        elif self._status < 500:
-            await self._reply.error(self._status, "The model cannot answer this request.")
         else:
+            # A 4xx, too: what it was asked was made here, and a page would take that for the last word on a child's question.
             await self._reply.error(500, "The model could not answer; please try again.")
         self.ended.set()
 
     async def _whole(self, completion: dict[str, Any]) -> None:
         self._note(completion)
         choice = completion["choices"][0]
-        self._finish = choice["finish_reason"] or "stop"
+        self._finish = choice["finish_reason"] or ""
+        if self._finish not in _WHOLE:
+            await self.close()
+            return
         if self._thoughts:
-            for words in self._thoughts.feed(_thought(choice["message"])):
+            async for words in self._screened(self._thoughts, _thought(choice["message"])):
                 self._whole_thoughts += words
-            self._whole_thoughts += self._thoughts.finish()
-        for words in self._screen.feed(choice["message"]["content"] or ""):
+            self._whole_thoughts += await _aside(self._thoughts.read)
+        async for words in self._screened(self._screen, choice["message"]["content"] or ""):
             self._whole_words += words
-        self._whole_words += self._screen.finish()
-        await self._end("", self._finish)
+        self._whole_words += await _aside(self._screen.read)
+        if not self.over:
+            await self._end("", self._finish)
 
     async def _chunk(self, chunk: dict[str, Any]) -> None:
         if "choices" not in chunk:
@@ -160,25 +165,44 @@ class Answer:
         self._note(chunk)
         for choice in chunk["choices"]:
             if self._thoughts:
-                for words in self._thoughts.feed(_thought(choice["delta"])):
+                async for words in self._screened(self._thoughts, _thought(choice["delta"])):
                     await self._words(words, field="reasoning_content")
-            for words in self._screen.feed(choice["delta"].get("content") or ""):
+            async for words in self._screened(self._screen, choice["delta"].get("content") or ""):
                 await self._words(words)
             self._finish = choice.get("finish_reason") or self._finish
+
+    async def _screened(self, screen: Screen, piece: str) -> AsyncIterator[str]:
+        """What may be shown now that `piece` has come. Raises `Stopped`."""
+        screen.take(piece)
+        while screen.is_whole and not self.over:
+            yield await _aside(screen.read)
 
     def _note(self, made: dict[str, Any]) -> None:
         self._id, self._created = made.get("id", self._id), made.get("created", self._created)
         if usage := made.get("usage"):
             self._usage = {name: usage[name] for name in self._usage}
 
-    async def stop(self, category: str) -> None:
+    async def stop(self, harm: Harm) -> None:
         """End the answer with the safe sentence."""
+        if self.over:
+            return
         self.action = "stopped"
-        self.told = {"action": "stopped", "category": category, "layer": "rules"}
+        self.told = {"action": "stopped", "category": harm.category, "layer": harm.layer}
         try:
             await self._end(self._stopped, "content_filter")
         finally:
             self.ended.set()
+
+    async def _finished(self) -> None:
+        """The engine's stream is over: what is held of a whole answer leaves, too."""
+        if self._finish not in _WHOLE:
+            await self.close()
+            return
+        if self._thoughts:
+            await self._words(await _aside(self._thoughts.read), field="reasoning_content")
+        await self._words(await _aside(self._screen.read))
+        if not self.over:
+            await self._end("", self._finish)
 
     async def _end(self, words: str, finish: str) -> None:
         if self._asked.stream:
@@ -197,6 +221,9 @@ class Answer:
         self.ended.set()
 
     async def _words(self, words: str, field: str = "content") -> None:
+        # The client may have left while the screen read.
+        if self.over:
+            return
         if not self._reply.started:
             await self._reply.start(200, b"text/event-stream; charset=utf-8")
             # Told with the first words as well: a client that is cut off knows what they are.
@@ -220,6 +247,11 @@ class Answer:
 def _thought(said: dict[str, Any]) -> str:
     """vLLM names it `reasoning`, older versions and other servers `reasoning_content`."""
     return said.get("reasoning") or said.get("reasoning_content") or ""
+
+
+async def _aside(read: Callable[[], str]) -> str:
+    """In a thread: reading takes milliseconds, and other children's answers go on meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(_READERS, read)
 
 
 async def first(*waits: Awaitable[Any]) -> None:

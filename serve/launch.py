@@ -27,6 +27,7 @@ from serve.guard.remote import Remote
 from serve.guard.rules import read_rules
 from serve.keys import read_keys
 from serve.limits import Limits
+from serve.request import STOPS_LIMIT
 
 ROOT = Path(__file__).resolve().parent.parent
 # On one machine's cores more answers at once only make each of them slower to start.
@@ -49,8 +50,16 @@ PRIVACY = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1
 CONNECTIONS = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
 # Seconds that answers may take when the server is told to end: the longest on a small CPU; compose.yaml gives a bit more.
 GRACE_S = 55
-# Each opens a door or writes a child's words into a log.
-REFUSED = ("VLLM_SERVER_DEV_MODE", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
+# Each opens a door, writes a child's words into a log, serves another model than the sealed one, or keeps a dead server up.
+REFUSED = (
+    "VLLM_SERVER_DEV_MODE",
+    "VLLM_DEBUG_LOG_API_SERVER_RESPONSE",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+    "VLLM_MODEL_REDIRECT_PATH",
+    "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH",
+)
+# A hosting service's code, which vLLM would run before the policy and behind it: not handed on.
+HOOKS = ("CUSTOM_", "SAGEMAKER_")
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,9 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     """The checked command and environment, without starting anything."""
     for name in REFUSED:
         if environment.get(name, "") not in ("", "0"):
-            raise BadInput(f"{name} is set, which opens doors or logs that a child's server must not have; unset it.")
+            raise BadInput(
+                f"{name} is set, which opens doors or logs that a child's server must not have, or takes its model away; unset it."
+            )
     keys_file = environment.get("MINDPAL_API_KEYS_FILE", "")
     if keys_file:
         read_keys(Path(keys_file))
@@ -86,6 +97,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     crisis.read_answers()
     read_kinds()
     read_guard()
+    screen.reader()
     limits_from(environment)
     remote_from(environment)
     grace_from(environment)
@@ -94,9 +106,18 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     sealed = open_sealed(folder)
     _check_port(host, port)
     defaults = {**PRIVACY, **CONNECTIONS, **(CPU_DEFAULTS if cpu else {})}
-    kept = {name: value for name, value in environment.items() if name not in (*REFUSED, "VLLM_API_KEY")}
+    left_out = (*REFUSED, "VLLM_API_KEY")
+    kept = {name: value for name, value in environment.items() if name not in left_out and not name.startswith(HOOKS)}
     path = os.pathsep.join(part for part in (str(ROOT), environment.get("PYTHONPATH", "")) if part)
-    derived = {"MINDPAL_MODEL_FOLDER": str(folder.resolve()), "PYTHONPATH": path}
+    derived = {
+        "MINDPAL_MODEL_FOLDER": str(folder.resolve()),
+        "PYTHONPATH": path,
+        "VLLM_MAX_STOP_STRINGS": str(STOPS_LIMIT),
+        # Where nothing is: unset, vLLM imports a model.py of /opt/ml/model.
+        "SAGEMAKER_MODEL_PATH": os.devnull,
+        # No header makes a far client a near one.
+        "FORWARDED_ALLOW_IPS": "",
+    }
     compiled = environment.get("MINDPAL_COMPILE", "") == "1"
     return Launch(
         command=[

@@ -27,7 +27,7 @@ from serve.answer import Answer, first
 from serve.guard.crisis import Verdict, read_answers
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
-from serve.guard.screen import Screen
+from serve.guard.screen import harm_in
 from serve.keys import Keys, read_keys
 from serve.launch import GRACE_S, grace_from, limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
@@ -46,6 +46,8 @@ OPENAPI = ("GET", "/openapi.json")
 DOORS = (CHAT, MODELS, HEALTH, METRICS, OPENAPI)
 # Larger requests take masks and guard a while: they wait for one another, so that nobody else has to wait for them.
 _LARGE = 16 * 1024
+# Seconds that a body may take to come.
+_BODY_S = 30.0
 _LARGE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="large-request")
 # Whose requests they are where the server, on loopback, asks for no key.
 _NO_KEY = "local"
@@ -105,8 +107,7 @@ class Policy:
         self._turned_away = Counter("mindpal_limited", "Requests over a key's limit", registry=registry)
         # Compiled now, so that a mistake in a rules file stops the start and the first child does not wait.
         self._guard.layers("")
-        for _ in Screen(()).feed("\n"):
-            pass
+        harm_in("", [""])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -122,6 +123,9 @@ class Policy:
         async def told(message: Message) -> None:
             nonlocal stop
             if message["type"] == "lifespan.startup.complete" and "app" in scope:
+                # What stood before it would hear every word, and could answer in its place.
+                if scope["app"].user_middleware[0].cls is not type(self):
+                    raise RuntimeError("other middleware stands before the policy")
                 state = scope["app"].state
                 stop = Stop(state.server, state.engine_client, self._grace_s)
             elif message["type"] == "lifespan.shutdown.complete" and stop and stop.engine_died:
@@ -198,15 +202,15 @@ class Policy:
         raw = await _body(scope, receive)
         if raw is None:
             return
-        given = raw, self._model, self._guard.forged
         large = _LARGE_THREAD if len(raw) > _LARGE else None
         run = asyncio.get_running_loop().run_in_executor
         try:
-            asked = await run(large, rebuild, *given) if large else rebuild(*given)
-            reply.headers.append((PINNED_HEADER.encode(), ",".join(asked.pinned).encode()))
+            asked = await run(large, rebuild, raw, self._model) if large else rebuild(raw, self._model)
             answer = Answer(asked, reply, self._model, self._answers.stopped)
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
             found = await run(large, self._judged, asked)
+            pinned = (asked if isinstance(found, Verdict) else found).pinned
+            reply.headers.append((PINNED_HEADER.encode(), ",".join(pinned).encode()))
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
@@ -238,7 +242,7 @@ class Policy:
 
         Judged first: a child in danger is heard however long its message is, and whatever else is in it.
         """
-        return self._guard.judge(asked.child) or fitted(asked, self._model, self._guard.answered)
+        return self._guard.judge(asked.child) or fitted(asked, self._model, self._guard.answered, self._guard.forged)
 
     async def _ask(self, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
         body = json.dumps(fits.body).encode()
@@ -292,15 +296,20 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
         raise too_large
     # Grows in place: a body may come byte by byte.
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if len(body) > BODY_LIMIT:
-            raise too_large
-        if not message.get("more_body", False):
-            return bytes(body)
+    try:
+        # It holds a place of its key's, and a server that is asked to end waits for it.
+        async with asyncio.timeout(_BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > BODY_LIMIT:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise Refused(408, f"The body did not come whole within {_BODY_S:.0f} s; please send it again.") from None
 
 
 async def _until_gone(receive: Receive, answer: Answer) -> None:

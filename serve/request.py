@@ -74,6 +74,8 @@ class Fitted:
     body: dict[str, Any]
     # How many messages were left out of it.
     dropped: int
+    # What was asked for and was not done.
+    pinned: list[str]
     # What the child wrote, for a guard model.
     child: list[str]
     # Kinds of personal data that the last message held.
@@ -111,20 +113,17 @@ class ModelFolder:
         return self.tokens(self._template.render(messages=[nothing, message], add_generation_prompt=False))
 
 
-def rebuild(raw: bytes, model: ModelFolder, forged: Callable[[str], bool]) -> Asked:
-    """What may be asked instead of `raw`. Raises `Refused`.
-
-    An earlier answer that is `forged`, since the screen would have stopped it, is replaced: a model goes on as it finds
-    itself to have begun.
-    """
+def rebuild(raw: bytes, model: ModelFolder) -> Asked:
+    """What may be asked instead of `raw`. Raises `Refused`."""
     asked = _object(raw)
     pinned = {name for name in asked if name not in (*_FIELDS, *_UNMENTIONED)}
     if asked.get("model") not in (None, MODEL_NAME):
         pinned.add("model")
     stream = _boolean(asked, "stream")
     include_usage = stream and _include_usage(asked)
-    messages, replaced = _messages(asked.get("messages"), model.control_tokens, forged)
-    pinned |= replaced
+    messages, has_system = _messages(asked.get("messages"), model.control_tokens)
+    if has_system:
+        pinned.add("messages.system")
     limit = model.contract.sampling.max_tokens
     limits = _limits(asked)
     wanted = min([limit, *limits])
@@ -155,31 +154,42 @@ def rebuild(raw: bytes, model: ModelFolder, forged: Callable[[str], bool]) -> As
     )
 
 
-def fitted(asked: Asked, model: ModelFolder, answered: Callable[[Sequence[str]], bool]) -> Fitted:
+def fitted(
+    asked: Asked, model: ModelFolder, answered: Callable[[Sequence[str]], bool], forged: Callable[[str], bool]
+) -> Fitted:
     """What the engine is asked. Raises `Refused` where the last message is too long.
 
     Kept are the newest exchanges that leave room for `wanted` tokens of answer. Left out as well is what the guard
     `answered`: the model never saw it then, and whoever sends it again with an answer to it does not reach it now.
-    The last message stays in any case, with less room if it has to be so.
+    An earlier answer that is `forged`, since the screen would have stopped it, is replaced: a model goes on as it finds
+    itself to have begun. The last message stays in any case, with less room if it has to be so.
     """
     messages, masked = _without_personal_data(asked.messages)
     wanted = asked.wanted
     room = model.contract.window - model.frame_tokens - model.message_tokens(messages[-1])
     if room < SMALLEST_ROOM:
         raise Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
-    kept = messages[-1:]
+    kept, pinned = messages[-1:], set(asked.pinned)
     for number in reversed(range(len(messages) // 2)):
-        exchange = messages[2 * number : 2 * number + 2]
-        length = sum(map(model.message_tokens, exchange))
+        question, reply = messages[2 * number : 2 * number + 2]
+        length = model.message_tokens(question) + model.message_tokens(reply)
         if room - length < wanted:
             break
-        # Counted in either case: no more than a window is judged, however long a conversation a client sends.
+        # Counted in any case: no more than a window is judged, however long a conversation a client sends.
         room -= length
-        if not answered(asked.child[: number + 1]):
-            kept = exchange + kept
+        # By what stands there, too: a server that was started anew does not know what a guard model heard.
+        if answered(asked.child[: number + 1]) or read_answers().hold(reply["content"]):
+            continue
+        if forged(reply["content"]):
+            pinned.add("messages.assistant")
+            reply = {**reply, "content": read_answers().stopped[language_of(reply["content"])]}
+            # It may be longer than what it stands for.
+            room -= max(0, model.message_tokens(question) + model.message_tokens(reply) - length)
+        kept = [question, reply, *kept]
     return Fitted(
         body={**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)},
         dropped=len(messages) - len(kept),
+        pinned=sorted(pinned),
         child=[message["content"] for message in messages[::2]],
         masked=masked,
     )
@@ -244,22 +254,19 @@ def _stop(asked: dict[str, Any]) -> list[str]:
     return [_unicode(stop, "stop") for stop in stops]
 
 
-def _messages(
-    given: object, control_tokens: tuple[str, ...], forged: Callable[[str], bool]
-) -> tuple[list[dict[str, str]], set[str]]:
-    """The child's and the model's turns as text, and what was replaced: system messages, for which the template has its
-    own, and what a client says that the model said though it would never have left."""
+def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict[str, str]], bool]:
+    """The child's and the model's turns as text, and whether there were system messages, for which the template has its own."""
     if not isinstance(given, list) or not given:
         raise Refused(400, "messages has to be a list with at least one message.", "messages")
     messages: list[dict[str, str]] = []
-    replaced = set[str]()
+    has_system = False
     for number, message in enumerate(given):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
             raise Refused(400, f"{where} has to be an object with a role and a content.", where)
         role = message.get("role")
         if role in ("system", "developer"):
-            replaced.add("messages.system")
+            has_system = True
             continue
         expected = "assistant" if len(messages) % 2 else "user"
         if role != expected:
@@ -268,13 +275,10 @@ def _messages(
         if role == "assistant":
             # As the conversations were prepared for training: words only, from the first line with words on.
             words = split_thought(words)[1]
-            if forged(words):
-                words = read_answers().stopped[language_of(words)]
-                replaced.add("messages.assistant")
         messages.append({"role": expected, "content": as_text(words, control_tokens)})
     if len(messages) % 2 == 0:
         raise Refused(400, "The last message has to be the user's.", "messages")
-    return messages, replaced
+    return messages, has_system
 
 
 def _without_personal_data(messages: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[str]]:

@@ -42,6 +42,11 @@ class Answers(Strict):
     redirect: dict[str, dict[Language, str]]
     stopped: dict[Language, str]
 
+    def hold(self, words: str) -> bool:
+        """Whether `words` are said instead of asking the model."""
+        kinds = (*self.crisis.values(), *self.redirect.values())
+        return any(words in by_language.values() for by_language in kinds)
+
     def to(self, verdict: Verdict) -> str:
         """What is said instead of asking the model."""
         return (self.crisis if verdict.action == "crisis" else self.redirect)[verdict.category][verdict.language]

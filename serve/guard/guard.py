@@ -7,18 +7,18 @@ is asked beside the generation: see `serve.guard.remote`.
     python -m serve guard "text"     # each layer's verdict
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from data.answer_reader import spoken
 from data.classifier import Reader, Reading, read_reader
 from data.forms import NOTHING, Typed, forms
 from data.safety import CRISIS
-from data.strict import BadInput
 from serve.guard.crisis import Verdict, judge_conversation, judged_together
 from serve.guard.declined import declined
+from serve.guard.files import check_hash
 from serve.guard.memory import Memory
 from serve.guard.private import mask
 from serve.guard.rules import Language
@@ -27,9 +27,9 @@ from serve.guard.screen import harm_in, language_of
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # A wish may be spread over messages ("我想" "打死他"): then its last part is mostly short. Before a longer one so many
 # characters are read with so many of its own, and acted on from a danger of its own on, since a child may change the subject:
-# of 864 turns of everyday conversations 36 are stopped with this reading, as without it.
+# of 595 turns of everyday conversations this reading stops 6, and it hears a quarter of the dangers that are cut in two.
 CONTINUATION = 24
-_BEFORE, _BEHIND, _CHANGED_SUBJECT = 60, 120, 0.985
+_BEFORE, _BEHIND, _CHANGED_SUBJECT = 60, 120, 0.95
 _CLAUSE_END = re.compile(r"[，,。！!？?.；;：:\n]+")
 
 
@@ -39,8 +39,9 @@ class Guard:
     def __init__(self, classifier: Reader):
         self._classifier = classifier
         # Whether it acted on a child's messages, and whether an answer would have been stopped. The rules and the
-        # classifier of a process stay the same, and so do the verdicts.
-        self._acted, self._forged = Memory(), Memory()
+        # classifier of a process stay the same, and so do the verdicts. What only the guard model heard is kept apart: many
+        # other messages do not push it out.
+        self._acted, self._forged, self._heard = Memory(), Memory(), Memory()
 
     def judge(self, messages: Sequence[str]) -> Verdict | None:
         """The verdict on the last of a child's `messages`, read together with the ones before it."""
@@ -49,8 +50,7 @@ class Guard:
         typed = [Typed(message) for message in judged]
         verdict = judge_conversation(typed)
         verdict = verdict or (declined(typed[-1]) if typed else None) or self._classified(typed)
-        # What only the guard model saw stays answered when it is asked again.
-        self._acted.keep(judged, verdict is not None or self._acted.verdict(judged) is True)
+        self._acted.keep(judged, verdict is not None)
         return verdict
 
     def heard(self, messages: Sequence[str]) -> None:
@@ -59,11 +59,14 @@ class Guard:
         Later the conversation may begin with any of them, and nobody would judge the last one again.
         """
         for start in range(1, len(judged_together(messages)) + 1):
-            self._acted.keep(messages[-start:], True)
+            self._heard.keep(messages[-start:], True)
 
     def answered(self, messages: Sequence[str]) -> bool:
         """Whether the last of `messages` got the guard's answer when it came."""
-        acted = self._acted.verdict(judged_together(messages))
+        judged = judged_together(messages)
+        if self._heard.verdict(judged):
+            return True
+        acted = self._acted.verdict(judged)
         return self.judge(messages) is not None if acted is None else acted
 
     def forged(self, words: str) -> bool:
@@ -71,7 +74,7 @@ class Guard:
         forged = self._forged.verdict([words])
         if forged is None:
             # In a sentence that begins an answer a plan of harm stands where a child's question would.
-            forged = harm_in(words) is not None or any(
+            forged = harm_in(words, spoken(words)) is not None or any(
                 declined(Typed(part)) for part in [words, *_CLAUSE_END.split(words)]
             )
             self._forged.keep([words], forged)
@@ -134,12 +137,5 @@ class Guard:
 
 def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:
     """The guard with the shipped classifier. Raises `BadInput` where the file is not the one that was written."""
-    digest = path.with_suffix(".sha256")
-    mend = "make both again with `python -m finetune guard`."
-    try:
-        expected, found = digest.read_text(encoding="ascii").strip(), hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: the classifier or its hash cannot be read ({type(error).__name__}); {mend}") from None
-    if expected != found:
-        raise BadInput(f"{path}: its hash is {found[:8]}, but {digest.name} says {expected[:8]}; {mend}")
+    check_hash(path, "make both again with `python -m finetune guard`.")
     return Guard(read_reader(path))

@@ -18,6 +18,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from data.address import leads_out
+from data.template import as_text
 from serve.guard.crisis import MESSAGES_JUDGED, Verdict
 from serve.guard.screen import language_of
 
@@ -101,7 +102,8 @@ class Remote:
         """The status and the body of its answer. Raises `Down` where it is not in this network."""
         asked = {
             "model": self.model,
-            "messages": [{"role": "user", "content": words}],
+            # Its control tokens may be others than those of the model that is served.
+            "messages": [{"role": "user", "content": as_text(words)}],
             "max_tokens": _ANSWER_TOKENS,
             "temperature": 0,
         }

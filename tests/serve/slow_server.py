@@ -26,6 +26,7 @@ class Application:
 
     def __init__(self, pieces: int) -> None:
         self.state = SimpleNamespace(engine_client=SimpleNamespace(errored=False), server=None)
+        self.user_middleware = [SimpleNamespace(cls=Policy)]
         self._pieces = pieces
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

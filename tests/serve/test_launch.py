@@ -14,7 +14,8 @@ import pytest
 from data.contract import open_sealed
 from data.strict import BadInput
 from serve.keys import add_key, read_keys
-from serve.launch import flags, prepare
+from serve.launch import REFUSED, flags, prepare
+from serve.request import STOPS_LIMIT
 from tests.demo import free_port
 from tests.small_models import make_sealed
 
@@ -70,7 +71,24 @@ def test_a_taken_port(folder: Path) -> None:
     assert f"PORT={port + 1}" in told
 
 
-@pytest.mark.parametrize("name", ["VLLM_SERVER_DEV_MODE", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE"])
+def test_no_other_code_and_no_other_limit_reaches_vllm(folder: Path) -> None:
+    given = {
+        "CUSTOM_FASTAPI_MIDDLEWARE_THROTTLE": "x:y", "CUSTOM_SCRIPT_FILENAME": "/tmp/x.py", "SAGEMAKER_MODEL_PATH": "/tmp",
+        "SAGEMAKER_X": "1", "VLLM_MAX_STOP_STRINGS": "1", "FORWARDED_ALLOW_IPS": "*", "HOME": "/tmp",
+    }  # fmt: skip
+    passed = prepare(folder, "127.0.0.1", free_port(), given).environment
+    assert passed.keys() & given.keys() == {
+        "SAGEMAKER_MODEL_PATH",
+        "VLLM_MAX_STOP_STRINGS",
+        "FORWARDED_ALLOW_IPS",
+        "HOME",
+    }
+    assert passed["SAGEMAKER_MODEL_PATH"] == os.devnull
+    assert passed["VLLM_MAX_STOP_STRINGS"] == str(STOPS_LIMIT)
+    assert passed["FORWARDED_ALLOW_IPS"] == ""
+
+
+@pytest.mark.parametrize("name", REFUSED)
 def test_a_variable_that_opens_doors(folder: Path, name: str) -> None:
     assert name in sentence_of(serve(str(folder), **{name: "1"}))
 

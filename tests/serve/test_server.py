@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from data.contract import open_sealed
 from data.template import as_text
 from serve.policy import DOORS
-from serve.request import ModelFolder
+from serve.request import STOPS_LIMIT, ModelFolder
 from tests.serve.server import CONTRACT, PATIENCE_S, ROOT, Server, running
 
 pytestmark = pytest.mark.end_to_end
@@ -102,6 +102,13 @@ def test_no_field_of_a_client_changes_the_answer(server: Server) -> None:
         )
         assert asked.choices == plain.choices
         assert asked.usage == plain.usage
+
+
+@pytest.mark.timeout(600)
+def test_the_engine_takes_as_many_stops_as_the_document_promises(server: Server) -> None:
+    stops = [f"停{number}" for number in range(STOPS_LIMIT)]
+    answer = server.client().chat.completions.create(model="mindpal", messages=HELLO, max_tokens=4, stop=stops)
+    assert answer.choices[0].finish_reason in ("stop", "length", "content_filter")
 
 
 @pytest.mark.timeout(600)
