@@ -28,7 +28,8 @@ class MachineUse:
         found: dict[str, float] = {
             "memory": self._process.memory_info().rss,
             "memory_free": free_memory(Path("/proc")),
-            "cpu_percent": round(self._process.cpu_percent() / (psutil.cpu_count() or 1), 1),
+            # Between two questions in a row the grain of the clock tells more than there is.
+            "cpu_percent": min(100.0, round(self._process.cpu_percent() / (psutil.cpu_count() or 1), 1)),
         }
         if torch.cuda.is_available():
             free, total = torch.cuda.mem_get_info()

@@ -96,10 +96,10 @@ def test_a_changed_or_foreign_file_is_not_opened(toy: Path, tmp_path: Path) -> N
     with pytest.raises(BadInput, match="belongs to"):
         read_guard(path)
     encoder.write_bytes(b"no encoder")
-    with pytest.raises(BadInput, match="cannot be read as the guard's encoder"):
+    with pytest.raises(BadInput, match="cannot be read as an encoder"):
         read_guard(path)
     encoder.unlink()
-    with pytest.raises(BadInput, match="cannot be read as the guard's encoder"):
+    with pytest.raises(BadInput, match="cannot be read as an encoder"):
         read_guard(path)
 
 

@@ -383,7 +383,7 @@ def test_the_model_sees_the_conversation_by_turns(store: Store, child: Child) ->
     assert seen_by_the_model(store, waiting[1]) == [*before, ("user", "四"), ("assistant", "…"), ("user", "五")]
 
 
-@pytest.mark.parametrize("parts", [("i want to", "die"), ("我想要", "结束", "生命")])
+@pytest.mark.parametrize("parts", [("i want to", "die"), ("我想要", "结束", "这一切")])
 def test_a_wish_in_parts_is_read_together_though_each_was_stopped_at_once(
     store: Store, child: Child, parts: tuple[str, ...]
 ) -> None:
