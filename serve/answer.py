@@ -21,7 +21,7 @@ from serve.request import Asked, ModelFolder
 
 log = logging.getLogger("mindpal")
 # How an engine ends an answer that is whole. Any other word, such as `abort`, tells of one that broke off.
-_WHOLE = ("stop", "length")
+_ENDINGS = ("stop", "length")
 # Of their own: a sentence does not wait for the messages that are being judged.
 _READERS = ThreadPoolExecutor(2, thread_name_prefix="screen")
 
@@ -145,7 +145,7 @@ class Answer:
         self._note(completion)
         choice = completion["choices"][0]
         self._finish = choice["finish_reason"] or ""
-        if self._finish not in _WHOLE:
+        if self._finish not in _ENDINGS:
             await self.close()
             return
         if self._thoughts:
@@ -195,7 +195,7 @@ class Answer:
 
     async def _finished(self) -> None:
         """The engine's stream is over: what is held of a whole answer leaves, too."""
-        if self._finish not in _WHOLE:
+        if self._finish not in _ENDINGS:
             await self.close()
             return
         if self._thoughts:

@@ -112,6 +112,19 @@ def test_the_api_answers_a_client_with_a_key(project: Project, secrets: Path) ->
         assert answer.choices[0].message.content
 
 
+def test_a_trainer_that_asks_reaches_the_server_with_the_pages_key(project: Project) -> None:
+    code = (
+        "import pathlib, urllib.request as u; key = pathlib.Path('/run/secrets/api_key').read_text().strip();"
+        "asked = u.Request('http://serve:8000/v1/models', headers={'Authorization': f'Bearer {key}'});"
+        "print(u.urlopen(asked, timeout=30).status)"
+    )
+    asking = ("-f", "compose.yaml", "-f", "docker/asking.yaml")
+    run = ("run", "--rm", "--no-deps", "--entrypoint", "python", "finetune", "-c", code)
+    assert project.compose(*asking, *run).stdout.strip() == "200"
+    # Any other one does not.
+    assert project.compose(*run, check=False).returncode != 0
+
+
 def test_two_projects_stand_side_by_side(project: Project) -> None:
     port = free_port()
     other = Project("mindpal-test-two", project.client, port, {**project.variables, "PAGE_PORT": str(port)})
