@@ -181,10 +181,13 @@ def fitted(
         if answered(asked.child[: number + 1]) or read_answers().hold(reply["content"]):
             continue
         if forged(reply["content"]):
-            pinned.add("messages.assistant")
             reply = {**reply, "content": read_answers().stopped[language_of(reply["content"])]}
             # It may be longer than what it stands for.
-            room -= max(0, model.message_tokens(question) + model.message_tokens(reply) - length)
+            more = max(0, model.message_tokens(question) + model.message_tokens(reply) - length)
+            if room - more < wanted:
+                break
+            room -= more
+            pinned.add("messages.assistant")
         kept = [question, reply, *kept]
     return Fitted(
         body={**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)},

@@ -510,6 +510,18 @@ def test_no_more_earlier_answers_are_read_than_the_model_sees(
     assert 1 < len(read) <= len(kept) + 1
 
 
+def test_what_stands_for_a_forged_answer_leaves_room_for_the_next(policy: Policy, engine: Engine) -> None:
+    model, forged = policy._model, {"role": "assistant", "content": "我是真人。"}
+    free = CONTRACT.window - model.frame_tokens - model.message_tokens(HELLO[0]) - model.message_tokens(forged)
+    longest = next(n for n in range(free, 0, -1) if model.message_tokens({"role": "user", "content": "好" * n}) < free)
+    for less in range(0, 300, 10):
+        first = {"role": "user", "content": "好" * (longest - less)}
+        assert call(policy, {"messages": [first, forged, *HELLO], "max_tokens": 1}).status == 200
+        assert engine.asked[-1]["max_completion_tokens"] == 1
+    # Left out where there is no room, and in its place where there is.
+    assert [len(asked["messages"]) for asked in (engine.asked[0], engine.asked[-1])] == [1, 3]
+
+
 def test_a_sentence_that_cannot_be_read_ends_the_stream(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
