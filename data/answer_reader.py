@@ -1,7 +1,7 @@
 """The screen's reader as a file: a small encoder that tells whether what a model says would harm a child.
 
 In: `screen.onnx` (written by `python -m finetune screen`, read by the server), in which its labels and the danger to act
-from stand as well. Out: a category, or None.
+from stand as well. Out: what of an answer is read, how dangerous it is, and the category that fits it best.
 """
 
 import json
@@ -18,7 +18,7 @@ from data.safety import ANSWER_LABELS
 from data.strict import BadInput
 
 # Where the ONNX file keeps the labels, and the danger to act from.
-LABELS, LEVEL = "labels", "level"
+LABELS_ENTRY, LEVEL_ENTRY = "labels", "level"
 # One logit each.
 IN_ORDER = (DANGER, *ANSWER_LABELS)
 MEND = "make it with `python -m finetune screen`."
@@ -87,7 +87,7 @@ def read_answer_reader(path: Path) -> AnswerReader:
     """Open a file. Raises `BadInput` where it is missing, cut short or of another kind."""
     encoder = read_encoder(path, MEND)
     try:
-        labels, level = (json.loads(encoder.told[name]) for name in (LABELS, LEVEL))
+        labels, level = (json.loads(encoder.told[name]) for name in (LABELS_ENTRY, LEVEL_ENTRY))
         belongs = labels == list(IN_ORDER) and 0 < level < 1
     except (KeyError, ValueError, TypeError):
         belongs = False

@@ -21,7 +21,7 @@ from random import Random
 
 import numpy as np
 
-from data.answer_reader import IN_ORDER, LABELS, LEVEL, MEND, AnswerReader, spoken
+from data.answer_reader import IN_ORDER, LABELS_ENTRY, LEVEL_ENTRY, MEND, AnswerReader, spoken
 from data.encoder import read_encoder
 from data.safety import ANSWER_LABELS, ANSWERS_DIR, Message, read_messages
 from data.strict import BadInput
@@ -77,7 +77,7 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
         made = Path(folder) / given.out.name
         write_encoder(trainer, made)
         level, shares = calibrated(AnswerReader(read_encoder(made, MEND), 1.0), kept)
-        tell(made, {LABELS: json.dumps(IN_ORDER), LEVEL: json.dumps(level)})
+        tell(made, {LABELS_ENTRY: json.dumps(IN_ORDER), LEVEL_ENTRY: json.dumps(level)})
         digest = hashlib.sha256(made.read_bytes()).hexdigest()
         shutil.move(made, given.out)
     given.out.with_suffix(".sha256").write_text(digest + "\n", encoding="ascii")

@@ -127,7 +127,7 @@ def _ends(answer: str) -> bool:
     screen = Screen(())
     try:
         list(screen.feed(answer))
-        screen.finish()
+        screen.read()
     except Stopped:
         return True
     return False

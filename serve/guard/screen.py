@@ -46,7 +46,7 @@ class Stopped(Exception):
 class Screen:
     """One answer on its way out: `take` a piece, then `read` while a sentence `is_whole`; at the end, `read` the rest.
 
-    `read` gives what may be shown, and raises `Stopped`. It takes milliseconds; `feed` and `finish` are for who can wait.
+    `read` gives what may be shown, and raises `Stopped`. It takes milliseconds; `feed` is for who can wait.
     """
 
     def __init__(self, control_tokens: Sequence[str]):
@@ -88,10 +88,6 @@ class Screen:
             raise Stopped(harm)
         self._left = _end_of(together)
         return sentence
-
-    def finish(self) -> str:
-        """What is left at the answer's end."""
-        return self.read()
 
 
 @cache

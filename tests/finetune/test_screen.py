@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from data.answer_reader import LEVEL, AnswerReader, read_answer_reader, spoken
+from data.answer_reader import LEVEL_ENTRY, AnswerReader, read_answer_reader, spoken
 from data.encoder import plain, read_encoder
 from data.safety import ANSWER_LABELS, ANSWERS_DIR, APART_DIR, LABELS, Message, read_messages
 from data.strict import BadInput
@@ -127,7 +127,7 @@ def test_the_shipped_reader_lets_right_answers_pass() -> None:
 
     assert share("benign") < 0.025
     assert share("disallowed") > 0.4
-    assert all(0 < level < 1 for level in (reader().level, float(reader().encoder.told[LEVEL])))
+    assert all(0 < level < 1 for level in (reader().level, float(reader().encoder.told[LEVEL_ENTRY])))
 
 
 def test_nothing_written_apart_is_learned() -> None:
@@ -151,6 +151,19 @@ def test_the_guards_messages_become_what_an_answer_may_be_about() -> None:
     assert len(found) > 30_000
     assert not any(message.is_test for message in found)
     assert all(message.label == ANSWER_LABELS[message.category] for message in found)
+
+
+def test_a_reader_that_is_not_the_shipped_one_is_not_used(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.guard.screen.READER_FILE", toy / "screen.onnx")
+    assert 0 < reader.__wrapped__().level < 1
+    monkeypatch.setattr("serve.guard.screen.READER_FILE", toy / "other" / "screen.onnx")
+    (toy / "other").mkdir()
+    (toy / "other" / "screen.onnx").write_bytes((toy / "screen.onnx").read_bytes())
+    with pytest.raises(BadInput, match="cannot be read"):
+        reader.__wrapped__()
+    (toy / "other" / "screen.sha256").write_text("0" * 64 + "\n")
+    with pytest.raises(BadInput, match=r"its hash is .*finetune screen"):
+        reader.__wrapped__()
 
 
 def test_the_shipped_reader_is_small() -> None:

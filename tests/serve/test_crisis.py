@@ -224,7 +224,7 @@ def test_an_answer_that_must_not_be_is_stopped(category: str, answer: str) -> No
     with pytest.raises(Stopped) as stopped:
         for letter in answer:
             list(screen.feed(letter))
-        screen.finish()
+        screen.read()
     assert stopped.value.harm.category == category
 
 
@@ -245,7 +245,7 @@ def test_an_answer_is_stopped_for_what_it_means(answer: str) -> None:
     screen = Screen(())
     with pytest.raises(Stopped) as stopped:
         list(screen.feed(f"我听到啦。{answer}" if answer[0] > "z" else f"I hear you. {answer}"))
-        screen.finish()
+        screen.read()
     assert stopped.value.harm.layer == "classifier"
 
 
@@ -272,7 +272,7 @@ def test_an_answer_is_stopped_for_what_it_means(answer: str) -> None:
 )
 def test_an_ordinary_answer_leaves_unchanged(answer: str) -> None:
     screen = Screen(("<|im_end|>",))
-    assert "".join(words for letter in answer for words in screen.feed(letter)) + screen.finish() == answer
+    assert "".join(words for letter in answer for words in screen.feed(letter)) + screen.read() == answer
     assert RULES_FILE.is_file()
 
 
@@ -290,7 +290,7 @@ def test_every_reply_that_is_taught_would_leave() -> None:
         screen = Screen(())
         try:
             list(screen.feed(reply))
-            screen.finish()
+            screen.read()
         except Stopped as found:
             stopped.append((found.harm, reply))
     assert [reply for harm, reply in stopped if harm.layer == "rules"] == []
@@ -303,4 +303,4 @@ def test_a_thought_never_leaves_however_it_is_cut() -> None:
     for size in range(1, len(answer)):
         screen = Screen(())
         pieces = [answer[start : start + size] for start in range(0, len(answer), size)]
-        assert "".join(words for piece in pieces for words in screen.feed(piece)) + screen.finish() == "你好。再见。"
+        assert "".join(words for piece in pieces for words in screen.feed(piece)) + screen.read() == "你好。再见。"
