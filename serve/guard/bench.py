@@ -15,10 +15,12 @@ are put inside everyday talk.
     make bench-guard
 """
 
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nsmallest
 from random import Random
 
 from data.conversations import DATA_DIR
@@ -45,8 +47,8 @@ STOPPED = ("crisis", "redirect")
 # What is right to do with a message, by its label.
 RIGHT = {"crisis": ("crisis",), "disallowed": STOPPED, "benign": ("none", "masked")}
 WRONG_RIGHT = {"disallowed": "wrong", "benign": "right"}
-# Of each kind, put inside everyday talk.
-EMBEDDED = 200
+# Of each kind, put inside everyday talk; and how many messages that talk is drawn from.
+EMBEDDED, TALK = 200, 8
 
 
 def main() -> int:
@@ -73,10 +75,11 @@ def main() -> int:
     print(f"of {len(apart)} written apart: {_in_words(_shares(apart, acted))}")
     print(f"of {len(probes)} probes: {_in_words(_shares(probes, acted))}")
     right = [message for message in alone if acted[message.id] in RIGHT.get(message.label, ())]
-    embedded, talk = embedded_in(right)
-    inside = {message.id: in_talk(message, talk[message.language], Random(message.id)) for message in embedded}
-    acted_inside = {name: _read(guard, text)[0] for name, text in inside.items()}
-    print(f"of {len(embedded)} judged rightly, inside everyday talk: {_in_words(_shares(embedded, acted_inside))}")
+    embedded = embedded_in(right)
+    acted_inside = {message.id: _read(guard, text)[0] for message, text in embedded.items()}
+    print(
+        f"of {len(embedded)} judged rightly, inside everyday talk: {_in_words(_shares(list(embedded), acted_inside))}"
+    )
     for told, folder in (("kept for the test", ANSWERS_DIR), ("written apart", ANSWERS_DIR / APART_DIR.name)):
         answers = read_messages(folder, ANSWER_LABELS)
         if folder == ANSWERS_DIR:
@@ -106,12 +109,25 @@ def why_questions(messages: Iterable[Message]) -> list[str]:
     return [question for question in found if any(word in question.lower() for word in asks)][:WHY_QUESTIONS]
 
 
-def embedded_in(messages: Sequence[Message]) -> tuple[list[Message], dict[str, list[str]]]:
-    """So many messages of each kind, and the everyday talk of each language to put them into."""
+def embedded_in(messages: Sequence[Message]) -> dict[Message, str]:
+    """So many messages of each kind, and each one's text inside everyday talk, of which some of `messages` are.
+
+    Both are drawn by hashes: one message more or less changes one drawing, and the other figures stay.
+    """
     kinds = (CRISIS, DISALLOWED, ("near_miss",), ("plain",))
-    of_kind = [[message for message in messages if message.category in kind] for kind in kinds]
-    drawn = [message for mine in of_kind for message in Random(0).sample(mine, min(EMBEDDED, len(mine)))]
-    return drawn, everyday_talk(of_kind[-1])
+    talk = everyday_talk(messages)
+    embedded = {}
+    for kind in kinds:
+        mine = [message for message in messages if message.category in kind]
+        for message in nsmallest(EMBEDDED, mine, key=lambda one: hashlib.sha256(one.id.encode()).digest()):
+            near = nsmallest(TALK, talk[message.language], key=_digest_for(message))
+            embedded[message] = in_talk(message, near, Random(message.id))
+    return embedded
+
+
+def _digest_for(message: Message) -> Callable[[str], bytes]:
+    """For `message` alone: a text's digest."""
+    return lambda text: hashlib.sha256(f"{message.id} {text}".encode()).digest()
 
 
 def _read(guard: Guard, text: str) -> tuple[str, float]:
