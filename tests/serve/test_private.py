@@ -29,6 +29,12 @@ MASKED = {
         ("call me at 07700 900000", "call me at [phone number]"),
         ("my mom's number is five five five oh one double zero", "my mom's number is [phone number]"),
         ("my cell is 5550100123, text me", "my cell is [phone number], text me"),
+        # What follows is no unit of measure.
+        ("13800000000加我", "〔电话号码〕加我"),
+        ("13800000000秒回", "〔电话号码〕秒回"),
+        ("13800000000只有晚上能打", "〔电话号码〕只有晚上能打"),
+        ("13800000000人家不接", "〔电话号码〕人家不接"),
+        ("my number is 5550100123 plus my moms", "my number is [phone number] plus my moms"),
     ],
     "id": [
         ("身份证110101200001010000", "身份证〔证件号码〕"),
@@ -112,6 +118,7 @@ STAYS = [
     "my password is too hard to remember", "my number is 7, I wear it in soccer", "Sherlock Holmes lives at 221B Baker Street",
     "my birthday is in june", "Einstein was born on March 14, 1879", "爱因斯坦1879年3月14日出生", "my name is Tom", "add me to the team please",
     "we walked on 4th Street", "one two three four five six seven eight nine ten", "4 boys run down the street", "my mom works at a hospital", "",
+    "13800000000加1等于多少", "地球上有13800000000只蚂蚁吗", "我最喜欢的数字是13800000000个零", "15000000000人",
 ]  # fmt: skip
 
 
