@@ -208,7 +208,7 @@ def flags(
         tokens = str(max(contract.window, CPU_TOKENS_A_STEP))
         always |= {
             "--max-num-seqs": str(CPU_ANSWERS_AT_ONCE),
-            "--dtype": "bfloat16",
+            "--dtype": cpu_dtype(),
             "--max-num-batched-tokens": tokens,
         }
     elif gpu_share is not None:
@@ -228,6 +228,12 @@ def flags(
         # Compiling a small model costs a minute of start-up: 95 s instead of 33 s on two cores.
         switches.append("--enforce-eager")
     return [part for pair in always.items() for part in pair] + switches
+
+
+def cpu_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What a CPU computes in. An x86 without AVX-512 does bf16 value by value: fp32, which loses nothing, is many times faster."""
+    features = [line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
+    return "float32" if features and "avx512f" not in features[0] else "bfloat16"
 
 
 def _is_cpu_build() -> bool:

@@ -14,7 +14,7 @@ import pytest
 from data.contract import open_sealed
 from data.strict import BadInput
 from serve.keys import add_key, read_keys
-from serve.launch import REFUSED, flags, prepare
+from serve.launch import REFUSED, cpu_dtype, flags, prepare
 from serve.request import STOPS_LIMIT
 from tests.demo import free_port
 from tests.small_models import make_sealed
@@ -134,6 +134,19 @@ def test_flags_come_from_the_contract(folder: Path) -> None:
     assert "--enforce-eager" in made
     assert "--enforce-eager" not in flags(folder, contract, "127.0.0.1", 8000, cpu=True, compiled=True)
     assert "--dtype" not in flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "dtype"),
+    [
+        ("flags\t\t: fpu sse2 avx2 fma\n", "float32"),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16\n", "bfloat16"),
+        ("Features\t: fp asimd bf16\n", "bfloat16"),
+    ],
+)
+def test_a_cpu_without_bf16_computes_in_fp32(tmp_path: Path, cpuinfo: str, dtype: str) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpuinfo}")
+    assert cpu_dtype(tmp_path / "cpuinfo") == dtype
 
 
 def test_the_share_of_the_gpu(folder: Path) -> None:
