@@ -52,6 +52,7 @@ FINETUNE := docker compose $(if $(SERVER),-f compose.yaml -f docker/asking.yaml)
 # The page's own server is not put in another one's place.
 SERVE := if [ -n "$$(docker compose ps --quiet serve)" ]; then echo 'The server runs already: `make ps`. `make down` ends it.' >&2; exit 1; fi; \
 	docker compose -f compose.yaml -f docker/published.yaml up --build serve
+NEW_PIN := docker compose exec ui python -m ui --new-pin
 THE_KEY := /run/secrets/api_key
 KEYS := keys
 # `make ui` beside `make serve`: that server wants the page's key.
@@ -61,6 +62,7 @@ READY := setup
 FINETUNE := $(BIN)/python -m finetune
 THE_BASE := $(BASE)
 THE_RECIPE := $(RECIPE)
+NEW_PIN := $(BIN)/python -m ui --new-pin
 THE_KEY := $(KEY_FILE)
 SERVE := $(BIN)/python -m serve $(MODEL) --port $(PORT)
 endif
@@ -68,7 +70,7 @@ endif
 # What compose passes on from .env, to the verbs that run here. Only what is set, since `export` makes an empty variable of
 # an undefined one, and only to these: the tests and the demo have no business with the family's database.
 from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
-PROGRAMS := ui worker studio $(if $(filter containers,$(WHERE)),,download train merge compare evaluate report serve)
+PROGRAMS := ui new-pin worker studio $(if $(filter containers,$(WHERE)),,download train merge compare evaluate report serve)
 $(foreach name,HF_ENDPOINT TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
 	MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S JUDGE_URL JUDGE_MODEL,$(call from_env,$(PROGRAMS),$(name)))
 $(call from_env,demo smoke,HF_ENDPOINT)
@@ -78,7 +80,7 @@ $(call from_env,ui studio,PAGE_NAMES,MINDPAL_HOSTS)
 PAGE_ADDRESS := $(if $(PAGE_HOST),--host $(PAGE_HOST))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge compare evaluate report figures serve bench-guard bench-serve ui worker studio test lint format constraints clean
+.PHONY: help setup demo smoke data bench-data download pretrain train bench-train merge compare evaluate report figures serve bench-guard bench-serve ui new-pin worker studio test lint format constraints clean
 .PHONY: engine keys images up down logs ps test-containers
 
 help: ## list these verbs; NAME=value chooses: make serve PORT=9000
@@ -130,6 +132,9 @@ serve: $(READY) $(KEYS) ## serve MODEL on PORT (containers: for the key secrets/
 
 ui: setup ## the companion's page on PAGE_PORT, for the model on PORT
 	MINDPAL_API_URL=$${MINDPAL_API_URL:-http://127.0.0.1:$(PORT)/v1} $(BIN)/python -m ui --port $(PAGE_PORT) $(PAGE_ADDRESS)
+
+new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
+	$(NEW_PIN)
 
 ##@ Containers
 
