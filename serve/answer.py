@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from data.protocol import GUARD_FIELD, MODEL_NAME
-from serve.guard.crisis import Verdict
-from serve.guard.screen import Harm, Screen, Stopped, language_of
+from serve.guard.rules import language_of
+from serve.guard.screen import Harm, Screen, Stopped
+from serve.guard.verdict import Verdict
 from serve.reply import Message, Reply, openai_error
 from serve.request import Asked, ModelFolder
 

@@ -25,6 +25,7 @@ from serve.guard.guard import read_guard
 from serve.guard.private import read_kinds
 from serve.guard.remote import Remote
 from serve.guard.rules import read_rules
+from serve.guard.verdict import read_answers
 from serve.keys import read_keys
 from serve.limits import Limits
 from serve.request import STOPS_LIMIT
@@ -94,7 +95,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     # A mistake in the guard's files is told now, not when vLLM loads the policy half a minute later.
     for rules in (crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE):
         read_rules(rules)
-    crisis.read_answers()
+    read_answers()
     read_kinds()
     read_guard()
     screen.reader()

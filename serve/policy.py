@@ -24,10 +24,10 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from data.protocol import CONTRACT_HEADER, DROPPED_HEADER, MODEL_NAME, PINNED_HEADER
 from serve.answer import Answer, first
-from serve.guard.crisis import Verdict, read_answers
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import harm_in
+from serve.guard.verdict import Verdict, read_answers
 from serve.keys import Keys, read_keys
 from serve.launch import GRACE_S, grace_from, limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany

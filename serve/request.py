@@ -21,9 +21,9 @@ from data.contract import SEAL_FILE, Contract, Seal
 from data.protocol import MODEL_NAME
 from data.strict import read_json
 from data.template import as_text, chat_template, split_thought
-from serve.guard.crisis import read_answers
 from serve.guard.private import mask
-from serve.guard.screen import language_of
+from serve.guard.rules import language_of
+from serve.guard.verdict import read_answers
 
 # Enough for any conversation that fits the window; more is an attack or a mistake.
 BODY_LIMIT = 256 * 1024

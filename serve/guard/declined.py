@@ -7,8 +7,8 @@ In: what a child wrote. Out: a `Verdict`, or None. The patterns stand in `declin
 from pathlib import Path
 
 from data.forms import NOTHING, Forms, Typed
-from serve.guard.crisis import Verdict
 from serve.guard.rules import read_rules
+from serve.guard.verdict import Verdict
 
 RULES_FILE = Path(__file__).parent / "declined.yaml"
 

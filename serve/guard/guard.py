@@ -16,13 +16,14 @@ from data.answer_reader import spoken
 from data.classifier import Reader, Reading, read_reader
 from data.forms import NOTHING, Typed, forms
 from data.safety import CRISIS
-from serve.guard.crisis import Verdict, judge_conversation, judged_together
+from serve.guard.crisis import judge_conversation
 from serve.guard.declined import declined
 from serve.guard.files import check_hash
 from serve.guard.memory import Memory
 from serve.guard.private import mask
-from serve.guard.rules import Language
-from serve.guard.screen import harm_in, language_of
+from serve.guard.rules import Language, language_of
+from serve.guard.screen import harm_in
+from serve.guard.verdict import Verdict, judged_together
 
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # A wish may be spread over messages ("我想" "打死他"): then its last part is mostly short. Before a longer one so many

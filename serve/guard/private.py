@@ -13,8 +13,7 @@ from pathlib import Path
 from pydantic import Field
 
 from data.strict import BadInput, Strict, read_yaml
-from serve.guard.rules import Language, put_in, whole_parts
-from serve.guard.screen import language_of
+from serve.guard.rules import Language, language_of, put_in, whole_parts
 from serve.guard.view import View, view
 
 RULES_FILE = Path(__file__).parent / "private.yaml"

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from data.address import leads_out
 from data.template import as_text
-from serve.guard.crisis import MESSAGES_JUDGED, Verdict
-from serve.guard.screen import language_of
+from serve.guard.rules import language_of
+from serve.guard.verdict import MESSAGES_JUDGED, Verdict
 
 # Qwen3Guard's categories and ours. Those of adults' affairs (politics, copyright) are not a child's danger.
 CATEGORIES = {

@@ -94,6 +94,9 @@ def read_rules(path: Path) -> Rules:
     patterns = []
     file = RulesFile.parse(read_yaml(path), str(path))
     parts = whole_parts(file.parts, path)
+    sources = [*file.parts.values(), *(written for rule in file.rules for written in rule.patterns)]
+    if unused := set(parts).difference(*(_PART.findall(source) for source in sources)):
+        raise BadInput(f"{path}: no pattern names {{{sorted(unused)[0]}}}; remove that part.")
     for rule in file.rules:
         for written in rule.patterns:
             source = put_in(written, parts, path)
@@ -122,3 +125,8 @@ def put_in(source: str, parts: Mapping[str, str], path: Path) -> str:
     if unknown := [name for name in _PART.findall(source) if name not in parts]:
         raise BadInput(f"{path}: {{{unknown[0]}}} is no part named above it, in {source!r}.")
     return _PART.sub(lambda match: f"(?:{parts[match[1]]})", source)
+
+
+def language_of(text: str) -> Language:
+    """`zh` where the text holds a Chinese character, else `en`."""
+    return "zh" if re.search(r"[\u3400-\u9fff]", text) else "en"

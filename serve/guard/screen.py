@@ -17,7 +17,7 @@ from typing import Literal
 from data.answer_reader import MEND, SENTENCE_END, AnswerReader, Spoken, read_answer_reader, spoken
 from data.forms import forms, undisguised
 from serve.guard.files import check_hash
-from serve.guard.rules import Language, read_rules
+from serve.guard.rules import read_rules
 
 RULES_FILE = Path(__file__).parent / "output.yaml"
 READER_FILE = Path(__file__).parent / "screen.onnx"
@@ -129,8 +129,3 @@ def _end_of(text: str) -> str:
     while length < len(text) and len(forms(text[-length:]).squashed) < _OVERLAP:
         length *= 2
     return text[-length:]
-
-
-def language_of(text: str) -> Language:
-    """`zh` where the text holds a Chinese character, else `en`."""
-    return "zh" if re.search(r"[\u3400-\u9fff]", text) else "en"

@@ -7,7 +7,7 @@ import pytest
 from data.strict import BadInput
 from finetune.dataset.house import Language
 from finetune.rubric import CHECKS, RUBRIC_FILE, Purpose, Spoken, judge_rubric, read_rubric
-from serve.guard.crisis import read_answers
+from serve.guard.verdict import read_answers
 
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 GOOD = {

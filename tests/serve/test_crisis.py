@@ -5,9 +5,17 @@ import json
 import pytest
 
 from data.conversations import DATA_DIR
-from serve.guard.crisis import judge, read_answers
+from data.forms import Typed
+from serve.guard import crisis
 from serve.guard.rules import read_rules
 from serve.guard.screen import RULES_FILE, Screen, Stopped
+from serve.guard.verdict import Verdict, judged_together, read_answers
+
+
+def judge(*messages: str) -> Verdict | None:
+    """The crisis layer's verdict on the last of `messages`."""
+    return crisis.judge_conversation([Typed(message) for message in judged_together(messages)])
+
 
 HEARD = [
     *(("self_harm", "zh", words) for words in (
@@ -166,8 +174,6 @@ def test_an_answered_crisis_is_not_answered_for_ever() -> None:
 
 def test_every_category_has_an_answer_in_both_languages() -> None:
     answers = read_answers().crisis
-    from serve.guard import crisis
-
     categories = {pattern.category for pattern in read_rules(crisis.RULES_FILE).patterns}
     assert categories == set(answers) == {"self_harm", "abuse", "grooming", "emergency"}
     for category, texts in answers.items():

@@ -18,10 +18,10 @@ from data.forms import Forms, forms
 from data.safety import DISALLOWED
 from data.strict import BadInput
 from serve.guard.bench import why_questions
-from serve.guard.crisis import judged_together, read_answers
 from serve.guard.guard import Guard, read_guard
 from serve.guard.memory import Memory
 from serve.guard.remote import EARLIER, Down, Remote
+from serve.guard.verdict import judged_together, read_answers
 from serve.launch import limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.policy import Policy, Settings

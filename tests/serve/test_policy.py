@@ -25,8 +25,8 @@ from data.answer_reader import spoken
 from data.contract import read_contract
 from data.conversations import DATA_DIR
 from data.forms import Forms, forms
-from serve.guard.crisis import read_answers
 from serve.guard.screen import Harm, harm_in
+from serve.guard.verdict import read_answers
 from serve.keys import add_key, read_keys
 from serve.limits import Limits
 from serve.policy import DOORS, Policy, Settings

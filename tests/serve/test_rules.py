@@ -11,13 +11,13 @@ import pytest
 
 from data.conversations import DATA_DIR
 from data.forms import Typed, forms, undisguised
+from data.strict import BadInput
 from serve.guard import crisis, declined, screen
-from serve.guard.crisis import judge
 from serve.guard.literals import clauses, may_match
 from serve.guard.private import read_kinds
 from serve.guard.rules import read_rules
 from tests.pace import paces
-from tests.serve.test_crisis import HEARD
+from tests.serve.test_crisis import HEARD, judge
 
 
 def test_the_forms_of_a_text() -> None:
@@ -156,3 +156,12 @@ def test_no_rule_is_passed_over_that_would_match(path: Path) -> None:
                 pattern.expression.pattern,
                 text,
             )
+
+
+def test_a_part_that_no_pattern_names_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(
+        "parts: {near: friend, far: stranger}\nrules: [{category: abuse, language: en, patterns: ['my {near}']}]"
+    )
+    with pytest.raises(BadInput, match=r"no pattern names \{far\}; remove that part"):
+        read_rules(file)
