@@ -4,6 +4,7 @@ In: a folder with `dataset_info.json`, and the name of a set. Out: `Conversation
 that is none. Nothing is dropped in silence. Records and turns are counted from 0, as a program would.
 
 The meaning of every key is LLaMA-Factory's (its `data/README.md`), so a `dataset_info.json` written for it works here.
+Only `num_samples` differs: it takes the first so many records, and there is no random draw.
 """
 
 import hashlib
@@ -120,7 +121,7 @@ class Dataset(Strict):
     formatting: Literal["alpaca", "sharegpt", "openai"] = "alpaca"
     columns: Columns = Columns()
     tags: Tags = Tags()
-    # The first so many records only.
+    # The first so many records only; LLaMA-Factory draws as many at random.
     num_samples: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -173,14 +174,21 @@ def find_dataset(name: str, data_dir: Path = DATA_DIR) -> Dataset:
 def read_dataset(name: str, data_dir: Path = DATA_DIR) -> Iterator[Conversation | Problem]:
     """Every record of a registered set, in the file's order.
 
-    Raises `BadInput` where the set or its file is not there; a damaged file is a `Problem` at the record it breaks in.
+    Raises `BadInput` where the set or its file is not there, or, at the end, has fewer records than `num_samples`; a
+    damaged file is a `Problem` at the record it breaks in.
     """
     found = find_dataset(name, data_dir)
     path = data_dir / found.file_name
+    rows = 0
     for row, record in enumerate(_records(path)):
         if found.num_samples is not None and row >= found.num_samples:
             return
+        rows = row + 1
         yield record if isinstance(record, Problem) else read_record(record, row, path.name, found)
+    if found.num_samples is not None and rows < found.num_samples:
+        raise BadInput(
+            f'{data_dir / INDEX_FILE}: "{name}" has num_samples {found.num_samples} and its file {rows} records; lower it.'
+        )
 
 
 def conversations(name: str, data_dir: Path = DATA_DIR, *, skip_bad: bool = False) -> tuple[list[Conversation], int]:

@@ -52,7 +52,7 @@ class RunRecord(Strict):
     """What went into a run: enough to say whether another would give the same."""
 
     base: str
-    # SHA-256 of the base's weight files, by name.
+    # SHA-256 of the base's weight files and its tokenizer.json, by name.
     base_files: dict[str, str]
     contract: str
     dataset: list[str]

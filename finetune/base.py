@@ -5,6 +5,7 @@ In: `BASE=…` or the contract's `base_model`. Out: a `Base`, or `BadInput` befo
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from data.strict import BadInput, read_json
 from data.template import END
 
 PAD = "<|endoftext|>"
+TOKENIZER = "tokenizer.json"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -52,8 +54,9 @@ class Base:
         return {name: stored for path in self.weight_files() for name, stored in stored_tensors(path).items()}
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each weight file, by name."""
-        return {path.name: sha256(path) for path in self.weight_files()}
+        """SHA-256 of each weight file and of the tokenizer, by name."""
+        tokenizer = self.folder / TOKENIZER
+        return {path.name: sha256(path) for path in (*self.weight_files(), *[tokenizer] * tokenizer.is_file())}
 
 
 def find_base(name: str, *, home: str | None = None) -> Base:
@@ -61,10 +64,18 @@ def find_base(name: str, *, home: str | None = None) -> Base:
 
     `home` replaces the hub's cache folder. Raises `BadInput` with what to do.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _checked(Base(name, _snapshot(folder)))
-    if folder.exists():
+    try:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return _checked(Base(name, _snapshot(folder)))
+        is_file = folder.exists()
+    except (OSError, RuntimeError) as error:
+        # No right to look there, a name that is too long, or `~` of nobody.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(
+            f"{name}: cannot be looked into ({why}); name another base, or give the right to read it."
+        ) from None
+    if is_file:
         raise BadInput(f"{name}: is a file; a base is a folder or a hub id, as in BASE=Qwen/Qwen3-0.6B.")
     if not HUB_ID.fullmatch(name):
         raise BadInput(f"{name}: no such folder, and no hub id either (ORG/NAME, as in Qwen/Qwen3-0.6B).")
@@ -79,6 +90,11 @@ def find_base(name: str, *, home: str | None = None) -> Base:
             "BASE=FOLDER names one that is here, and `make demo` needs none."
         ) from None
     return _checked(Base(name, Path(found)))
+
+
+def same_base(recorded: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether a run's record and a base's `hashes` mean the same; old records do not tell of the tokenizer."""
+    return recorded == {name: digest for name, digest in found.items() if name in recorded or name != TOKENIZER}
 
 
 def stored_tensors(path: Path) -> dict[str, Stored]:
@@ -120,7 +136,7 @@ def load_tokenizer(base: Base) -> Any:
 
     # Its remarks are no sentences of ours; what matters of them is checked.
     transformers_log.set_verbosity_error()
-    if not (base.folder / "tokenizer.json").is_file():
+    if not (base.folder / TOKENIZER).is_file():
         raise BadInput(f"{base.folder}: no tokenizer.json; download the base again.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, local_files_only=True)

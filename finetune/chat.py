@@ -22,7 +22,7 @@ from data.contract import Contract, Sampling
 from data.runs import newest_finished
 from data.strict import BadInput
 from data.template import END, as_text, chat_template, split_thought
-from finetune.answers import load_model
+from finetune.answers import load_model, penalties
 from finetune.base import PAD, load_tokenizer
 from finetune.subject import find_subject
 
@@ -43,6 +43,7 @@ class Speaker:
     def answer(self, said: Sequence[Mapping[str, str]], write: Callable[[str], None]) -> str:
         """The whole answer to a conversation that ends with a question; `write` gets each piece as it comes."""
         import torch
+        from transformers import LogitsProcessorList
 
         # Text stays text, as in training and in serving.
         control = sorted(
@@ -71,6 +72,7 @@ class Speaker:
                 top_k=sampling.top_k,
                 min_p=sampling.min_p,
                 repetition_penalty=sampling.repetition_penalty,
+                logits_processor=LogitsProcessorList([penalties(sampling, given)]),
                 eos_token_id=[self.tokenizer.convert_tokens_to_ids(token) for token in (END, PAD)],
                 pad_token_id=self.tokenizer.pad_token_id,
             )

@@ -11,13 +11,13 @@ In: a run, a model folder or a base. Out: `evaluation.json` and `evaluation.md` 
 conversation's last question, as LLaMA-Factory's `predict` takes it: the turns before are the conversation's own. We differ in
 this: answers are sampled as the contract says, with a seed. (3) The rubric, on those answers and on probes. All of these are
 of the model alone; --server adds (4) the probes and (5) the labelled messages through guard and model. (6) A judge, where
-JUDGE_URL names one, gets shipped questions and generated answers only. The same seed gives the same bytes; a judge or a
-server under load may not.
+JUDGE_URL names one, gets shipped conversations and generated answers only. The same seed gives the same bytes; a judge or a
+server under load may not. What the models gave is written before the server and the judge are asked.
 """
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from finetune.base import load_tokenizer
 from finetune.dataset.house import Language, language_of
 from finetune.encode import NO_LOSS, Encoder, Example, count_tokens, encode_all
 from finetune.evaluation import EVALUATION_FILE, TABLE_FILE, Evaluation, Measured, Served, Split, write_evaluation
-from finetune.judge import Judge, Pair, judge_from, judge_pairs, read_key
+from finetune.judge import Judge, Pair, check_judge, judge_from, judge_pairs, read_key
 from finetune.metrics_text import text_scores
 from finetune.progress import progress
 from finetune.recipe import Recipe, read_recipe
@@ -69,7 +69,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         "--server", metavar="URL", help="a running server of the same model: the safety set, the probes"
     )
     parser.add_argument("--key-file", type=Path, help="the file with the server's key")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling and the resampling (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
     parser.add_argument("--engine", choices=ENGINES, help="what computes the answers (default: vllm on a GPU)")
     parser.add_argument("--out", type=Path, help="the folder to write (default: the run's, or artifacts/evaluation)")
     given = parser.parse_args(words)
@@ -88,12 +88,14 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     subject = find_subject(what, base_name=given.base if is_run else None, home=home)
     before = _before(subject, given.base, is_run=is_run, home=home)
     out = given.out or (Path(what) if is_run else Path("artifacts/evaluation"))
-    found = evaluate(
+    parts = evaluate(
         subject, before, recipe, given.data_dir,
         skip_bad=given.skip_bad, seed=given.seed, engine=given.engine, server=server, judge=judge,
     )  # fmt: skip
-    write_evaluation(out, found)
-    print(f"{out / EVALUATION_FILE}: written; {out / TABLE_FILE} is the same for reading.")
+    for number, found in enumerate(parts):
+        write_evaluation(out, found)
+        if number == 0:
+            print(f"{out / EVALUATION_FILE}: written; {out / TABLE_FILE} is the same for reading.")
     return 0
 
 
@@ -108,22 +110,27 @@ def evaluate(
     engine: EngineName | None = None,
     server: Server | None = None,
     judge: Judge | None = None,
-) -> Evaluation:
-    """Everything that can be measured with what is given. `before` is the model before its tuning.
+) -> Iterator[Evaluation]:
+    """What the models give, then the same with what the server gives, then with what the judge says of it.
 
-    Raises `BadInput` where nothing was held out, or the server speaks under another contract than the subject.
+    `before` is the model before its tuning. Raises `BadInput` where nothing was held out, the server speaks under another
+    contract than the subject, or the judge cannot be asked: before a model is loaded, as far as that can be known.
     """
     contract = subject.contract
     held_out = held_out_conversations(recipe, data_dir, skip_bad=skip_bad)
     if server:
         _check_server(server, contract, seed)
-    asked = [last_question(one) for one in held_out]
-    examples = encode_all(
-        Encoder(load_tokenizer(subject.base), thinking=contract.thinking), held_out, recipe.max_length
-    )
+    if judge and before:
+        check_judge(judge)
+    encoder = Encoder(load_tokenizer(subject.base), thinking=contract.thinking)
+    examples = encode_all(encoder, held_out, recipe.max_length)
+    asked = [
+        last_question(kept_in_window(one, example, encoder, contract))
+        for one, example in zip(held_out, examples, strict=True)
+    ]
     tuned = _measure(subject, contract, examples, asked, "tuned", seed, engine)
     base = _measure(before, contract, examples, asked, "base", seed, engine) if before else None
-    return Evaluation(
+    found = Evaluation(
         subject=subject.name,
         base_name=contract.base_model,
         contract=contract.fingerprint,
@@ -136,10 +143,17 @@ def evaluate(
         ),
         base=base,
         tuned=tuned,
-        served=_served(server, seed) if server else None,
-        judged=judge_pairs(judge, _pairs(asked, base, tuned), seed) if judge and base else None,
-        safety=run_safety(server, read_messages(APART_DIR), seed=seed) if server else None,
+        served=None,
+        judged=None,
+        safety=None,
     )
+    yield found
+    if server:
+        served, safety = _served(server, seed), run_safety(server, read_messages(APART_DIR), seed=seed)
+        found = found.model_copy(update={"served": served, "safety": safety})
+        yield found
+    if judge and base:
+        yield found.model_copy(update={"judged": judge_pairs(judge, _pairs(asked, base, tuned))})
 
 
 def recipe_of(what: str, otherwise: str) -> Recipe:
@@ -158,6 +172,19 @@ def held_out_conversations(recipe: Recipe, data_dir: Path, *, skip_bad: bool = F
     if not held_out:
         raise BadInput(f"No conversation was held out; val_size is {recipe.val_size}: train with a higher one.")
     return held_out
+
+
+def kept_in_window(conversation: Conversation, example: Example, encoder: Encoder, contract: Contract) -> Conversation:
+    """The exchanges that training kept of it, as many as fit into the window behind the persona, which is put before them.
+
+    So the last question leaves room for as long an answer as the conversation has. Raises `BadInput` where not even the
+    first exchange fits.
+    """
+    kept = replace(conversation, turns=conversation.turns[: len(conversation.turns) - 2 * example.left_out])
+    # A conversation without a system message of its own is learned without one, and asked with the persona.
+    spoken = kept if kept.system is not None else replace(kept, system=contract.persona)
+    more = encoder.encode(spoken, contract.window).left_out
+    return replace(kept, turns=kept.turns[: len(kept.turns) - 2 * more])
 
 
 def last_question(conversation: Conversation) -> Asked:
@@ -247,10 +274,10 @@ def _spoken(answers: Sequence[Answer]) -> list[Spoken]:
 
 
 def _pairs(asked: Sequence[Asked], base: Measured, tuned: Measured) -> list[Pair]:
-    """What a judge compares: the last questions of the held-out conversations, and the probes."""
-    questions = [(one.id, one.messages[-1]["content"], one.age) for one in asked]
-    questions += [(probe.id, probe.text, probe.age) for probe in read_rubric().probes]
-    return [Pair(text, age, base.answers[name], tuned.answers[name]) for name, text, age in questions]
+    """What a judge compares: the answers to the held-out conversations, of which it sees all turns, and to the probes."""
+    questions = [(one.id, [turn for turn in one.messages if turn["role"] != "system"], one.age) for one in asked]
+    questions += [(probe.id, [{"role": "user", "content": probe.text}], probe.age) for probe in read_rubric().probes]
+    return [Pair(said, age, base.answers[name], tuned.answers[name]) for name, said, age in questions]
 
 
 def _check_server(server: Server, contract: Contract, seed: int) -> None:

@@ -65,6 +65,11 @@ class Evaluation(Strict):
     judged: Judged | None
     safety: Safety | None
 
+    @property
+    def tuned_name(self) -> str:
+        """What `tuned` is called: a base that was named itself is not tuned."""
+        return "base alone" if self.subject == self.base_name else "tuned alone"
+
 
 def write_evaluation(folder: Path, found: Evaluation) -> None:
     """Write both files."""
@@ -100,6 +105,8 @@ def table(found: Evaluation) -> Iterator[str]:
         f"that the training held out ({', '.join(split.dataset)}, {split.answer_tokens} answer tokens)."
     )
     yield ""
+    yield "One sampled answer to each question: a difference of a few questions is chance."
+    yield ""
     yield from model_lines(found)
     yield from _failed(found)
     if found.judged:
@@ -112,7 +119,7 @@ def table(found: Evaluation) -> Iterator[str]:
 def model_lines(found: Evaluation) -> Iterator[str]:
     """The models, and the server beside them, in one table."""
     alone = [one for one in (found.base, found.tuned) if one]
-    names = (["base alone"] if found.base else []) + ["tuned alone"]
+    names = (["base alone"] if found.base else []) + [found.tuned_name]
     yield from _head("", *names, *(["guard and tuned"] if found.served else []))
     blank = ["–"] if found.served else []
     yield _row("loss on answers", *(f"{one.loss:.3f}" for one in alone), *blank)
@@ -158,7 +165,9 @@ def _failed(found: Evaluation) -> Iterator[str]:
     yield ""
     yield "## What did not pass"
     yield ""
-    rubrics = {"tuned alone": found.tuned.rubric} | ({"guard and tuned": found.served.rubric} if found.served else {})
+    rubrics = {found.tuned_name: found.tuned.rubric} | (
+        {"guard and tuned": found.served.rubric} if found.served else {}
+    )
     yield from _head("check", *rubrics)
     for name in found.tuned.rubric:
         yield _row(name.replace("_", " "), *(", ".join(rubric[name].failed) or "–" for rubric in rubrics.values()))
@@ -169,14 +178,18 @@ def _judged(judged: Judged) -> Iterator[str]:
     yield f"## What {judged.judge} prefers"
     yield ""
     yield (
-        f"{judged.pairs} pairs in both orders, {judged.left_out} left out, {judged.malformed} malformed replies. "
-        "Above 50 %: the tuned answers."
+        f"{judged.pairs} pairs in both orders, {judged.left_out} left out, {judged.refused} refused, {judged.malformed} "
+        "malformed replies. Above 50 %: the tuned answers. Few pairs alike in both orders: the judge likes a place, and "
+        "not an answer."
     )
     yield ""
-    yield from _head("criterion", "tuned wins", "95 % interval", "mark of base", "mark of tuned")
+    yield from _head(
+        "criterion", "tuned wins", "95 % interval", "alike in both orders", "mark of base", "mark of tuned"
+    )
     for name, rate in judged.win_rates.items():
         marks = [f"{side[name]:.2f}" if name in side else "–" for side in (judged.base, judged.tuned)]
-        yield _row(name.replace("_", " "), f"{rate.rate:.1%}", f"{rate.low:.1%} to {rate.high:.1%}", *marks)
+        agreed = "–" if rate.agreed is None else f"{rate.agreed} of {judged.pairs}"
+        yield _row(name.replace("_", " "), f"{rate.rate:.1%}", f"{rate.low:.1%} to {rate.high:.1%}", agreed, *marks)
 
 
 def _head(*names: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 In: data/safety, and what children say in data/child_chat*.json. Out: serve/guard/classifier.safetensors and encoder.onnx,
 the hash of the first beside it (it holds that of the second), and how both do on messages that they were not trained on.
 
-    python -m finetune guard                     # half an hour on two cores; `make bench-guard` then measures the whole guard
+    python -m finetune guard                     # 80 minutes on two cores; `make bench-guard` then measures the whole guard
     python -m finetune guard --without-source    # how much is lost on a way of writing that it never saw
 
 The test part is never looked at here: the thresholds, and the share of the linear reader, come from one in eight

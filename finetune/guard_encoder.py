@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from data.encoder import IDS, LOGITS, LONGEST, TOKENIZER, plain
 from data.safety import LABELS, Message, everyday_talk, in_talk
 from data.strict import BadInput
+from finetune.plan import cpu_has_bf16
 from finetune.progress import progress
 
 WEIGHTS = "e5-small-q4.bin"
@@ -274,6 +275,7 @@ class EncoderTrainer:
         self._talk = everyday_talk(messages)
         self._pad = self._kept.index(pretrained.pad)
         self.tokenizer = _tokenizer(pretrained, self._kept)
+        self._bf16 = cpu_has_bf16()
         torch.manual_seed(0)
         self._random = random.Random(0)
         self.reader = Reader(pretrained, self._kept, layers, len(labels))
@@ -323,7 +325,7 @@ class EncoderTrainer:
         ids, mask = self._ids([message.text for message in batch])
         category = torch.tensor([self._labels.index(message.category) for message in batch])
         danger = torch.tensor([float(message.label in ("crisis", "disallowed")) for message in batch])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             logits = self.reader(ids, mask)
         near = torch.tensor([message.category == "near_miss" for message in batch])
         weight = 1.0 + (NEAR_MISS_WEIGHT - 1) * near

@@ -7,7 +7,7 @@ for each key that has no place in a recipe, and why.
     python -m finetune import-llamafactory train_lora.yaml > mine.yaml
     python -m finetune import-llamafactory --out mine.yaml nohup llamafactory-cli train --stage sft … > train.log 2>&1 &
 
-What the command leaves open gets the default of LLaMA-Factory 0.9.5 and transformers, not ours.
+What the command leaves open gets the default of LLaMA-Factory 0.9.5 and transformers, not ours; two that differ are told.
 """
 
 import argparse
@@ -185,7 +185,23 @@ def import_keys(keys: Mapping[str, Any], where: str) -> Imported:
         found["gradient_checkpointing"] = not _is_true(given["disable_gradient_checkpointing"])
     recipe = Recipe.parse(found, where)
     told += [_no_counterpart(key, given[key]) for key in given if key not in (*_SAME_NAME, *_RENAMED, *_TRANSLATED)]
+    told += _other_defaults(given)
     return Imported(recipe, told)
+
+
+def _other_defaults(given: Mapping[str, Any]) -> Iterator[str]:
+    """What the command leaves open, and LLaMA-Factory does by its own default and we do not."""
+    if "enable_thinking" not in given:
+        contract = "on" if read_contract().thinking else "off"
+        yield (
+            "enable_thinking is not given: there it is on, and the empty thought before an answer is learned; here "
+            f"data/contract.yaml says it, and it is {contract} there."
+        )
+    if "disable_gradient_checkpointing" not in given:
+        yield (
+            "disable_gradient_checkpointing is not given: there activations are computed again to save memory; here "
+            "only with gradient_checkpointing: true."
+        )
 
 
 def _packing(given: Mapping[str, Any], found: dict[str, Any], told: list[str]) -> None:

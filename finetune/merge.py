@@ -22,7 +22,7 @@ from typing import Any
 from data.contract import CONTRACT_FILE, SEAL_FILE, Contract, open_sealed, read_contract, seal, sha256
 from data.runs import ADAPTER, MODEL, RECIPE_FILE, RunRecord, is_disk_full, newest_finished, now, read_record
 from data.strict import BadInput, read_json
-from finetune.base import PAD, Base, find_base, load_tokenizer, stored_tensors
+from finetune.base import PAD, TOKENIZER, Base, find_base, load_tokenizer, same_base, stored_tensors
 from finetune.checkpoints import FILES_FILE, damage
 from finetune.progress import progress
 from finetune.template_check import check_sealed_template
@@ -54,6 +54,10 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     given = parser.parse_args(words)
     run = given.run or newest_finished(Path("runs"))
     out = given.out or Path("models") / run.resolve().name
+    if given.keep_current and is_current(out):
+        raise BadInput(
+            f"{out}: is what {CURRENT} means, and --keep-current leaves that as it is; name another with --out."
+        )
     merge(run, out, base_name=given.base, home=environment.get("HF_HUB_CACHE"))
     print(f"{out}: sealed; `python -m serve {out}` serves it.")
     if given.prove:
@@ -71,7 +75,10 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
 
 
 def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | None = None) -> None:
-    """Make the model folder whole or not at all. Raises `BadInput` where adapter, base and contract do not belong together."""
+    """Make the model folder whole or not at all, anew where it was made from this run.
+
+    Raises `BadInput` where adapter, base and contract do not belong together, or the folder is another run's.
+    """
     if not run.is_dir():
         raise BadInput(f"{run}: no such run folder; `make train` makes one.")
     record = read_record(run)
@@ -87,6 +94,11 @@ def merge(run: Path, out: Path, *, base_name: str | None = None, home: str | Non
     # A merge that was killed between its last two steps has moved the old folder away.
     if old.exists() and not out.exists():
         old.rename(out)
+    made_from = _run_sealed_in(out)
+    if made_from is not None and made_from != run.resolve().name:
+        raise BadInput(
+            f"{out}: was made from {made_from or 'something else'}, and not from this run; name another with --out."
+        )
     partial.mkdir(parents=True)
     needed, free = sum(path.stat().st_size for path in base.weight_files()), shutil.disk_usage(partial).free
     try:
@@ -120,6 +132,11 @@ def taught_contract(run: Path, record: RunRecord) -> Contract:
     return contract
 
 
+def is_current(folder: Path) -> bool:
+    """Whether a model folder is the one that `current` beside it means."""
+    return (folder / SEAL_FILE).is_file() and (folder.parent / CURRENT).resolve() == folder.resolve()
+
+
 def check_sealed(folder: Path) -> None:
     """Raises `BadInput` where a folder is no sealed model folder, or one that was changed."""
     if not (folder / SEAL_FILE).is_file():
@@ -143,9 +160,14 @@ def point_current(folder: Path) -> None:
 def find_base_of(run: Path, record: RunRecord, name: str | None, home: str | None) -> Base:
     """The base that a run was trained on, where `name` says that it lies now. Raises `BadInput` where that is another one."""
     base = find_base(name or record.base, home=home)
-    if base.hashes() != record.base_files:
-        raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
-    return base
+    found = base.hashes()
+    if same_base(record.base_files, found):
+        return base
+    if same_base({name: digest for name, digest in record.base_files.items() if name != TOKENIZER}, found):
+        raise BadInput(
+            f"{run}: was trained with another tokenizer than that in {base.folder}; name its base with --base."
+        )
+    raise BadInput(f"{run}: was trained on other weights than those in {base.folder}; name its base with --base.")
 
 
 def find_trained(run: Path) -> Path:
@@ -193,6 +215,17 @@ def full_changes(model: Path, base: Base) -> dict[str, Change]:
     return {name: taken_from(found[name]) for name in expected}
 
 
+def _run_sealed_in(folder: Path) -> str | None:
+    """The id of the run that a model folder was made from, empty where it is none's; None where no seal can be read."""
+    try:
+        content = read_json(folder / SEAL_FILE)
+    except BadInput:
+        # A damaged folder is mended by merging again.
+        return None
+    provenance = content.get("provenance") if isinstance(content, dict) else None
+    return str(provenance.get("run", "")) if isinstance(provenance, dict) else None
+
+
 def _write(
     run: Path,
     trained: Path,
@@ -238,8 +271,13 @@ def _pairs(adapter: Path) -> dict[str, tuple[Any, Any]]:
             raise BadInput(
                 f"{adapter}: {name} holds a value that is no number; train again with a lower learning_rate."
             )
-        if not name.endswith(".lora_A.weight"):
+        if name.endswith(".lora_B.weight"):
             continue
+        if not name.endswith(".lora_A.weight"):
+            raise BadInput(
+                f"{adapter}: {name} is no LoRA weight of a linear layer, and no other is merged here; train it with a "
+                "recipe of ours."
+            )
         b = weights.get(name.replace(".lora_A.", ".lora_B."))
         if b is None:
             raise BadInput(f"{adapter}: {name} has no partner; the adapter is damaged, train again.")

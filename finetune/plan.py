@@ -33,6 +33,8 @@ _LOGIT = {"fast": 6, "trl": 18}
 # What a layer keeps, by what was measured, against the count in `_memory`. Told and measured on 2 CPU cores in GB: 6.1 and 6.2
 # for Qwen3-0.6B's shape, 0.8 and 1.0 for the small one of `make bench-train`, 1.6 and 1.9 for the stand-in with TRL's step.
 _KEPT = {"fast": 0.65, "trl": 2.0}
+# PEFT's adapter for embeddings has a form of its own, which is not merged here, and TRL trains none on the head.
+_WITHOUT_ADAPTER = ("embed_tokens", "lm_head")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Machine:
     name: str
     memory: int
     bf16: bool
+    # GPUs beside it that no process trains on.
+    idle: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ def make_plan(
 ) -> Plan:
     """The plan for conversations of these lengths, in tokens, the validation's `longest` one too. Raises `BadInput`."""
     tensors = {name: stored for name, stored in base.tensors().items() if len(stored.shape) > 0}
+    if base.config().get("tie_word_embeddings") and "model.embed_tokens.weight" in tensors:
+        # One matrix, which some files hold twice: Qwen3-0.6B's does.
+        tensors.pop("lm_head.weight", None)
     trained = sum(_trained(recipe, base, tensors).values())
     rows = rows_after_packing(lengths, recipe.max_length) if recipe.packing else len(lengths)
     rows_a_step = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * processes
@@ -102,8 +109,6 @@ def rows_after_packing(lengths: Sequence[int], max_length: int) -> int:
 
 def check_method(recipe: Recipe, machine: Machine, *, bitsandbytes: bool) -> None:
     """Whether this machine can do what the recipe wants. Raises `BadInput`."""
-    if recipe.bf16 and not machine.bf16:
-        raise BadInput(f"bf16: {machine.name} has no bf16; add bf16=false.")
     if recipe.method == "qlora" and machine.kind != "cuda":
         raise BadInput("method=qlora: bitsandbytes' 4 bits need an NVIDIA GPU, and there is none; use method=lora.")
     if recipe.method == "qlora" and not bitsandbytes:
@@ -111,6 +116,11 @@ def check_method(recipe: Recipe, machine: Machine, *, bitsandbytes: bool) -> Non
             "method=qlora: bitsandbytes is not installed; `.venv/bin/python -m pip install bitsandbytes` and train with "
             "WHERE=local DEVICE=cuda, or use method=lora."
         )
+
+
+def on_machine(recipe: Recipe, machine: Machine) -> Recipe:
+    """The recipe as this machine computes it: in fp32 where it has no bf16."""
+    return recipe if machine.bf16 or not recipe.bf16 else recipe.model_copy(update={"bf16": False})
 
 
 def check_base(recipe: Recipe, base: Base, tokenizer_size: int) -> None:
@@ -169,6 +179,13 @@ def unusual(recipe: Recipe, plan: Plan, machine: Machine) -> list[str]:
             f"warmup_steps ({recipe.warmup_steps}) is not below the number of steps ({plan.steps}): the learning "
             "rate never reaches its full value"
         )
+    if recipe.lr_scheduler_type == "constant" and recipe.warmup_steps:
+        told.append(
+            f"warmup_steps ({recipe.warmup_steps}) has no effect with lr_scheduler_type=constant; constant_with_warmup "
+            "warms up"
+        )
+    if machine.idle:
+        told.append(f"{machine.idle + 1} GPUs are here and one trains; `accelerate launch --multi_gpu …` uses all")
     return told
 
 
@@ -212,8 +229,18 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
         free, _ = torch.cuda.mem_get_info(device)
         # What torch emulates is no bf16 to train in.
         able = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Machine("cuda", torch.cuda.get_device_name(device), free, able)
-    return Machine("cpu", f"CPU ({torch.get_num_threads()} threads)", free_memory(), True)
+        # A launcher names the number of its processes.
+        idle = 0 if "WORLD_SIZE" in environment else torch.cuda.device_count() - 1
+        return Machine("cuda", torch.cuda.get_device_name(device), free, able, idle)
+    return Machine("cpu", f"CPU ({torch.get_num_threads()} threads)", free_memory(), cpu_has_bf16())
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU computes in bf16. Without AVX-512 or its like it does so value by value: a matrix product took 20 to 30
+    times as long as in fp32."""
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def free_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -235,7 +262,12 @@ def _trained(recipe: Recipe, base: Base, tensors: dict[str, Stored]) -> dict[str
         return {name: _numbers(stored) for name, stored in tensors.items()}
     found: dict[str, int] = {}
     layers = {name.split(".")[-2]: name for name, stored in tensors.items() if len(stored.shape) == 2}
+    layers = {layer: name for layer, name in layers.items() if layer not in _WITHOUT_ADAPTER}
     for target in recipe.target_modules:
+        if target in _WITHOUT_ADAPTER:
+            raise BadInput(
+                f'target_modules: "{target}" gets no adapter: only the layers between embeddings and head do; leave it out.'
+            )
         fitting = {
             name: recipe.r * sum(stored.shape)
             for name, stored in tensors.items()

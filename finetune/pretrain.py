@@ -22,6 +22,7 @@ from data.conversations import DATA_DIR, Conversation, conversations, find_datas
 from data.runs import dump, now
 from data.strict import BadInput
 from finetune.encode import NO_LOSS, Encoder, Example
+from finetune.plan import cpu_has_bf16
 from finetune.progress import progress
 from finetune.recipe import read_recipe
 from finetune.tokenizer import train_tokenizer
@@ -149,7 +150,7 @@ def _fit(model: Any, batches: list[list[Example]], epochs: float, pad: int, chan
                 order = list(range(len(batches)))
                 chance.shuffle(order)
             input_ids, labels = _tensors(batches[order.pop()], pad)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
                 loss = model(input_ids=input_ids, labels=labels, use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -100,7 +100,11 @@ class Recipe(Strict):
     ]
     weight_decay: Annotated[float, Field(ge=0), knob("rate", "Pulls weights towards zero at each step.")] = 0.0
     bf16: Annotated[
-        bool, knob("memory", "Compute in bf16: half the memory, and fast on any GPU since 2020. Off: in fp32.")
+        bool,
+        knob(
+            "memory",
+            "Compute in bf16: half the memory, and fast on any GPU since 2020. Off, or on a machine without it: in fp32.",
+        ),
     ]
     neftune_noise_alpha: Annotated[
         Annotated[float, Field(gt=0)] | None,

@@ -16,7 +16,17 @@ from typing import Any
 
 from data.contract import SEAL_FILE, Contract, read_contract, sha256
 from data.conversations import DATA_DIR, conversations
-from data.runs import METRICS_FILE, RECIPE_FILE, RunRecord, newest_finished, read_metrics, read_record, write_whole
+from data.runs import (
+    ADAPTER,
+    METRICS_FILE,
+    MODEL,
+    RECIPE_FILE,
+    RunRecord,
+    newest_finished,
+    read_metrics,
+    read_record,
+    write_whole,
+)
 from data.strict import BadInput
 from finetune.compare import COMPARED, LINES_FILE, PAGE_FILE, SUMMARY, exchanges, read_compared, summary
 from finetune.dataset.counts import PERCENTILES, count
@@ -128,7 +138,7 @@ def _compared(run: Path) -> str:
     if not path.is_file():
         return _unmeasured("Not compared yet:", f"python -m finetune compare {run}")
     found = read_compared(path)
-    return f"{table(SUMMARY, summary(found))}\n{exchanges(found)}"
+    return f"{_outlived(run, path, 'compare')}{table(SUMMARY, summary(found))}\n{exchanges(found)}"
 
 
 def _evaluated(run: Path) -> str:
@@ -137,11 +147,20 @@ def _evaluated(run: Path) -> str:
         return _unmeasured("Not measured yet:", f"python -m finetune evaluate {run}")
     found = read_evaluation(path)
     # The page has a title of its own.
-    shown = markdown(line for line in evaluation_lines(found) if not line.startswith("# "))
+    shown = _outlived(run, path, "evaluate")
+    shown += markdown(line for line in evaluation_lines(found) if not line.startswith("# "))
     if found.safety:
         return shown
     command = f"python -m finetune evaluate {run} --server URL"
     return f"{shown}\n{_unmeasured('The safety set through the whole server is not measured yet:', command)}"
+
+
+def _outlived(run: Path, path: Path, verb: str) -> str:
+    """What is to be said of figures that are older than the run's weights, or nothing."""
+    weights = [folder.stat().st_mtime for folder in (run / ADAPTER, run / MODEL) if folder.is_dir()]
+    if path.stat().st_mtime >= max(weights, default=0.0):
+        return ""
+    return _unmeasured("Measured before the run went on, of weights that are gone:", f"python -m finetune {verb} {run}")
 
 
 def _losses(run: Path) -> str:

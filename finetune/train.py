@@ -20,9 +20,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,10 @@ from data.runs import (
     write_whole,
 )
 from data.strict import BadInput, read_json
-from finetune.base import Base, find_base, load_tokenizer, stored_tensors
-from finetune.checkpoints import checkpoints_in, close_folder, newest_good
-from finetune.encode import Encoder, Example, count_tokens, encode_all
+from finetune.base import Base, find_base, load_tokenizer, same_base, stored_tensors
+from finetune.checkpoints import close_folder, newest_good
+from finetune.encode import Encoder, count_tokens, encode_all
+from finetune.fit import ALONE, Prepared, Processes, fit
 from finetune.plan import (
     Machine,
     Plan,
@@ -60,12 +60,11 @@ from finetune.plan import (
     lines,
     make_plan,
     matmul_speed,
+    on_machine,
     seconds,
     this_machine,
     unusual,
-    work_a_token,
 )
-from finetune.progress import Advance, progress
 from finetune.provenance import code_commit, versions
 from finetune.recipe import Recipe, dump_recipe, read_recipe
 from finetune.run_folder import Stopped, locked, logged, told_at_the_end
@@ -74,29 +73,6 @@ from finetune.weights import rewrite, taken_from
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The data of a run, encoded. `names` are the ids of the training conversations, in their order."""
-
-    train: list[Example]
-    validation: list[Example]
-    names: list[str]
-    record: RunRecord
-    # What is unusual about the data, in sentences.
-    remarks: list[str]
-    tokenizer: Any
-
-
-@dataclass(frozen=True)
-class Processes:
-    """How many processes train together (`accelerate launch`), and which one this is. Number 0 writes."""
-
-    count: int = 1
-    rank: int = 0
-    # Each holds a part of every weight (FSDP2), instead of all of them (DDP).
-    sharded: bool = False
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:
@@ -131,7 +107,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         run = given.run or Path("runs") / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{Path(given.recipe).stem}"
         base = find_base(contract.base_model, home=environment.get("HF_HUB_CACHE"))
         if given.plan:
-            prepared, plan, machine = look_ahead(
+            recipe, prepared, plan, machine = look_ahead(
                 recipe, contract, base, run, given.data_dir, skip_bad=given.skip_bad, environment=environment
             )
             if given.json:
@@ -145,7 +121,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         )  # fmt: skip
     except BadInput:
         if processes.rank:
-            # Process 0 says it.
+            # Before training process 0 finds the same, and says it; what was found while training is said already.
             return 2
         raise
     except Stopped as stopped:
@@ -168,20 +144,27 @@ def train(
     skip_bad: bool = False,
     resume: bool = False,
     environment: Mapping[str, str] | None = None,
-    processes: Processes = Processes(),
+    processes: Processes = ALONE,
 ) -> None:
     """Run the recipe. Raises `BadInput` before any weight is loaded where something is wrong, and `Stopped`."""
     if not processes.rank:
-        _check_run(run, recipe, resume=resume)
-    prepared, plan, machine = look_ahead(
+        _check_run(run, resume=resume)
+    recipe, prepared, plan, machine = look_ahead(
         recipe, contract, base, run, data_dir, skip_bad=skip_bad, environment=environment or {}, processes=processes
     )
     if processes.rank:
         checkpoint = newest_good(run / CHECKPOINTS)[0] if resume else None
-        _fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
+        try:
+            # As process 0 decides it below: one that trains alone would wait for the other for ever.
+            if _step(checkpoint) < plan.steps:
+                fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
+        except BadInput as error:
+            # The launcher ends the others as soon as one has ended, process 0 perhaps before it has said anything.
+            print(f"process {processes.rank}: {error}", file=sys.stderr, flush=True)
+            raise
         return
     if resume:
-        _check_same(run, prepared.record)
+        _check_same(run, recipe, prepared.record)
     run.mkdir(parents=True, exist_ok=True)
     with locked(run), logged(run), told_at_the_end(run, is_told=BY_WORKER in (environment or {})):
         for line in _told(recipe, base, prepared, plan, machine):
@@ -197,7 +180,7 @@ def train(
             ),
         )
         if _step(checkpoint) < plan.steps:
-            checkpoint = _fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
+            checkpoint = fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
         if checkpoint is None:
             raise RuntimeError("the trainer ended without a checkpoint")
         write_trained(recipe, base, run, checkpoint)
@@ -213,14 +196,18 @@ def look_ahead(
     *,
     skip_bad: bool,
     environment: Mapping[str, str],
-    processes: Processes = Processes(),
-) -> tuple[Prepared, Plan, Machine]:
-    """Everything that can be known without loading a weight. Raises `BadInput` at the first thing that is wrong."""
+    processes: Processes = ALONE,
+) -> tuple[Recipe, Prepared, Plan, Machine]:
+    """Everything that can be known without loading a weight, and the recipe as this machine computes it.
+
+    Raises `BadInput` at the first thing that is wrong.
+    """
     if recipe.max_length > contract.window:
         raise BadInput(
             f"max_length ({recipe.max_length}) is above the contract's window ({contract.window}); lower it."
         )
     machine = this_machine(environment)
+    wanted, recipe = recipe, on_machine(recipe, machine)
     check_method(recipe, machine, bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None)
     prepared = prepare(recipe, contract, base, data_dir, skip_bad=skip_bad)
     check_base(recipe, base, len(prepared.tokenizer))
@@ -231,7 +218,9 @@ def look_ahead(
     record = prepared.record.model_copy(
         update={"rows": plan.rows, "steps": plan.steps, "device": machine.name, "processes": processes.count}
     )
-    return replace(prepared, record=record), plan, machine
+    if wanted != recipe:
+        prepared.remarks.insert(0, f"{machine.name} has no bf16: this run computes in fp32")
+    return recipe, replace(prepared, record=record), plan, machine
 
 
 def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, skip_bad: bool) -> Prepared:
@@ -242,8 +231,8 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         good, bad = conversations(name, data_dir, skip_bad=skip_bad)
         found += good
         skipped += bad
-        path = data_dir / find_dataset(name, data_dir).file_name
-        files[path.name] = sha256(path)
+        file = find_dataset(name, data_dir).file_name
+        files[file] = sha256(data_dir / file)
     found = found[: recipe.max_samples]
     training, held_out = split(found, recipe.val_size)
     if not training:
@@ -275,151 +264,6 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         told = f"{without:,} of {len(found):,} conversations do not begin with the contract's persona, with which the model is served"
         remarks.insert(0, told)
     return Prepared(examples, validation, [one.id for one in training], record, remarks, tokenizer)
-
-
-def _fit(
-    recipe: Recipe,
-    base: Base,
-    run: Path,
-    prepared: Prepared,
-    plan: Plan,
-    machine: Machine,
-    checkpoint: Path | None,
-    processes: Processes,
-) -> Path | None:
-    """Train to the end from a checkpoint or from the beginning; the last checkpoint. Raises `Stopped`."""
-    import datasets
-    import pyarrow
-    from transformers import PrinterCallback
-    from transformers.utils import logging as transformers_log
-
-    from finetune.step.trainer import make_trainer
-    from finetune.watch import Watch, stopping
-
-    transformers_log.set_verbosity_error()
-    transformers_log.disable_progress_bar()
-    datasets.disable_progress_bars()
-    with stopping() as stop:
-        trainer = make_trainer(
-            recipe.training_step,
-            _load_model(recipe, base),
-            _lora(recipe),
-            _arguments(recipe, run, validate=bool(prepared.validation), sharded=processes.sharded),
-            datasets.Dataset.from_list([_columns(example) for example in prepared.train]),
-            datasets.Dataset.from_list([_columns(example) for example in prepared.validation])
-            if prepared.validation
-            else None,
-            prepared.tokenizer,
-        )
-        # It prints a dictionary for each logged step; Watch tells the same in words.
-        trainer.remove_callback(PrinterCallback)
-        named = zip(prepared.train, prepared.names, strict=True)
-        records = {hash(tuple(example.input_ids)): name for example, name in named}
-        # The trainer has its own.
-        prepared.train.clear()
-        prepared.validation.clear()
-        # Packing is over, and Arrow would hold its memory for the next table.
-        pyarrow.default_memory_pool().release_unused()
-        peak = matmul_speed(machine, bf16=recipe.bf16) * processes.count
-        fastest = peak / work_a_token(recipe, plan.parameters)
-        with _bar(prepared.record.steps, processes) as advance:
-            watch = Watch(run, trainer, records, advance, stop, keep=recipe.save_total_limit, fastest=fastest)
-            trainer.add_callback(watch)
-            stop.patient = True
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            stop.patient = False
-        # Several processes part in good order: a group that is still open aborts one of them at its end.
-        trainer.accelerator.end_training()
-        if stop.asked and trainer.state.global_step < trainer.state.max_steps:
-            raise Stopped(stop.asked)
-    return checkpoints_in(run / CHECKPOINTS)[0][1]
-
-
-def _load_model(recipe: Recipe, base: Base) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    if recipe.method == "qlora":
-        # NF4 with doubly quantised constants, as in the paper (https://arxiv.org/abs/2305.14314).
-        quantization = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if recipe.bf16 else torch.float32,
-        )
-        return AutoModelForCausalLM.from_pretrained(
-            base.folder, quantization_config=quantization, local_files_only=True
-        )
-    # Trained in bf16 a weight would lose most of its updates: they are smaller than its last bit. So fp32 where all are
-    # trained, and bf16 only to compute in.
-    half = recipe.bf16 and recipe.method != "full"
-    return AutoModelForCausalLM.from_pretrained(
-        base.folder, dtype=torch.bfloat16 if half else torch.float32, local_files_only=True
-    )
-
-
-def _lora(recipe: Recipe) -> Any:
-    from peft import LoraConfig
-
-    if recipe.method == "full":
-        return None
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=recipe.r,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=list(recipe.target_modules),
-    )
-
-
-def _arguments(recipe: Recipe, run: Path, *, validate: bool, sharded: bool) -> Any:
-    import torch
-    from accelerate.utils import DistributedType
-    from trl import SFTConfig
-
-    cuda = torch.cuda.is_available()
-    arguments = SFTConfig(
-        output_dir=str(run / CHECKPOINTS),
-        use_cpu=not cuda,
-        max_length=recipe.max_length,
-        packing=recipe.packing,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.lr_scheduler_type,
-        warmup_steps=recipe.warmup_steps,
-        num_train_epochs=recipe.num_train_epochs,
-        max_steps=recipe.max_steps or -1,
-        per_device_train_batch_size=recipe.per_device_train_batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        per_device_eval_batch_size=recipe.per_device_eval_batch_size,
-        max_grad_norm=recipe.max_grad_norm,
-        optim=recipe.optim,
-        weight_decay=recipe.weight_decay,
-        bf16=recipe.bf16,
-        neftune_noise_alpha=recipe.neftune_noise_alpha,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        logging_steps=recipe.logging_steps,
-        save_steps=recipe.save_steps,
-        eval_strategy="steps" if validate else "no",
-        eval_steps=recipe.eval_steps,
-        prediction_loss_only=True,
-        seed=recipe.seed,
-        # Watch writes the events, into the run folder itself, and removes old checkpoints when the new one is whole.
-        report_to=[],
-        save_total_limit=None,
-        disable_tqdm=True,
-        dataloader_pin_memory=cuda,
-        # Every trained weight takes part in every step; looking for others costs time, and a warning.
-        ddp_find_unused_parameters=False,
-        # NaN is to be seen where it arises.
-        logging_nan_inf_filter=False,
-        include_num_input_tokens_seen="non_padding",
-        # FSDP2, with whole weights in a checkpoint: an adapter in parts is of no use.
-        fsdp=sharded,
-    )
-    if sharded and not cuda:
-        # torch shards on a CPU as well, but accelerate would train by DDP there, without a word.
-        arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
-    return arguments
 
 
 def write_trained(recipe: Recipe, base: Base, run: Path, checkpoint: Path) -> None:
@@ -454,21 +298,7 @@ def _full_model(base: Base, checkpoint: Path, folder: Path) -> None:
         rewrite(path, folder / path.name, changes)
 
 
-def _columns(example: Example) -> dict[str, list[int]]:
-    return {"input_ids": example.input_ids, "labels": example.labels}
-
-
-@contextmanager
-def _bar(steps: int, processes: Processes) -> Iterator[Advance]:
-    """The bar in a terminal. Elsewhere nothing: each logged step is a line."""
-    if processes.rank or not sys.stderr.isatty():
-        yield lambda done, note="": None
-        return
-    with progress("training", steps) as advance:
-        yield advance
-
-
-def _check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
+def _check_run(run: Path, *, resume: bool) -> None:
     # The record says that a run has begun: before it there may be a request that waits, and a status of the worker's.
     begun = (run / RUN_FILE).is_file()
     state = read_status(run).state if begun and (run / STATUS_FILE).is_file() else None
@@ -478,21 +308,27 @@ def _check_run(run: Path, recipe: Recipe, *, resume: bool) -> None:
         raise BadInput(f"{run}: has finished; there is nothing to resume.")
     if begun and not resume:
         raise BadInput(f"{run}: holds a run already ({state}); name another with --run, or add --resume.")
-    if resume and (run / RECIPE_FILE).read_text(encoding="utf-8") != dump_recipe(recipe):
-        raise BadInput(f"{run}: was started with another recipe ({run / RECIPE_FILE}); resume it with that one.")
 
 
-def _check_same(run: Path, record: RunRecord) -> None:
+def _check_same(run: Path, recipe: Recipe, record: RunRecord) -> None:
     """A resumed run has to see what it saw before."""
+    if (run / RECIPE_FILE).read_text(encoding="utf-8") != dump_recipe(recipe):
+        raise BadInput(f"{run}: was started with another recipe ({run / RECIPE_FILE}); resume it with that one.")
     before = read_record(run)
-    for what, old, new in (
-        ("base", before.base_files, record.base_files),
-        ("contract", before.contract, record.contract),
-        ("data", before.data_files, record.data_files),
-        ("number of processes", before.processes, record.processes),
+    for what, same in (
+        ("base", same_base(before.base_files, record.base_files)),
+        ("contract", before.contract == record.contract),
+        ("data", before.data_files == record.data_files),
+        ("dataset_info.json or tokenizer", _amounts(before) == _amounts(record)),
+        ("number of processes", before.processes == record.processes),
     ):
-        if old != new:
+        if not same:
             raise BadInput(f"{run}: was started with another {what}; bring that back, or start a new run.")
+
+
+def _amounts(record: RunRecord) -> tuple[int, ...]:
+    """What the files were read as: a set's definition can change while its file does not."""
+    return (record.conversations, record.validation, record.tokens, record.tokens_with_loss, record.rows)
 
 
 def _find_checkpoint(run: Path) -> Path | None:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback
@@ -125,7 +126,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         norm = torch.nn.utils.get_total_norm(gradients)
         # FSDP2: each process has a part of every gradient.
         if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
-            raise BadInput(self._not_finite(state, "the gradient"))
+            # It is the sum of all processes', each of which has a batch of its own.
+            raise BadInput(self._not_finite(state, "the gradient", self._batch()))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._seconds += time.monotonic() - self._began
@@ -202,23 +204,29 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         write_status(self._run, status)
 
     def _asked_to_stop(self) -> bool:
+        # A signal reaches the processes at different steps.
+        return self._in_any(bool(self._stop.asked))
+
+    def _in_any(self, here: bool) -> bool:
+        """Whether it is so in one of the processes, which have to stop at the same step."""
         if self._trainer.accelerator.num_processes == 1:
-            return bool(self._stop.asked)
-        # A signal reaches the processes at different steps; they have to stop at the same one.
-        asked = torch.tensor(self._stop.asked, device=self._trainer.accelerator.device)
+            return here
+        asked = torch.tensor(int(here), device=self._trainer.accelerator.device)
         return bool(self._trainer.accelerator.gather(asked).max())
 
     def _remember(self, model: Any, words: tuple[Any, ...], inputs: dict[str, Any]) -> None:
         self._inputs = inputs
 
     def _check_loss(self, state: Any) -> None:
-        if not torch.isfinite(self._trainer._tr_loss):
-            raise BadInput(self._not_finite(state, "the loss"))
+        bad = not torch.isfinite(self._trainer._tr_loss)
+        if self._in_any(bad):
+            raise BadInput(self._not_finite(state, "the loss", self._batch() if bad else []))
 
-    def _not_finite(self, state: Any, what: str) -> str:
+    def _not_finite(self, state: Any, what: str, records: list[str]) -> str:
+        """The sentence, the same in every process: `records` are those of this one that may be the cause."""
         return (
             f"step {state.global_step + 1}: {what} is not a finite number, in the batch of "
-            f"{', '.join(self._batch()) or 'unknown records'}; look at these records, or lower learning_rate."
+            f"{', '.join(gather_object(records)) or 'unknown records'}; look at these records, or lower learning_rate."
         )
 
     def _batch(self) -> list[str]:

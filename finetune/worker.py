@@ -7,7 +7,8 @@ In: `runs/<id>/request.json` and `want.json` (data/queue.py). Out: `status.json`
 
 A job is `python -m finetune VERB WORDS…` in a process of its own. Pausing it is one SIGINT, the worker's or a
 person's: a run ends after its step with a checkpoint. A worker that is asked to end pauses its job and queues it again; one
-that is killed takes its job with it, and the next worker goes on from the checkpoint.
+that is killed takes its job with it, and the next worker goes on from the checkpoint. A run that was started in a terminal
+is not its own: of one that was killed there it says so.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from types import FrameType
 from typing import IO, Literal
 
 from data.conversations import DATA_DIR, INDEX_FILE
-from data.queue import BY_WORKER, JOB_LOG, WORKER_FILE, Request, jobs, read_job, take_want
+from data.queue import BY_WORKER, JOB_LOG, WORKER_FILE, Job, Request, jobs, read_job, take_want
 from data.runs import (
     ADAPTER,
     MODEL,
@@ -115,7 +116,6 @@ class Worker:
 
     def work(self, *, until_empty: bool) -> None:
         """Until asked to end, nothing is queued any more, or its parent is gone: a job at work comes to its end first."""
-        self._adopt()
         while not self.stop.asked:
             self._touch()
             if self.parent is not None and os.getppid() != self.parent:
@@ -133,17 +133,11 @@ class Worker:
             else:
                 time.sleep(POLL_S)
 
-    def _adopt(self) -> None:
-        """Jobs that the worker before left running wait again."""
-        for job in jobs(self.places.runs):
-            if job.request and job.status and job.status.state == "running" and not is_trained_in(job.run):
-                log.info("%s: the worker before ended in the middle of it; queued again", job.run.name)
-                self._tell(job.run, "queued", "waits: the worker before ended in the middle of it")
-
     def _next(self) -> tuple[Path, Request] | None:
         """The oldest job that waits, after what is wanted of the others is done."""
         waiting: list[tuple[Path, Request]] = []
-        for job in jobs(self.places.runs):
+        for found in jobs(self.places.runs):
+            job = self._not_lost(found)
             if job.request is None and job.status and job.status.state == "queued" and job.wrong:
                 self._tell(job.run, "failed", job.wrong)
             if job.request is None or job.status is None or job.status.state == "running":
@@ -154,6 +148,25 @@ class Worker:
             if status and status.state == "queued" and not is_trained_in(job.run):
                 waiting.append((job.run, job.request))
         return waiting[0] if waiting else None
+
+    def _not_lost(self, job: Job) -> Job:
+        """The job as it stands. One that says that it runs while its process is gone waits again; where nobody asked for it
+        here, whoever began it in a terminal is told how to go on."""
+        # While the worker looks for the next job none of its own is at work, and a run elsewhere holds its lock.
+        if job.status is None or job.status.state != "running" or is_trained_in(job.run):
+            return job
+        # Read after the lock: a run tells how it ended before it lets go of that.
+        now = read_job(job.run)
+        if now.status is None or now.status.state != "running":
+            return now
+        if now.request:
+            log.info("%s: its process ended in the middle of it; queued again", job.run.name)
+            self._tell(job.run, "queued", "waits: the worker before ended in the middle of it")
+        elif now.wrong:
+            self._tell(job.run, "failed", now.wrong)
+        else:
+            self._tell(job.run, "failed", "its process is gone; the command that began it goes on with --resume.")
+        return read_job(job.run)
 
     def _obey(self, run: Path, request: Request, state: State) -> None:
         """What a person wants of a job that does not run."""

@@ -43,9 +43,10 @@ def make_trainer(
     """
     reason = obstacle(model, lora, args) if step == "fast" else None
     if reason and args.process_index == 0:
-        log.warning("training_step: TRL's own step, because %s", reason)
+        noise = "; its NEFTune goes by a whole row's length, not a conversation's" if args.neftune_noise_alpha else ""
+        log.warning("training_step: TRL's own step, because %s%s", reason, noise)
     kind = SFTTrainer if reason or step == "trl" else FastTrainer
-    return kind(
+    trainer = kind(
         model,
         args=args,
         train_dataset=train,
@@ -53,6 +54,18 @@ def make_trainer(
         processing_class=tokenizer,
         peft_config=lora,
     )
+    trained_in_fp32(trainer.model)
+    return trainer
+
+
+def trained_in_fp32(model: Any) -> None:
+    """Set every trained weight to fp32, in place; most have been in it from the beginning.
+
+    TRL turns an adapter beside a quantised base to bf16, where most updates are smaller than a weight's last bit.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def obstacle(model: Any, lora: Any, args: Any) -> str | None:

@@ -231,7 +231,12 @@ def test_a_missing_file_or_index_is_told(tmp_path: Path) -> None:
 
 
 def test_num_samples_takes_the_first(tmp_path: Path) -> None:
-    assert len(read(tmp_path, {**SHAREGPT, "num_samples": 2}, [{"conversations": turns("q", "a")}] * 5)) == 2
+    records = [{"conversations": turns("q", "a")}] * 5
+    for number in (2, 5):
+        assert len(read(tmp_path, {**SHAREGPT, "num_samples": number}, records)) == number
+    # LLaMA-Factory would take some twice.
+    with pytest.raises(BadInput, match=r'"a" has num_samples 6 and its file 5 records; lower it\.'):
+        read(tmp_path, {**SHAREGPT, "num_samples": 6}, records)
 
 
 def test_a_record_never_changes_sides_when_others_are_added() -> None:

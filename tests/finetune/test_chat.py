@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from data.strict import BadInput
-from data.template import NO_THOUGHT, split_thought
+from data.template import NO_THOUGHT, split_thought, without_leading_blank_lines
+from finetune.answers import Respondent, TransformersEngine
 from finetune.chat import Pieces, load
 from finetune.merge import merge
 from tests.commands import finetune
@@ -40,6 +41,21 @@ def test_a_run_and_its_model_folder_say_the_same_and_stream_it(run: Path, tmp_pa
         answers.append(answer)
     # The adapter beside the base computes in another order than the folded weights; the first words agree.
     assert answers[0][:3] == answers[1][:3]
+
+
+@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
+def test_the_contracts_penalties_count_here_too(run: Path, name: str) -> None:
+    # Left alone it repeats the last token for ever.
+    speaker = load(str(run.parent / "base"))
+    answers = []
+    for penalty in (0.0, 2.0):
+        greedy = speaker.contract.sampling.model_copy(update={"temperature": 0.0, "max_tokens": 24, name: penalty})
+        contract = speaker.contract.model_copy(update={"sampling": greedy})
+        said = [{"role": "user", "content": "你好"}]
+        answers.append(replace(speaker, contract=contract).answer(said, lambda piece: None))
+        measured = Respondent(speaker.tokenizer, TransformersEngine(speaker.model)).answers([said], contract, seed=0)
+        assert measured[0].text == without_leading_blank_lines(answers[-1])
+    assert len(set(answers[0])) == 1 < len(set(answers[1]))
 
 
 @pytest.mark.parametrize(("thinking", "ends"), [(False, True), (True, False)])

@@ -2,9 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,18 +15,38 @@ from data.contract import Contract, read_contract
 from data.conversations import DATA_DIR, Conversation, Turn
 from data.safety import APART_DIR, read_messages
 from data.strict import BadInput
-from finetune.answers import load_model
+from data.template import chat_template
+from finetune.answers import Respondent, load_model
 from finetune.base import find_base, load_tokenizer
 from finetune.encode import NO_LOSS, Encoder, encode_all
-from finetune.evaluate import evaluate, held_out_conversations, last_question, loss_on_answers, main, recipe_of
-from finetune.evaluation import EVALUATION_FILE, TABLE_FILE, read_evaluation, write_evaluation
+from finetune.evaluate import (
+    evaluate,
+    held_out_conversations,
+    kept_in_window,
+    last_question,
+    loss_on_answers,
+    main,
+    recipe_of,
+)
+from finetune.evaluation import (
+    EVALUATION_FILE,
+    TABLE_FILE,
+    Evaluation,
+    Measured,
+    Split,
+    read_evaluation,
+    table,
+    write_evaluation,
+)
+from finetune.judge import Judge
+from finetune.metrics_text import TextScores
 from finetune.recipe import read_recipe
 from finetune.rubric import CHECKS, read_rubric
 from finetune.subject import Subject, find_subject
 from finetune.train import prepare
 from tests.finetune.guarded import guarded
 from tests.finetune.small_runs import make_data, make_recipe, make_run
-from tests.finetune.test_judge import judging, reply
+from tests.finetune.test_judge import REFUSED, judging, reply
 from tests.small_models import make_base, make_sealed
 
 PROBES = len(read_rubric().probes)
@@ -114,17 +136,104 @@ def test_a_judge_sees_both_answers_and_only_shipped_words(place: Path, tmp_path:
     )
     subject = find_subject(str(place / "model"))
     with judging(lambda _: reply("second")) as (judge, got):
-        found = evaluate(subject, replace(subject, name="before"), recipe, DATA_DIR, seed=0, judge=judge)
+        models, found = evaluate(subject, replace(subject, name="before"), recipe, DATA_DIR, seed=0, judge=judge)
+    assert models == found.model_copy(update={"judged": None})
     assert found.judged is not None
     assert found.judged.pairs == len(found.tuned.answers)
-    assert found.judged.win_rates["overall"].rate == 0.5
-    asked = {one.messages[-1]["content"] for one in map(last_question, held_out_conversations(recipe, DATA_DIR))}
-    asked |= {probe.text for probe in read_rubric().probes}
-    for one in got:
-        shown = one["messages"][0]["content"].split("--- the child ---\n")[1].split("\n--- the first answer ---")[0]
-        assert shown in asked
-    write_evaluation(tmp_path, found)
-    assert "| overall | 50.0% | 50.0% to 50.0% | – | – |" in (tmp_path / TABLE_FILE).read_text(encoding="utf-8")
+    assert (found.judged.win_rates["overall"].rate, found.judged.win_rates["overall"].agreed) == (0.5, 0)
+    roles = {"user": "Child", "assistant": "Companion"}
+    asked = {
+        "\n".join(f"{roles[turn.role]}: {turn.text}" for turn in one.turns[:-1])
+        for one in held_out_conversations(recipe, DATA_DIR)
+    }
+    assert any("Companion: " in said for said in asked)
+    asked |= {f"Child: {probe.text}" for probe in read_rubric().probes}
+    # The first was a trial.
+    assert len(got) == 1 + 2 * found.judged.pairs
+    for one in got[1:]:
+        assert shown_to_the_judge(one) in asked
+    told = "\n".join(table(found))
+    assert re.search(rf"\| overall \| 50.0% \| \S+ to \S+ \| 0 of {found.judged.pairs} \| – \| – \|", told)
+
+
+def shown_to_the_judge(asked: dict[str, Any]) -> str:
+    """The conversation in a request."""
+    words: str = asked["messages"][0]["content"]
+    return words.partition("--- the conversation ---\n")[2].partition("\n--- the first answer ---")[0]
+
+
+def test_a_judge_that_fails_takes_nothing_away(place: Path, tmp_path: Path) -> None:
+    subject = find_subject(str(place / "model"))
+    before = replace(subject, name="before")
+    recipe = read_recipe(str(place / "recipe.yaml"))
+
+    def parts(judge: Judge) -> Iterator[Evaluation]:
+        return evaluate(subject, before, recipe, place / "data", seed=0, judge=judge)
+
+    # A wrong name is told before a model is loaded.
+    with judging(lambda _: REFUSED) as (judge, got):
+        with pytest.raises(BadInput, match="check JUDGE_URL and JUDGE_MODEL"):
+            next(parts(judge))
+        assert len(got) == 1
+    with judging(lambda words: reply("tie") if "你好呀！" in words else "…") as (judge, _):
+        found = parts(judge)
+        write_evaluation(tmp_path, next(found))
+        with pytest.raises(BadInput, match="none of"):
+            next(found)
+    assert read_evaluation(tmp_path / EVALUATION_FILE).base is not None
+
+
+def test_a_long_conversation_is_asked_as_far_as_training_kept_it(place: Path) -> None:
+    subject = find_subject(str(place / "run"))
+    contract = subject.contract.model_copy(update={"window": 256})
+    encoder = Encoder(load_tokenizer(subject.base), thinking=False)
+    turns = (Turn("user", "为什么天空是蓝色的？"), Turn("assistant", "阳光里藏着所有的颜色。")) * 20
+    long, whole = (Conversation("f.json", 0, some) for some in (turns, turns[:2]))
+    tokenizer, template = load_tokenizer(subject.base), chat_template(contract.persona, thinking=False)
+    for max_length in (128, 256):
+        example = encoder.encode(long, max_length)
+        assert example.left_out
+        kept = kept_in_window(long, example, encoder, contract)
+        assert 0 < len(kept.turns) <= len(turns) - 2 * example.left_out
+        # With the persona before them there is room for an answer.
+        prompt = Respondent(tokenizer, Silent()).prompt(last_question(kept).messages, contract, template, "long")
+        assert prompt.room >= len(tokenizer.encode(turns[1].text))
+    assert kept_in_window(whole, encoder.encode(whole, 256), encoder, contract) == whole
+
+
+class Silent:
+    """An engine that is not asked."""
+
+    def generate(self, *_: object, **__: object) -> list[list[int]]:
+        raise AssertionError("asked")
+
+
+def test_one_long_conversation_does_not_end_the_evaluation(place: Path, tmp_path: Path) -> None:
+    records = json.loads((place / "data" / "small.json").read_text())
+    # Each is longer than the window, and trained as far as it fits.
+    data = make_data(tmp_path / "data", [{**one, "conversations": one["conversations"] * 40} for one in records])
+    make_sealed(tmp_path / "model", brief(read_contract()).model_copy(update={"window": 512}))
+    recipe = make_recipe(tmp_path / "recipe.yaml", max_length=512)
+    given = ["--recipe", str(recipe), "--data-dir", str(data), "--out", str(tmp_path / "out")]
+    assert main([str(tmp_path / "model"), *given], {}) == 0
+    assert read_evaluation(tmp_path / "out" / EVALUATION_FILE).split.conversations > 0
+
+
+def test_an_untuned_base_is_called_one() -> None:
+    scores = TextScores(bleu_4=1.5, rouge_1=18.2, rouge_2=0.6, rouge_l=15.6, chrf=3.4)
+    measured = Measured(loss=2.0, perplexity=7.4, text=scores, rubric={}, answers={})
+    run = Evaluation(
+        subject="runs/try", base_name="org/base", contract="9ba3ba51" * 8, seed=0, base=measured, tuned=measured,
+        split=Split(dataset=["small"], val_size=0.2, conversations=4, answer_tokens=99),
+        served=None, judged=None, safety=None,
+    )  # fmt: skip
+    told = list(table(run))
+    assert "|  | base alone | tuned alone |" in told
+    assert "One sampled answer to each question: a difference of a few questions is chance." in told
+    alone = "\n".join(table(run.model_copy(update={"subject": "org/base", "base": None})))
+    assert "|  | base alone |\n" in alone
+    assert "| check | base alone |\n" in alone
+    assert "tuned" not in alone
 
 
 def by_transformers(subject: Subject, held_out: Sequence[Conversation]) -> float:

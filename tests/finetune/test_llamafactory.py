@@ -78,7 +78,7 @@ def test_every_key_of_the_tutorials_command_is_in_the_recipe_or_told() -> None:
     assert told == [
         "stage", "do_train", "model_name_or_path", "preprocessing_num_workers", "template", "flash_attn", "dataset_dir",
         "enable_thinking", "report_to", "logging_dir", "output_dir", "plot_loss", "trust_remote_code", "ddp_timeout",
-        "include_num_input_tokens_seen", "eval_strategy",
+        "include_num_input_tokens_seen", "eval_strategy", "disable_gradient_checkpointing",
     ]  # fmt: skip
 
 
@@ -120,6 +120,16 @@ def test_what_is_left_open_gets_llama_factorys_defaults() -> None:
     assert (recipe.max_steps, recipe.eval_steps, recipe.max_samples) == (None, 500, None)
 
 
+def test_a_default_that_is_not_ours_is_told_where_the_key_is_not_given() -> None:
+    thinking, checkpointing = imported().told
+    assert thinking.startswith("enable_thinking is not given: there it is on, and the empty thought")
+    assert "it is off there" in thinking
+    assert checkpointing.startswith("disable_gradient_checkpointing is not given: there activations are computed again")
+    assert not imported().recipe.gradient_checkpointing
+    given = imported(enable_thinking="false", disable_gradient_checkpointing="true").told
+    assert [sentence.split(":")[0] for sentence in given] == ["enable_thinking false"]
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
@@ -154,7 +164,8 @@ def test_what_has_no_counterpart_is_told(keys: dict[str, object], sentence: str)
 def test_what_is_translated(keys: dict[str, object], field: str, value: object) -> None:
     found = imported(**keys)
     assert found.recipe.model_dump()[field] == value
-    assert not found.told
+    # Nothing but what is told where nothing is given.
+    assert set(found.told) <= set(imported().told)
 
 
 @pytest.mark.parametrize(

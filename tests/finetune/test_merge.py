@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from data.contract import open_sealed, read_contract
+from data.contract import SEAL_FILE, open_sealed, read_contract
 from data.runs import ADAPTER, read_record, write_record
 from data.strict import BadInput
+from finetune.base import TOKENIZER
 from finetune.checkpoints import FILES_FILE
 from finetune.merge import CURRENT, merge, point_current
 from tests.commands import CONTEXT, Command, finetune, fork
@@ -118,10 +119,15 @@ def _other_shape(run: Path) -> None:
     path = wide / ADAPTER / "adapter_config.json"
     weights = load_file(wide / ADAPTER / WEIGHTS)
     weights = {name: torch.cat([tensor, tensor]) if "lora_B" in name else tensor for name, tensor in weights.items()}
-    from safetensors.torch import save_file
-
     save_file(weights, run / ADAPTER / WEIGHTS)
     shutil.copyfile(path, run / ADAPTER / "adapter_config.json")
+    _forget(run)
+
+
+def _on_embeddings(run: Path) -> None:
+    weights = load_file(run / ADAPTER / WEIGHTS)
+    weights["base_model.model.model.embed_tokens.lora_embedding_A"] = torch.zeros(4, 600)
+    save_file(weights, run / ADAPTER / WEIGHTS)
     _forget(run)
 
 
@@ -140,6 +146,7 @@ def _no_adapter(run: Path) -> None:
         (_flip, "has a damaged adapter_model.safetensors"),
         (_cut_and_forget, "cut short"),
         (_other_shape, "in the adapter; name its base with --base"),
+        (_on_embeddings, "embed_tokens.lora_embedding_A is no LoRA weight of a linear layer"),
         (_other_contract, "was taught the contract ffffffff"),
         (_no_adapter, "the run has not finished"),
     ],
@@ -167,6 +174,22 @@ def test_another_base_is_refused(run: Path, tmp_path: Path) -> None:
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
     assert "was trained on other weights" in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_another_tokenizer_is_refused_where_the_run_has_recorded_its_own(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "base"
+    shutil.copytree(base_of(run), moved)
+    (moved / TOKENIZER).write_text((moved / TOKENIZER).read_text() + "\n")
+    with pytest.raises(BadInput, match=r"with another tokenizer than that in .*base; name its base with --base"):
+        merge(run, tmp_path / "out", base_name=str(moved))
+    # As runs were recorded before.
+    old = tmp_path / "run"
+    shutil.copytree(run, old)
+    record = read_record(old)
+    weights = {name: digest for name, digest in record.base_files.items() if name != TOKENIZER}
+    assert len(weights) == len(record.base_files) - 1
+    write_record(old, record.model_copy(update={"base_files": weights}))
+    merge(old, tmp_path / "out", base_name=str(moved))
 
 
 def test_killed_while_merging_the_old_folder_stands(run: Path, tmp_path: Path) -> None:
@@ -206,6 +229,48 @@ def test_current_points_to_the_last_merge(run: Path, tmp_path: Path) -> None:
     (tmp_path / "own" / CURRENT).mkdir(parents=True)
     with pytest.raises(BadInput, match="a folder of its own"):
         point_current(tmp_path / "own" / "third")
+
+
+def test_another_runs_model_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "models" / "first"
+    other = make_run(tmp_path / "other", base_of(run), seed=1)
+    merge(run, out)
+    before = open_sealed(out)
+    with pytest.raises(BadInput, match="was made from run, and not from this run; name another with --out"):
+        merge(other, out)
+    assert open_sealed(out) == before
+    assert [path.name for path in out.parent.iterdir()] == ["first"]
+    # Nor where a merge was killed in the middle, and the folder stands aside.
+    out.rename(out.with_name(".first.old"))
+    with pytest.raises(BadInput, match="was made from run"):
+        merge(other, out)
+    assert open_sealed(out) == before
+    # Its own run makes it anew, and a folder with a damaged seal is mended.
+    merge(run, out)
+    assert open_sealed(out).fingerprint == before.fingerprint
+    (out / SEAL_FILE).write_text("{")
+    merge(run, out)
+    assert open_sealed(out).fingerprint == before.fingerprint
+
+
+def test_what_is_served_is_not_replaced_where_current_is_to_be_kept(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "models" / "mine"
+    words = ("merge", str(run), "--out", str(out))
+    # As it always was: the run's own folder, made anew, is current again.
+    for folder in ("first", "again"):
+        assert finetune(tmp_path / folder, *words).code == 0
+        assert (out.parent / CURRENT).resolve() == out
+    before = open_sealed(out)
+    done = finetune(tmp_path / "told", *words, "--keep-current")
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert "is what current means" in done.err
+    assert open_sealed(out) == before
+    beside = finetune(tmp_path / "beside", *words[:2], "--out", str(out.with_name("beside")), "--keep-current")
+    assert beside.code == 0, beside.err
+    assert finetune(tmp_path / "once", *words[:2], "--out", str(out.with_name("beside")), "--keep-current").code == 0
+    # Nothing is served where the folder is gone.
+    shutil.rmtree(out)
+    assert finetune(tmp_path / "gone", *words, "--keep-current").code == 0
 
 
 def test_a_folder_that_is_no_model_is_not_replaced(run: Path, tmp_path: Path) -> None:

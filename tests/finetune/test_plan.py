@@ -11,20 +11,32 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import Dataset, disable_progress_bars
+from safetensors.torch import load_file, save_file
 from trl import pack_dataset
 
 from data.contract import read_contract
 from data.conversations import DATA_DIR
 from data.strict import BadInput
 from finetune.base import find_base
-from finetune.plan import Machine, check_disk, check_method, free_memory, lines, make_plan, rows_after_packing
+from finetune.plan import (
+    Machine,
+    check_disk,
+    check_method,
+    free_memory,
+    lines,
+    make_plan,
+    rows_after_packing,
+    this_machine,
+    unusual,
+)
 from finetune.pretrain import STANDIN
 from finetune.recipe import read_recipe
 from finetune.train import prepare
 from tests.demo import ROOT
 from tests.finetune.small_runs import make_data, make_recipe
-from tests.small_models import make_base
+from tests.small_models import make_base, make_talker
 
 CPU = Machine("cpu", "CPU (2 threads)", 8 * 10**9, bf16=True)
 
@@ -84,10 +96,8 @@ def find_numbers(model: object) -> int:
 
 
 def test_what_a_device_cannot_do_is_one_sentence(tmp_path: Path) -> None:
-    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml")), ["bf16=true"])
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml")))
     old = Machine("cuda", "Tesla T4", 10**10, bf16=False)
-    with pytest.raises(BadInput, match="bf16: Tesla T4 has no bf16; add bf16=false"):
-        check_method(recipe, old, bitsandbytes=True)
     qlora = recipe.model_copy(update={"method": "qlora", "bf16": False})
     with pytest.raises(BadInput, match="need an NVIDIA GPU, and there is none"):
         check_method(qlora, CPU, bitsandbytes=True)
@@ -106,6 +116,64 @@ def test_what_is_unusual_is_told(tmp_path: Path) -> None:
     assert any("may not fit into memory" in line for line in told)
     assert any("never reaches its full value" in line for line in told)
     assert len(lines(recipe.model_copy(update={"warmup_steps": 1}), base, plan, CPU)) == 3
+
+
+def test_a_warm_up_that_has_no_effect_is_told(tmp_path: Path) -> None:
+    base = find_base(str(make_base(tmp_path / "base")))
+    for warmup, expected in ((0, 0), (2, 1)):
+        recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml", lr_scheduler_type="constant", warmup_steps=warmup)))
+        told = unusual(recipe, make_plan(recipe, base, [100] * 10, 100, CPU), CPU)
+        assert len(told) == expected
+        assert all("constant_with_warmup" in remark for remark in told)
+
+
+@pytest.mark.parametrize(("environment", "idle"), [({}, 1), ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 0)])
+def test_a_gpu_that_nothing_trains_on_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], idle: int
+) -> None:
+    for name, value in {
+        "is_available": True, "device_count": 2, "mem_get_info": (10**10, 10**10), "get_device_name": "A GPU",
+        "is_bf16_supported": True,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
+    machine = this_machine(environment)
+    assert (machine.kind, machine.idle) == ("cuda", idle)
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml")))
+    plan = make_plan(recipe, find_base(str(make_base(tmp_path / "base"))), [100] * 10, 100, CPU)
+    told = ["2 GPUs are here and one trains; `accelerate launch --multi_gpu …` uses all"]
+    assert unusual(recipe, plan, machine) == told * idle
+
+
+@pytest.mark.parametrize("name", ["embed_tokens", "lm_head"])
+def test_embeddings_and_head_get_no_adapter(tmp_path: Path, name: str) -> None:
+    base = find_base(str(make_talker(tmp_path / "base")))
+    assert f"{'model.' * (name == 'embed_tokens')}{name}.weight" in base.tensors()
+    for targets, sentence in (
+        (["q_proj", name], rf'target_modules: "{name}" gets no adapter: only the layers between'),
+        (
+            ["q_porj"],
+            r'did you mean "q_proj"\? Its layers: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj',
+        ),
+    ):
+        recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml", target_modules=targets)))
+        with pytest.raises(BadInput, match=sentence):
+            make_plan(recipe, base, [10], 10, CPU)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_head_that_the_file_holds_beside_the_same_embeddings_counts_once(tmp_path: Path, method: str) -> None:
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml", method=method)))
+    base = find_base(str(make_base(tmp_path / "base")))
+    once = make_plan(recipe, base, [10], 10, CPU)
+    weights = load_file(base.folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, base.folder / "model.safetensors")
+    assert make_plan(recipe, base, [10], 10, CPU) == once
+    # Two matrices where they are not tied.
+    config = json.loads((base.folder / "config.json").read_text())
+    (base.folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    untied = make_plan(recipe, base, [10], 10, CPU)
+    assert untied.parameters - once.parameters == weights["lm_head.weight"].numel()
 
 
 def test_too_little_room_on_the_disk_is_one_sentence(tmp_path: Path) -> None:
@@ -171,7 +239,7 @@ from finetune.train import look_ahead, train
 for number, (recipe, base, data, words) in enumerate(json.loads(sys.argv[1])):
     given = read_recipe(recipe, words), read_contract(base_model=base), find_base(base)
     run, data = Path(sys.argv[2]) / str(number), Path(data)
-    _, plan, _ = look_ahead(*given, run, data, skip_bad=False, environment={})
+    _, _, plan, _ = look_ahead(*given, run, data, skip_bad=False, environment={})
     # The most that was held is forgotten (proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
     train(*given, run, data)

@@ -1,5 +1,6 @@
 """The page of a run: what is there is shown, what is not names its command, and the model's card links it."""
 
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from data.contract import open_sealed
-from data.runs import append_metrics, read_record, write_record
+from data.runs import ADAPTER, append_metrics, read_record, write_record
 from data.strict import BadInput
-from finetune.compare import COMPARED, write
+from finetune.compare import COMPARED, LINES_FILE, write
 from finetune.evaluation import Evaluation, Measured, Split, write_evaluation
 from finetune.merge import merge
 from finetune.metrics_text import TextScores
@@ -96,6 +97,19 @@ def test_what_was_measured_is_shown(home: Path) -> None:
     assert "2.345" in text
     assert "python -m finetune compare" not in text
     assert "evaluate runs/try --server URL" in text
+
+
+def test_what_is_older_than_the_runs_weights_is_told(home: Path) -> None:
+    run = Path("runs/try")
+    write(FOUND, run / COMPARED)
+    outlived = "Measured before the run went on, of weights that are gone:"
+    assert outlived not in report(run, Path("data"), {})
+    old = (run / ADAPTER).stat().st_mtime - 60
+    os.utime(run / COMPARED / LINES_FILE, (old, old))
+    text = balanced(report(run, Path("data"), {}))
+    assert text.count(outlived) == 1
+    assert "python -m finetune compare runs/try" in text
+    assert "adapter and merged" in text
 
 
 def test_what_changed_since_the_run_is_told(home: Path) -> None:

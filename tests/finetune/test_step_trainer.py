@@ -11,11 +11,11 @@ import pytest
 import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from finetune.step.trainer import FastTrainer, make_trainer, obstacle
+from finetune.step.trainer import FastTrainer, make_trainer, obstacle, trained_in_fp32
 from tests.small_models import make_base
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -164,19 +164,42 @@ def test_the_same_seed_gives_the_same_run(base: Path, tmp_path: Path) -> None:
     assert torch.equal(*weights)
 
 
+def test_what_is_trained_is_in_fp32_and_nothing_else(base: Path) -> None:
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules=TARGETS)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16), lora)
+    weights = dict(model.named_parameters())
+    adapter = {name for name, weight in weights.items() if weight.requires_grad}
+    assert len(adapter) == 2 * 2 * len(TARGETS)
+    for name in adapter:
+        # As TRL leaves them beside a quantised base.
+        weights[name].data = weights[name].data.to(torch.bfloat16)
+    trained_in_fp32(model)
+    assert {name for name, weight in weights.items() if weight.dtype == torch.float32} == adapter
+    before = [weight.data_ptr() for weight in model.parameters()]
+    trained_in_fp32(model)
+    assert [weight.data_ptr() for weight in model.parameters()] == before
+
+
 def test_the_recipe_can_ask_for_trls_own(base: Path, tmp_path: Path) -> None:
     assert type(trainer(base, tmp_path, "trl", torch.float32)) is SFTTrainer
 
 
+@pytest.mark.parametrize(
+    ("alpha", "noise"), [(None, ""), (5.0, "; its NEFTune goes by a whole row's length, not a conversation's")]
+)
 def test_where_it_cannot_work_trls_own_step_is_taken_and_one_line_says_why(
-    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, alpha: float | None, noise: str
 ) -> None:
+    args = SFTConfig(
+        str(tmp_path), use_cpu=True, report_to=[], max_length=96, prediction_loss_only=True, bf16=False,
+        neftune_noise_alpha=alpha,
+    )  # fmt: skip
     with caplog.at_level(logging.WARNING, logger="finetune.step.trainer"):
         made = make_trainer(
             "fast",
             AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
             None,
-            SFTConfig(str(tmp_path), use_cpu=True, report_to=[], max_length=96, prediction_loss_only=True, bf16=False),
+            args,
             rows(1, [30, 40]),
             None,
             AutoTokenizer.from_pretrained(base),
@@ -184,7 +207,7 @@ def test_where_it_cannot_work_trls_own_step_is_taken_and_one_line_says_why(
     assert type(made) is SFTTrainer
     (line,) = [record for record in caplog.records if record.name == "finetune.step.trainer"]
     assert line.getMessage() == (
-        "training_step: TRL's own step, because all parameters are trained, and its head has to be frozen"
+        f"training_step: TRL's own step, because all parameters are trained, and its head has to be frozen{noise}"
     )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from rich.cells import cell_len
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.contract import open_sealed, sha256
+from data.contract import open_sealed, read_contract, sha256
 from data.queue import Request, write_request
 from data.runs import (
     ADAPTER,
@@ -36,8 +37,12 @@ from data.runs import (
     write_record,
     write_status,
 )
+from finetune.base import find_base
 from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
+from finetune.fit import Processes, _arguments
 from finetune.merge import merge
+from finetune.recipe import read_recipe
+from finetune.train import prepare, train
 from tests.commands import Command, Done, finetune
 from tests.demo import ROOT, free_port
 from tests.finetune.small_runs import curve, make_data, make_recipe
@@ -107,7 +112,7 @@ def test_a_run_folder_holds_everything(place: Place, whole: Path) -> None:
     assert (whole / LOSS_FILE).read_bytes().startswith(b"\x89PNG")
     record = read_record(whole)
     assert record.data_files == {"small.json": sha256(place.data / "small.json")}
-    assert record.base_files == {"model.safetensors": sha256(place.base / "model.safetensors")}
+    assert record.base_files == {name: sha256(place.base / name) for name in ("model.safetensors", "tokenizer.json")}
     assert record.versions["torch"] == torch.__version__
     assert len(record.commit.removesuffix("-dirty")) == 40
     # Every token of both epochs was seen and counted.
@@ -248,6 +253,35 @@ def test_a_run_killed_before_its_adapter_is_written_needs_no_step_more(place: Pl
     same(run, whole)
 
 
+def test_another_process_needs_no_step_more_either(
+    place: Place, whole: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / ADAPTER)
+
+    def wait(*_: Any) -> None:
+        raise AssertionError("it waits for process 0 for ever")
+
+    monkeypatch.setattr("finetune.train.fit", wait)
+    base = find_base(str(place.base))
+    given = read_recipe(str(place.recipe)), read_contract(base_model=base.name), base, run, place.data
+    train(*given, resume=True, processes=Processes(2, 1))
+    with pytest.raises(AssertionError, match="for ever"):
+        train(*given, processes=Processes(2, 1))
+
+
+def test_one_process_trains_on_one_gpu_of_many(place: Place, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"is_available": True, "device_count": 2, "set_device": None}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    try:
+        arguments = _arguments(read_recipe(str(place.recipe)), run, validate=False, sharded=False)
+        # TRL refuses more than one.
+        assert (str(arguments.device), arguments.n_gpu) == ("cuda:0", 1)
+    finally:
+        # accelerate remembers the device for whoever comes next.
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def test_a_finished_run_is_not_trained_on(place: Place, whole: Path) -> None:
     before = sha256(whole / ADAPTER / WEIGHTS)
     one_sentence(finetune(place.folder / "out", *place.words(whole)), "holds a run already (done)")
@@ -265,10 +299,41 @@ def test_resuming_with_other_data_is_refused(place: Place, whole: Path, run: Pat
     one_sentence(finetune(place.folder / "out", *words), "started with another data")
 
 
+def test_resuming_with_another_definition_of_the_set_is_refused(place: Place, whole: Path, run: Path) -> None:
+    shutil.copytree(whole, run)
+    write_status(run, Status(state="stopped"))
+    other = place.folder / "redefined"
+    shutil.copytree(place.data, other)
+    index = json.loads((other / "dataset_info.json").read_text())
+    index["small"]["num_samples"] = 12
+    (other / "dataset_info.json").write_text(json.dumps(index))
+    words = place.words(run, "--resume")
+    words[words.index(str(place.data))] = str(other)
+    done = finetune(place.folder / "out", *words)
+    one_sentence(done, "started with another dataset_info.json or tokenizer; bring that back")
+
+
+def test_two_files_of_one_name_are_both_recorded(place: Place, tmp_path: Path) -> None:
+    index = {}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        records = json.loads((place.data / "small.json").read_text())[:: 1 if name == "a" else -1]
+        (tmp_path / name / "train.json").write_text(json.dumps(records))
+        index[name] = {"file_name": f"{name}/train.json", "formatting": "sharegpt"}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(index))
+    recipe = read_recipe(str(place.recipe), ["dataset=a,b"])
+    base = find_base(str(place.base))
+    record = prepare(recipe, read_contract(base_model=base.name), base, tmp_path, skip_bad=False).record
+    files = {f"{name}/train.json": sha256(tmp_path / name / "train.json") for name in ("a", "b")}
+    assert record.data_files == files
+    assert len(set(files.values())) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
         ({"base_files": {"model.safetensors": "0" * 64}}, "another base"),
+        ({"tokens": 7}, "another dataset_info.json or tokenizer"),
         ({"contract": "0" * 64}, "another contract"),
         ({"processes": 2}, "another number of processes"),
     ],
@@ -301,12 +366,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_good_checkpoint(place: 
     same(run, whole)
 
 
-@pytest.mark.parametrize(("step", "packing"), [("fast", "true"), ("fast", "false"), ("trl", "false")])
-def test_a_loss_that_is_no_number_stops_with_its_step_and_records(
-    place: Place, run: Path, tmp_path: Path, step: str, packing: str
-) -> None:
-    # A base in which one word that only one record has is broken.
-    base = make_base(tmp_path / "base")
+def words_of_a_broken_base(place: Place, folder: Path, *more: str) -> list[str]:
+    """A training on a base in which one word is broken that only the record small-01 has."""
+    base = make_base(folder / "base")
     from transformers import AutoTokenizer
 
     word = AutoTokenizer.from_pretrained(base).encode("~")[0]
@@ -319,13 +381,18 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_records(
     records = json.loads((place.data / "small.json").read_text())
     for record in records[:3]:
         record["conversations"][0]["value"] += "~" if record is records[1] else "."
-    data = make_data(tmp_path / "data", records)
-    words = [
-        "train", str(place.recipe), "val_size=0.0", f"packing={packing}", "num_train_epochs=1", "save_steps=1",
-        f"training_step={step}",
-        "--base", str(base), "--data-dir", str(data), "--run", str(run),
+    return [
+        "train", str(place.recipe), "val_size=0.0", "num_train_epochs=1", "save_steps=1", *more,
+        "--base", str(base), "--data-dir", str(make_data(folder / "data", records)),
     ]  # fmt: skip
-    done = finetune(tmp_path / "out", *words)
+
+
+@pytest.mark.parametrize(("step", "packing"), [("fast", "true"), ("fast", "false"), ("trl", "false")])
+def test_a_loss_that_is_no_number_stops_with_its_step_and_records(
+    place: Place, run: Path, tmp_path: Path, step: str, packing: str
+) -> None:
+    words = words_of_a_broken_base(place, tmp_path, f"packing={packing}", f"training_step={step}")
+    done = finetune(tmp_path / "out", *words, "--run", str(run))
     one_sentence(done, "step ", "the loss is not a finite number")
     (named,) = re.findall(r"in the batch of (.*); look at these records", done.err)
     # A packed row holds several, and nobody knows which of them.
@@ -430,6 +497,21 @@ def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step:
         assert "going on from checkpoint-2" in done.stderr
         nearly_same(curve(two), expected)
         assert (two / ADAPTER / WEIGHTS).is_file()
+
+
+def test_a_loss_that_is_no_number_in_one_process_ends_both_with_its_records(place: Place, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    # With the recipe's seed process 1 gets the record.
+    words = words_of_a_broken_base(place, tmp_path, "packing=false", "gradient_accumulation_steps=1")
+    done = launched(DDP, *words, "--run", str(run))
+    assert done.returncode != 0
+    status = read_status(run)
+    assert status.state == "failed"
+    assert re.fullmatch(
+        r"step \d+: the loss is not a finite number, in the batch of small-01; look at .*", status.message
+    )
+    # The process that writes no status says it as well.
+    assert f"process 1: {status.message}" in done.stderr
 
 
 def nearly_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from data.contract import sha256
 from data.queue import JOB_LOG, REQUEST_FILE, WANT_FILE, Request, is_worker_alive, new_run, write_request, write_want
 from data.runs import ADAPTER, CHECKPOINTS, State, Status, read_metrics, read_status, write_status
 from finetune.checkpoints import checkpoints_in
+from finetune.run_folder import locked
 from tests.commands import Command, finetune
 from tests.finetune.small_runs import curve, make_data, make_recipe
 from tests.small_models import make_base, make_sealed
@@ -122,6 +123,30 @@ def test_first_come_first_served_and_what_is_not_allowed_is_told(place: Place, t
     assert "not valid JSON" in read_status(damaged).message
     assert read_status(paused).state == "paused"
     assert not (paused / WANT_FILE).exists()
+
+
+def test_a_job_whose_process_is_gone_waits_again_or_is_told_while_the_worker_is_idle(place: Place) -> None:
+    make_sealed(place.models / "one")
+    worker = place.worker()
+    worker.wait_for(lambda: is_worker_alive(place.runs))
+    asked = place.ask("promote", str(place.models / "none"))
+    place.until(asked, "failed")
+    # A run that was begun in a terminal, with nobody's request: one is killed, and in one somebody trains.
+    killed, trained = (new_run(place.runs, name) for name in ("killed", "trained"))
+    with locked(trained):
+        for run in (killed, trained):
+            write_status(run, Status(state="running", pid=1, step=3, steps=9))
+        lost = place.ask("promote", str(place.models / "one"))
+        write_status(lost, Status(state="running", pid=1))
+        place.until(killed, "failed")
+        place.until(lost, "done")
+        assert read_status(trained).state == "running"
+    status = read_status(killed)
+    assert status.message == "its process is gone; the command that began it goes on with --resume."
+    assert (status.step, status.pid) == (3, None)
+    place.until(trained, "failed")
+    worker.send(signal.SIGTERM)
+    assert worker.wait().code == 0
 
 
 def test_a_second_worker_says_so(place: Place) -> None:

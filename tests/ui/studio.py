@@ -157,7 +157,7 @@ def upload(page: Page, file: Path) -> None:
 def upload_recipe(page: Page, file: Path) -> None:
     """Load a recipe on the page Train, and see that it is the one shown."""
     page.locator(".st-key-load input[type=file]").set_input_files(file)
-    expect(page.get_by_text(f"recipes/{file.stem}.yaml --base").first).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"-{re.escape(file.stem)}\.yaml --base")).first).to_be_visible()
 
 
 def start(page: Page, studio: Studio, note: str) -> Path:

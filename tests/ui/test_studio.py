@@ -1,14 +1,17 @@
 """The studio's logic: its password, its knobs, its jobs, what it counts and colours. Run: `pytest tests/ui/test_studio.py`."""
 
+import errno
 import json
+import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -18,18 +21,20 @@ from data.conversations import DATA_DIR, Turn, datasets_in
 from data.queue import JOB_LOG, Request, Verb, jobs, read_job, read_request, write_request, write_want
 from data.runs import Status, write_status
 from data.strict import BadInput
+from finetune.base import find_base
 from finetune.recipe import RECIPES, Recipe, read_recipe
 from tests.small_models import make_base
 from tests.ui.conftest import ROOT
 from ui.pin import Locked, Opened, Wrong
 from ui.studio import password
-from ui.studio.bases import folder_of, found_bases, headers, is_partial, memory_to_load
+from ui.studio.bases import folder_of, found_bases, headers, holds, is_here, is_partial, memory_to_load
 from ui.studio.jobs import (
     Asked,
     answer_of,
     by_hand,
     delete,
     is_moving,
+    is_started,
     is_training,
     keep_upload,
     latest,
@@ -37,6 +42,7 @@ from ui.studio.jobs import (
     queue_training,
     state_of,
     tail,
+    weights_since,
 )
 from ui.studio.knobs import (
     as_yaml,
@@ -206,14 +212,29 @@ def test_every_value_of_the_shipped_recipe_has_its_reason() -> None:
 def test_a_saved_recipe_is_found_again_and_takes_no_shipped_name(tmp_path: Path) -> None:
     knobs = read_knobs()
     values = read_values(recipes(RECIPES)["tiny"], knobs)
-    path = save(tmp_path / "recipes", "mine", values, tuple(recipes(RECIPES)))
+    path = save(tmp_path / "recipes", "mine", values, knobs, tuple(recipes(RECIPES)))
     assert recipes(RECIPES, tmp_path / "recipes")["mine"] == path
     assert read_recipe(str(path)) == read_recipe("tiny")
     for bad in ("../mine", ".mine", "", "a b"):
         with pytest.raises(BadInput, match="no name for a recipe"):
-            save(tmp_path / "recipes", bad, values)
+            save(tmp_path / "recipes", bad, values, knobs)
     with pytest.raises(BadInput, match="comes with MindPal"):
-        save(tmp_path / "recipes", "tiny", values, tuple(recipes(RECIPES)))
+        save(tmp_path / "recipes", "tiny", values, knobs, tuple(recipes(RECIPES)))
+
+
+def test_a_recipe_with_other_values_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
+    knobs = read_knobs()
+    values = read_values(recipes(RECIPES)["tiny"], knobs)
+    path = save(tmp_path, "mine", values, knobs)
+    assert save(tmp_path, "mine", dict(values), knobs) == path
+    with pytest.raises(BadInput, match="is a recipe of yours already, with other values"):
+        save(tmp_path, "mine", {**values, "r": 5}, knobs)
+    assert read_values(path, knobs) == values
+    save(tmp_path, "mine", {**values, "r": 5}, knobs, over=True)
+    assert read_values(path, knobs)["r"] == 5
+    path.write_text("r: [")
+    save(tmp_path, "mine", values, knobs, over=True)
+    assert read_values(path, knobs) == values
 
 
 def test_a_bad_recipe_is_one_sentence() -> None:
@@ -243,6 +264,38 @@ def test_a_job_is_found_again_by_its_command(tmp_path: Path) -> None:
     assert found
     assert found.run == second
     assert latest(jobs(tmp_path), "data", ("check", "other", "--json")) is None
+
+
+def test_a_job_of_before_the_weights_counts_no_more(tmp_path: Path) -> None:
+    run = tmp_path / "made"
+    (run / "adapter").mkdir(parents=True)
+    job = queue(tmp_path, Asked("evaluate", (str(run),), "evaluate"))
+
+    def newest() -> Path | None:
+        found = latest(jobs(tmp_path), "evaluate", (str(run),), weights_since(run))
+        return found.run if found else None
+
+    write_status(job, Status(state="done"))
+    assert newest() == job
+    later = (run / "adapter").stat().st_mtime + 60
+    os.utime(run / "adapter", (later, later))
+    assert newest() is None
+    # One that waits or runs will be of the weights that are there then.
+    write_status(job, Status(state="running"))
+    assert newest() == job
+    write_status(job, Status(state="done"))
+    shutil.rmtree(run / "adapter")
+    assert (newest(), weights_since(run), weights_since(Path("x" * 300))) == (job, "", "")
+
+
+def test_the_same_run_is_started_once_at_a_time(tmp_path: Path) -> None:
+    words = ["mindpal", "r=4", "--base", "b"]
+    run = queue_training(tmp_path, words, "mindpal", "")
+    assert is_started(jobs(tmp_path), words)
+    assert not is_started(jobs(tmp_path), ["mindpal", "--base", "b"])
+    for state in ("running", "paused", "done"):
+        write_status(run, Status(state=state))
+        assert is_started(jobs(tmp_path), words) == (state == "running")
 
 
 def test_a_run_trains_in_its_own_folder_and_a_plan_is_no_run(tmp_path: Path) -> None:
@@ -300,6 +353,19 @@ def test_what_a_terminal_would_do_with_a_run(tmp_path: Path) -> None:
     assert by_hand(read_job(run)) == {"resume": f"python -m finetune train mindpal --run {run}"}
     (run / "run.json").write_text("{}")
     assert by_hand(read_job(run))["resume"].endswith(" --resume")
+
+
+def test_a_run_that_was_begun_in_a_terminal_is_ended_there(tmp_path: Path) -> None:
+    run = tmp_path / "by-hand"
+    run.mkdir()
+    write_status(run, Status(state="running", pid=7))
+    assert by_hand(read_job(run))["pause"] == "kill -INT 7"
+    assert by_hand(read_job(run))["stop"].endswith(f"python -m finetune keep {run}")
+    write_status(run, Status(state="stopped"))
+    assert by_hand(read_job(run)) == {}
+    # Nobody hears what is wanted of it.
+    write_want(run, "stop")
+    assert not is_moving(read_job(run))
 
 
 def test_stopping_by_hand_waits_for_the_step(tmp_path: Path) -> None:
@@ -410,6 +476,33 @@ def test_a_base_cut_short_is_one_sentence(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:20])
     with pytest.raises(BadInput, match="cut short"):
         headers(str(tmp_path / "base"), tmp_path)
+
+
+def test_a_base_that_may_not_be_looked_into_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shut = make_base(tmp_path / "models" / "shut")
+    make_base(tmp_path / "models" / "open")
+    found = os.stat
+
+    def refusing(path: Any, **given: Any) -> os.stat_result:
+        # Nothing is shut to the superuser, as whom tests may run.
+        if str(path).startswith(f"{shut}/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return found(path, **given)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    assert [base.name for base in found_bases(tmp_path, tmp_path / "models", tmp_path / "none")] == [
+        str(tmp_path / "models" / "open")
+    ]
+    assert not holds(shut, "config.json")
+    for name, why in (
+        (str(shut), "Permission denied"),
+        ("~no-such-person/base", "home directory"),
+        ("x" * 300, "File name too long"),
+    ):
+        for look in (lambda name: headers(name, tmp_path), lambda name: folder_of(name, tmp_path), find_base):
+            with pytest.raises(BadInput, match=rf"cannot be looked into \(.*{why}"):
+                look(name)
+        assert not is_here(name, tmp_path)
 
 
 # words

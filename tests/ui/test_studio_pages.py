@@ -4,9 +4,11 @@ Run: `pytest tests/ui/test_studio_pages.py`.
 
 import html
 import json
+import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
@@ -18,10 +20,12 @@ from data.queue import JOB_LOG, Request, jobs, read_want, write_request
 from data.runs import ADAPTER, RUN_FILE, State, Status, append_metrics, write_status
 from data.strict import BadInput
 from finetune.dataset import add
-from finetune.recipe import RECIPES
+from finetune.recipe import RECIPES, Recipe, read_recipe
 from tests.finetune.small_runs import make_data
 from tests.small_models import make_base, make_sealed
 from ui.locales import Language
+from ui.studio import export_page
+from ui.studio.knobs import as_yaml, read_knobs, read_values, save
 from ui.studio.words import words_in
 
 PAGES = ("data", "base", "train", "watch", "compare", "export", "runs")
@@ -49,10 +53,12 @@ def draw(page: str, folder: str, language: str) -> None:
     )
 
 
-def drawn(page: str, folder: Path, language: Language = "zh") -> AppTest:
+def drawn(page: str, folder: Path, language: Language = "zh", **chosen: str) -> AppTest:
     app = AppTest.from_function(
         draw, default_timeout=60, kwargs={"page": page, "folder": str(folder), "language": language}
     )
+    for key, value in chosen.items():
+        app.session_state[key] = value
     app.run()
     assert not app.exception, app.exception
     return app
@@ -205,6 +211,137 @@ def test_a_changed_knob_is_in_the_command_and_in_the_queue(empty: Path) -> None:
     assert "learning_rate=0.0001" in job.request.words
     assert job.request.words[-2:] == ("--run", str(job.run))
     assert job.request.note == "schneller"
+
+
+def button(app: AppTest, label: str) -> Any:
+    return next(button for button in app.button if button.label == label)
+
+
+def test_a_queued_run_trains_the_recipe_that_was_started(empty: Path) -> None:
+    knobs, saved = read_knobs(), empty / "runs" / "recipes"
+    values = read_values(RECIPES / "tiny.yaml", knobs)
+    save(saved, "mine", values, knobs)
+    app = drawn("train", empty)
+    app.selectbox(key="preset").set_value("mine").run()
+    app.number_input(key="knob-r-2").set_value(16).run()
+    button(app, words_in("zh").train.start).click().run()
+    (job,) = jobs(empty / "runs")
+    assert job.request
+    recipe, changed, *_ = job.request.words
+    assert changed == "r=16"
+    # It waits, and meanwhile another recipe is saved under the name.
+    save(saved, "mine", {**values, "learning_rate": 0.5, "r": 64}, knobs, over=True)
+    assert read_recipe(recipe, [changed]) == Recipe.parse({**values, "r": 16}, "shown")
+    # The page shows its own values still, and says them in the command.
+    later = drawn("train", empty)
+    later.selectbox(key="preset").set_value("mine").run()
+    assert not [code for code in later.code if recipe in code.value]
+
+
+def test_the_same_run_is_not_started_twice_by_a_second_click(empty: Path) -> None:
+    app, other = drawn("train", empty), drawn("train", empty)
+    start = words_in("zh").train.start
+    button(app, start).click().run()
+    assert button(app, start).disabled
+    # A page that does not show that yet.
+    button(other, start).click().run()
+    (job,) = jobs(empty / "runs")
+    write_status(job.run, Status(state="done"))
+    app.run()
+    assert not button(app, start).disabled
+    button(app, start).click().run()
+    assert len(jobs(empty / "runs")) == 2
+
+
+def test_an_uploaded_recipe_replaces_none_of_that_name_unasked(empty: Path) -> None:
+    knobs, path = read_knobs(), empty / "runs" / "recipes" / "mine.yaml"
+    values = read_values(RECIPES / "tiny.yaml", knobs)
+    app = drawn("train", empty)
+    app.file_uploader(key="load").upload("mine.yaml", as_yaml(values).encode()).run()
+    assert app.selectbox(key="preset").value == "mine"
+    other = as_yaml({**values, "r": 5}).encode()
+    app.file_uploader(key="load").upload("mine.yaml", other).run()
+    assert [error.value for error in app.error] == ['已经有叫 "mine" 的配方了，值不一样；请换个名字，或选择替换。']
+    assert read_values(path, knobs) == values
+    app.checkbox(key=f"over-{app.session_state['draft-number']}").check().run()
+    assert not app.error
+    assert read_values(path, knobs)["r"] == 5
+    # The next one is asked about again.
+    assert not app.checkbox(key=f"over-{app.session_state['draft-number']}").value
+
+
+def test_a_run_of_a_terminal_has_no_buttons_that_nobody_hears(used: Path) -> None:
+    run = used / "runs" / "by-hand"
+    run.mkdir()
+    (run / RUN_FILE).write_text("{}")
+    write_status(run, Status(state="running", pid=7))
+    app = drawn("watch", used)
+    app.multiselect(key="watched").set_value(["by-hand"]).run()
+    labels = {button.label for button in app.button}
+    assert not labels & {words_in("zh").train.pause, words_in("zh").train.stop}
+    assert "kill -INT 7" in [code.value for code in app.code]
+
+
+@pytest.mark.parametrize("page", ["base", "data", "train", "compare", "export"])
+@pytest.mark.parametrize("name", ["~no-such-person/base", "x" * 300])
+def test_a_base_that_cannot_be_looked_into_breaks_no_page(page: str, name: str, empty: Path) -> None:
+    app = drawn(page, empty, base=name)
+    if page in ("base", "data"):
+        (error,) = app.error
+        assert error.value.startswith(f"{name}：打不开")
+
+
+def test_figures_of_before_a_run_went_on_are_not_shown(used: Path) -> None:
+    run = used / "runs" / "made"
+    (run / RUN_FILE).write_text("{}")
+    (run / "evaluation.md").write_text("# Evaluation of runs/made\n")
+    (run / "report.html").write_text("<p>all of it</p>")
+    app = drawn("compare", used)
+    app.button(key="ask-evaluate").click().run()
+    job = next(job.run for job in jobs(used / "runs") if job.request and job.request.verb == "evaluate")
+    write_status(job, Status(state="done"))
+    shown = "# runs/made 的评测"
+    assert shown in [text.value for text in app.run().markdown]
+    watched = drawn("watch", used)
+    watched.multiselect(key="watched").set_value(["made"]).run()
+    assert watched.get("iframe")
+    later = (run / ADAPTER).stat().st_mtime + 60
+    os.utime(run / ADAPTER, (later, later))
+    assert shown not in [text.value for text in app.run().markdown]
+    assert not app.button(key="ask-evaluate").disabled
+    assert not watched.run().get("iframe")
+
+
+def test_a_merged_model_is_measured_before_its_tuning_where_its_base_is_here(used: Path) -> None:
+    base = str(used / "models" / "bare")
+    made = make_sealed(used / "models" / "tuned", read_contract(base_model=base))
+    app = drawn("compare", used)
+    for model, before in ((made, f" --base {base} "), (used / "models" / "done", " ")):
+        app.selectbox(key="measured").set_value(str(model)).run()
+        wanted = f"python -m finetune evaluate {model}{before}--data-dir"
+        assert [code.value for code in app.code if code.value.startswith(wanted)]
+
+
+def test_the_model_that_is_served_is_not_merged_over(used: Path) -> None:
+    app = drawn("export", used)
+    name = app.text_input(key="merge-name-made")
+    assert not app.button(key="ask-merge").disabled
+    name.set_value("done").run()
+    assert app.button(key="ask-merge").disabled
+    assert words_in("zh").export.is_served in [told.value for told in app.info]
+
+
+def test_a_large_archive_is_fetched_past_the_page(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = used / "models" / "done.tar"
+    app = drawn("export", used)
+    app.button(key="ask-archive").click().run()
+    job = next(job.run for job in jobs(used / "runs") if job.request and job.request.verb == "archive")
+    made.write_bytes(b"0" * 1000)
+    write_status(job, Status(state="done"))
+    assert app.run().get("download_button")
+    monkeypatch.setattr(export_page, "MOST_BYTES", 999)
+    assert not app.run().get("download_button")
+    assert f"docker compose cp studio:{made} ." in [code.value for code in app.code]
 
 
 def test_a_run_under_way_shows_a_box_for_each_command(used: Path) -> None:
@@ -440,4 +577,4 @@ def test_another_recipe_shows_its_own_values(empty: Path) -> None:
     app = drawn("train", empty)
     app.selectbox(key="preset").set_value("tiny").run()
     assert app.number_input(key="knob-r-2").value == 32
-    assert any("recipes/tiny.yaml" in code.value for code in app.code)
+    assert any(re.search(r"uploads/[0-9a-f]{12}-tiny\.yaml", code.value) for code in app.code)

@@ -87,7 +87,7 @@ def use(page: Page, source: str, name: str) -> None:
     box.fill(name)
     box.press("Enter")
     save.click()
-    expect(page.get_by_text(f"recipes/{name}.yaml --base").first).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"-{re.escape(name)}\.yaml --base")).first).to_be_visible()
 
 
 def test_an_imported_run_is_paused_gone_on_with_and_stopped(

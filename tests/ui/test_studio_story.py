@@ -119,7 +119,8 @@ def test_from_an_uploaded_set_to_a_promoted_model(
             tmp_path / "small.yaml", max_steps=200, num_train_epochs=300, logging_steps=10, save_steps=50, eval_steps=50
         )
         upload_recipe(page, recipe)
-        expect(page.get_by_text(f"finetune train {studio.runs}/recipes/small.yaml --base {base}").first).to_be_visible()
+        copied = rf"finetune train {re.escape(str(studio.runs))}/uploads/\w{{12}}-small\.yaml --base {re.escape(base)}"
+        expect(page.get_by_text(re.compile(copied)).first).to_be_visible()
         run = start(page, studio, "第一次")
         # The browser is killed in the middle of it,
         process.kill()

@@ -10,7 +10,7 @@ from data.contract import read_contract
 from data.queue import read_job
 from data.strict import BadInput
 from ui.studio import job_card
-from ui.studio.bases import HUB, KNOWN, MIRROR, fetched, found_bases, headers, memory_to_load
+from ui.studio.bases import HUB, KNOWN, MIRROR, fetched, folder_of, found_bases, headers, memory_to_load
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, latest, state_of
 from ui.studio.look import panel
@@ -53,6 +53,11 @@ def _weigh(studio: Studio, name: str) -> bool:
     say = studio.words.base
     # A download goes into the hub's cache, which may lie on a disk of its own.
     disk, memory = free_disk(studio.settings.hub), free_memory()
+    try:
+        folder_of(name, studio.settings.hub)
+    except BadInput as error:
+        st.error(in_words(studio.words, str(error)))
+        return False
     try:
         found = headers(name, studio.settings.hub)
     except BadInput as error:

@@ -5,6 +5,8 @@ In: folders, the hub's cache. Out: `Found`s. Only headers are read: no weight is
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +53,23 @@ def found_bases(hub: Path, models: Path, shipped: Path = STANDIN) -> list[Found]
     found = [Found(str(shipped), shipped)] if (shipped / "config.json").is_file() else []
     for folder in sorted(hub.glob("models--*--*")):
         name = "/".join(folder.name.split("--")[1:])
-        snapshot = newest_snapshot(folder)
-        found.append(Found(name, snapshot or folder, partial=is_partial(folder)))
+        try:
+            found.append(Found(name, newest_snapshot(folder) or folder, partial=is_partial(folder)))
+        except OSError:
+            # It may not be looked into, which is told whoever names it.
+            continue
     for folder in sorted(models.iterdir()) if models.is_dir() else ():
-        if not folder.is_symlink() and (folder / "config.json").is_file() and not (folder / SEAL_FILE).is_file():
+        if not folder.is_symlink() and holds(folder, "config.json") and not holds(folder, SEAL_FILE):
             found.append(Found(str(folder), folder))
     return found
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Whether a file is in a folder. A folder that may not be looked into, or cannot be one, holds nothing."""
+    try:
+        return (folder / name).is_file()
+    except OSError:
+        return False
 
 
 def newest_snapshot(folder: Path) -> Path | None:
@@ -82,18 +95,50 @@ def fetched(hub: Path, name: str) -> int:
 
 
 def folder_of(name: str, hub: Path) -> Path:
-    """Where a base lies, or would: a folder as it is, a hub-cache folder's snapshot, a hub id in the cache."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        folder = hub / f"models--{name.replace('/', '--')}"
-    return newest_snapshot(folder) or folder
+    """Where a base lies, or would: a folder as it is, a hub-cache folder's snapshot, a hub id in the cache.
+
+    Raises `BadInput` where that may not be looked into.
+    """
+    with _looking_into(name):
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            folder = hub / f"models--{name.replace('/', '--')}"
+        folder = newest_snapshot(folder) or folder
+        # Whether it may be looked into, too.
+        (folder / "config.json").is_file()
+        return folder
+
+
+def is_here(name: str, hub: Path) -> bool:
+    """Whether a base is on this machine."""
+    try:
+        return holds(folder_of(name, hub), "config.json")
+    except BadInput:
+        return False
 
 
 def headers(name: str, hub: Path) -> Headers:
-    """What a base's headers tell. Raises `BadInput` with what is not there."""
+    """What a base's headers tell. Raises `BadInput` with what is not there, or may not be looked into."""
     folder = folder_of(name, hub)
     if not (folder / "config.json").is_file():
         raise BadInput(f"{name}: is not on this machine yet.")
+    with _looking_into(name):
+        return _headers(name, folder)
+
+
+@contextmanager
+def _looking_into(name: str) -> Iterator[None]:
+    """No right to look there, a name that is too long, `~` of nobody: one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(
+            f"{name}: cannot be looked into ({why}); name another base, or give the right to read it."
+        ) from None
+
+
+def _headers(name: str, folder: Path) -> Headers:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise BadInput(f"{folder / 'config.json'}: expected a mapping; download the base again.")

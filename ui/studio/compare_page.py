@@ -8,15 +8,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from data.contract import SEAL_FILE, read_contract
+from data.contract import SEAL_FILE, Seal, read_contract
 from data.queue import Job, Verb
 from data.runs import RUN_FILE
+from data.strict import read_json
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
+from ui.studio.bases import holds, is_here
 from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.export_page import model_words, models
-from ui.studio.jobs import Asked, has_result, keep_upload, latest, queue, record_of, state_of
+from ui.studio.jobs import Asked, has_result, keep_upload, latest, queue, record_of, state_of, weights_since
 from ui.studio.look import framed, panel
 from ui.studio.told import table_in_words
 
@@ -81,7 +83,7 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
         say.questions, key="questions", height=100, placeholder=say.questions_hint, persist_state="session"
     )
     given = st.file_uploader(say.questions_file, type=["txt", "json", "jsonl"], key="questions-file")
-    merged = [] if (Path(what) / SEAL_FILE).is_file() else model_words(studio.settings, Path(what), "--merged")
+    merged = [] if holds(Path(what), SEAL_FILE) else model_words(studio.settings, Path(what), "--merged")
     words = [what, *merged]
     if mode != "both":
         words.append("--thinking" if mode == "on" else "--no-thinking")
@@ -93,9 +95,12 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
     if given:
         words += ["--questions", str(keep_upload(uploads, given.name, given.getvalue()))]
     # As it comes without a choice, it belongs to the run's own report.
-    usual = words == [what, *merged] and (Path(what) / RUN_FILE).is_file()
+    usual = words == [what, *merged] and holds(Path(what), RUN_FILE)
     asked, out = _asked(studio, "compare", words, Path(what) / COMPARED if usual else None)
-    job = job_card.offer(studio, asked, say.compare, key="compare", primary=True, icon=":material/compare:")
+    job = job_card.offer(
+        studio, asked, say.compare, key="compare", primary=True, icon=":material/compare:",
+        since=weights_since(Path(what)),
+    )  # fmt: skip
     page = out / REPORT
     if job and state_of(job) == "done" and page.is_file():
         framed(page, say.download, REPORT)
@@ -121,11 +126,22 @@ def _measured(studio: Studio, subjects: dict[str, str]) -> None:
     what = st.selectbox(
         say.what, list(subjects), format_func=subjects.__getitem__, key="measured", persist_state="session"
     )
-    words = [what, *studio.settings.data_words]
-    asked, out = _asked(studio, "evaluate", words, Path(what) if (Path(what) / RUN_FILE).is_file() else None)
-    job = job_card.offer(studio, asked, say.measure, key="evaluate", primary=True, icon=":material/speed:")
+    words = [what, *_before(studio, Path(what)), *studio.settings.data_words]
+    asked, out = _asked(studio, "evaluate", words, Path(what) if holds(Path(what), RUN_FILE) else None)
+    job = job_card.offer(
+        studio, asked, say.measure, key="evaluate", primary=True, icon=":material/speed:",
+        since=weights_since(Path(what)),
+    )  # fmt: skip
     if job and state_of(job) == "done" and (out / EVALUATION).is_file():
         st.markdown(table_in_words(studio.words, (out / EVALUATION).read_text(encoding="utf-8")))
+
+
+def _before(studio: Studio, folder: Path) -> list[str]:
+    """`--base NAME` for a merged model whose base is on this machine: it is measured before its tuning, too."""
+    if not holds(folder, SEAL_FILE):
+        return []
+    name = Seal.parse(read_json(folder / SEAL_FILE), str(folder / SEAL_FILE)).contract.base_model
+    return ["--base", name] if is_here(name, studio.settings.hub) else []
 
 
 def _live(studio: Studio, subjects: dict[str, str]) -> None:
@@ -159,7 +175,7 @@ def _live(studio: Studio, subjects: dict[str, str]) -> None:
     commands = {what: Asked("chat", (what, f"--question={question}", *words), "chat") for what in chosen}
     if asked:
         for one in commands.values():
-            before = latest(studio.jobs, one.verb, one.words)
+            before = latest(studio.jobs, one.verb, one.words, weights_since(Path(one.words[0])))
             # The same question has the same answer; one that never came can be asked for again.
             if before is None or state_of(before) in ("failed", "stopped"):
                 queue(studio.settings.runs, one)
@@ -168,7 +184,7 @@ def _live(studio: Studio, subjects: dict[str, str]) -> None:
         with column:
             st.caption(subjects[what])
             st.code(one.command, language="bash", wrap_lines=True)
-            job = latest(studio.jobs, one.verb, one.words)
+            job = latest(studio.jobs, one.verb, one.words, weights_since(Path(what)))
             if job:
                 _answer(studio, job, question)
 

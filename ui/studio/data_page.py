@@ -17,7 +17,7 @@ from data.conversations import Conversation, datasets_in, find_dataset, is_valid
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
-from ui.studio.bases import STANDIN, folder_of
+from ui.studio.bases import STANDIN, folder_of, holds
 from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.jobs import Asked, answer_of, keep_upload, latest, state_of
@@ -252,9 +252,13 @@ def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:
 def _tokens(studio: Studio, name: str) -> None:
     """The exact ids and their mask: the trainer's tokenizer has to look."""
     say = studio.words.data
-    folder = folder_of(chosen_base(), studio.settings.hub)
+    try:
+        folder = folder_of(chosen_base(), studio.settings.hub)
+    except BadInput as error:
+        st.error(in_words(studio.words, str(error)))
+        return
     # Without the base the stand-in's tokenizer shows the same mask over other tokens.
-    tokenizer = folder if (folder / "tokenizer.json").is_file() else STANDIN
+    tokenizer = folder if holds(folder, "tokenizer.json") else STANDIN
     words = ("inspect", name, "--json", "--tokenizer", str(tokenizer), *studio.settings.data_words)
     asked = Asked("data", words, f"inspect-{name}")
     job = job_card.offer(studio, asked, say.tokens_now, key="inspect", icon=":material/token:")

@@ -3,6 +3,7 @@
 In: runs that have made something, model folders. Out: jobs `merge`, `promote`, `push`, `archive`.
 """
 
+import shlex
 from pathlib import Path
 
 import streamlit as st
@@ -13,7 +14,7 @@ from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.choices import show_now
 from ui.studio.context import Studio
-from ui.studio.jobs import Asked, has_result, state_of, titled
+from ui.studio.jobs import Asked, has_result, state_of, titled, weights_since
 from ui.studio.look import panel
 from ui.studio.measures import free_disk, size
 from ui.studio.settings import MODELS, Settings
@@ -21,8 +22,9 @@ from ui.studio.told import in_words
 
 CARD = "README.md"
 CURRENT = "current"
-# The page holds what it hands over in memory.
-MOST_BYTES = 2_000_000_000
+# The page holds what it hands over in memory, at worst once to keep and once to send; it takes 0.3 GB itself, and has 2
+# (compose.yaml).
+MOST_BYTES = 800_000_000
 
 
 def show(studio: Studio) -> None:
@@ -90,10 +92,14 @@ def _merge(studio: Studio) -> None:
         st.error(say.bad_name)
         return
     out = studio.settings.models / name
+    is_served = name == current(studio.settings.models)
+    if is_served:
+        st.info(say.is_served, icon=":material/lock:")
     asked = Asked("merge", (run, "--out", str(out), "--keep-current"), f"merge-{name}")
     job = job_card.offer(
-        studio, asked, say.merge, key="merge", primary=True, icon=":material/merge:", shows={"model": name}
-    )
+        studio, asked, say.merge, key="merge", primary=True, icon=":material/merge:", disabled=is_served,
+        shows={"model": name}, since=weights_since(Path(run)),
+    )  # fmt: skip
     if job and state_of(job) == "done" and (out / SEAL_FILE).is_file():
         st.success(say.merged.format(folder=out), icon=":material/verified:")
 
@@ -151,11 +157,14 @@ def _archive(studio: Studio, folder: Path) -> None:
     st.markdown(say.archive_under)
     made = studio.settings.models / f"{folder.name}.tar"
     asked = Asked("archive", (str(folder), "--out", str(made)), f"archive-{folder.name}")
-    job = job_card.offer(studio, asked, say.archive, key="archive", icon=":material/folder_zip:")
+    since = weights_since(folder)
+    job = job_card.offer(studio, asked, say.archive, key="archive", icon=":material/folder_zip:", since=since)
     if not (job and state_of(job) == "done" and made.is_file()):
         return
     if made.stat().st_size > MOST_BYTES:
         st.info(say.too_large.format(path=made, size=size(made.stat().st_size)))
+        # From a volume of the containers; there the page and the command name the same place.
+        st.code(f"docker compose cp studio:{shlex.quote(str(made.absolute()))} .", language="bash", wrap_lines=True)
         return
     st.download_button(
         say.download.format(size=size(made.stat().st_size)), made.read_bytes, file_name=made.name,
@@ -177,5 +186,5 @@ def _push(studio: Studio, folder: Path) -> None:
     )  # fmt: skip
     job_card.offer(
         studio, Asked("push", words, f"push-{folder.name}"), say.push, key="push", icon=":material/cloud_upload:",
-        disabled=not (repository and token),
+        disabled=not (repository and token), since=weights_since(folder),
     )  # fmt: skip

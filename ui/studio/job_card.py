@@ -35,17 +35,20 @@ LOOK_S = 1.0
 
 def offer(
     studio: Studio, asked: Asked, label: str, *, key: str, primary: bool = False, icon: str | None = None,
-    disabled: bool = False, shows: Mapping[str, str] | None = None,
+    disabled: bool = False, shows: Mapping[str, str] | None = None, since: str = "",
 ) -> Job | None:  # fmt: skip
     """The command, the button that queues it, and the newest job of exactly this command, which is returned.
 
-    `shows` are the boxes that are to show what comes of it, and its name there.
+    `shows` are the boxes that are to show what comes of it, and its name there. A job that ended before `since`, when the
+    weights that it is about were made, counts no more.
     """
     st.code(asked.command, language="bash", wrap_lines=True)
-    job = latest(studio.jobs, asked.verb, asked.words)
-    busy = job is not None and state_of(job) in ALIVE
-    if st.button(
-        label, key=f"ask-{key}", type="primary" if primary else "secondary", icon=icon, disabled=disabled or busy
+    job = latest(studio.jobs, asked.verb, asked.words, since)
+    unfit = disabled or (job is not None and state_of(job) in ALIVE)
+    # A second click may have come before the page showed that there is nothing to click any more.
+    if (
+        st.button(label, key=f"ask-{key}", type="primary" if primary else "secondary", icon=icon, disabled=unfit)
+        and not unfit
     ):
         queue(studio.settings.runs, asked)
         for box, name in (shows or {}).items():

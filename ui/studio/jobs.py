@@ -11,9 +11,11 @@ import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from data.contract import SEAL_FILE
 from data.queue import WANT_FILE, Job, Request, Verb, log_of, new_run, write_request
 from data.runs import ADAPTER, MODEL, RUN_FILE, RunRecord, State, read_record
 from data.strict import BadInput
@@ -71,14 +73,39 @@ def titled(job: Job) -> str:
 
 def is_moving(job: Job) -> bool:
     """Whether its state will change by itself: it waits or runs, or the worker has not heard yet what is wanted."""
-    return state_of(job) in ALIVE or (job.run / WANT_FILE).is_file()
+    return state_of(job) in ALIVE or (job.request is not None and (job.run / WANT_FILE).is_file())
 
 
-def latest(jobs: Iterable[Job], verb: Verb, words: Sequence[str]) -> Job | None:
-    """The newest job of exactly this command: a page that is opened again finds it by that."""
+def latest(jobs: Iterable[Job], verb: Verb, words: Sequence[str], since: str = "") -> Job | None:
+    """The newest job of exactly this command: a page that is opened again finds it by that.
+
+    One that ended before `since` counts no more: what it made is of other weights than those that are there now.
+    """
     wanted = (verb, tuple(words))
     found = [job for job in jobs if job.request and (job.request.verb, job.request.words) == wanted]
-    return found[-1] if found else None
+    return found[-1] if found and (state_of(found[-1]) in ALIVE or _ended(found[-1]) >= since) else None
+
+
+def is_started(jobs: Iterable[Job], words: Sequence[str]) -> bool:
+    """Whether a run of exactly these words, its folder aside, waits or is under way."""
+    return any(
+        job.request.verb == "train" and job.request.words == (*words, "--run", str(job.run))
+        for job in jobs
+        if job.request and state_of(job) in ALIVE
+    )
+
+
+def weights_since(folder: Path) -> str:
+    """When the weights of a run or a model folder were made, as a status tells times; empty for a base.
+
+    What is older was made of others: the run went on, or the folder was merged anew.
+    """
+    return max(_made(folder / name) for name in (ADAPTER, MODEL, SEAL_FILE))
+
+
+def time_of(path: Path) -> str:
+    """When a file or a folder was written, as a status tells times (UTC, to the millisecond)."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
 
 
 def tail(path: Path, lines: int) -> str:
@@ -128,14 +155,13 @@ def keep_upload(folder: Path, name: str, content: bytes) -> Path:
 
 def by_hand(job: Job) -> dict[Literal["pause", "stop", "resume"], str]:
     """What a terminal would do with a run as it stands: pause it, stop it and keep what it learned, or go on."""
-    if job.request is None:
-        return {}
     if state_of(job) == "running" and job.status and job.status.pid:
         pause = f"kill -INT {job.status.pid}"
         # A run ends its step first, and nothing is kept of one that still trains.
         ended = f"while kill -0 {job.status.pid} 2>/dev/null; do sleep 1; done"
         return {"pause": pause, "stop": f"{pause}; {ended}; python -m finetune keep {shlex.quote(str(job.run))}"}
-    if state_of(job) in ("paused", "stopped", "failed"):
+    # Of a run that was begun in a terminal nobody here knows the command.
+    if job.request and state_of(job) in ("paused", "stopped", "failed"):
         return {"resume": job.request.command + (" --resume" if (job.run / RUN_FILE).is_file() else "")}
     return {}
 
@@ -161,3 +187,15 @@ def record_of(job: Job) -> RunRecord | None:
 def has_result(job: Job) -> bool:
     """Whether a run has made something that can be merged or asked."""
     return is_training(job) and ((job.run / ADAPTER).is_dir() or (job.run / MODEL).is_dir())
+
+
+def _ended(job: Job) -> str:
+    return job.status.updated if job.status else ""
+
+
+def _made(path: Path) -> str:
+    try:
+        return time_of(path)
+    except OSError:
+        # Not there, or no place that can be looked into.
+        return ""

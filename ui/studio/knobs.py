@@ -145,14 +145,23 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, default_flow_style=None)
 
 
-def save(folder: Path, name: str, values: Mapping[str, Any], taken: Sequence[str] = ()) -> Path:
-    """Write a recipe under a name. Raises `BadInput` where it is no name for a file, or that of a shipped one."""
+def save(
+    folder: Path, name: str, values: Mapping[str, Any], knobs: Sequence[Knob], taken: Sequence[str] = (), *,
+    over: bool = False,
+) -> Path:  # fmt: skip
+    """Write a recipe under a name.
+
+    Raises `BadInput` where it is no name for a file, that of a shipped one, or, unless it is written `over`, that of one
+    with other values.
+    """
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise BadInput(f"{name!r} is no name for a recipe; use letters, digits, - and _.")
     if name in taken:
         raise BadInput(f'"{name}" comes with MindPal; choose another name.')
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
+    if path.is_file() and not over and overrides(read_values(path, knobs), values):
+        raise BadInput(f'"{name}" is a recipe of yours already, with other values; choose another name, or replace it.')
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, as_yaml(values))
     return path
 

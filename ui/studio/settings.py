@@ -42,9 +42,9 @@ class Settings:
         """`--data-dir …` where the sets do not lie in the trainer's own folder."""
         return () if self.data == DATA else ("--data-dir", str(self.data))
 
-    def recipe_word(self, name: str, path: Path) -> str:
-        """How a command names a recipe: one of the trainer's own by its name, any other by its file."""
-        return name if path == RECIPES / f"{name}.yaml" else str(path)
+    def is_own(self, name: str, path: Path) -> bool:
+        """Whether a recipe is one of the trainer's own, which a command names by its name."""
+        return path == RECIPES / f"{name}.yaml"
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:

@@ -1,6 +1,7 @@
 """A run from its recipe to its start: every knob, presets, import, the command, the plan, and who comes before it.
 
-In: recipes, the base chosen, the sets. Out: `runs/recipes/NAME.yaml`; jobs `import-llamafactory`, `train --plan`, `train`.
+In: recipes, the base chosen, the sets. Out: `runs/recipes/NAME.yaml`, and copies of them for jobs, which read them later;
+jobs `import-llamafactory`, `train --plan`, `train`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,17 @@ from ui.studio import job_card
 from ui.studio.base_page import pick
 from ui.studio.choices import show_next, take_next
 from ui.studio.context import Studio
-from ui.studio.jobs import ALIVE, Asked, answer_of, by_hand, is_training, keep_upload, queue_training, state_of
+from ui.studio.jobs import (
+    ALIVE,
+    Asked,
+    answer_of,
+    by_hand,
+    is_started,
+    is_training,
+    keep_upload,
+    queue_training,
+    state_of,
+)
 from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
 from ui.studio.look import in_red, panel
 from ui.studio.measures import count, duration, size
@@ -39,8 +50,7 @@ def show(studio: Studio) -> None:
             name = _preset(studio, known, shipped)
             _import(studio, tuple(shipped))
         values = _knobs(studio, known[name])
-    words = [studio.settings.recipe_word(name, known[name])]
-    words += overrides(read_values(known[name], studio.knobs), values)
+    words = _recipe_words(studio, name, known[name], values)
     with right:
         with panel("start"):
             _start(studio, words, values, name)
@@ -49,6 +59,19 @@ def show(studio: Studio) -> None:
             st.code(as_yaml(values), language="yaml", height=280)
             _save(studio, values, tuple(shipped))
     _queue(studio)
+
+
+def _recipe_words(studio: Studio, name: str, path: Path, values: dict[str, Any]) -> list[str]:
+    """The words that name the recipe with these values.
+
+    One of the trainer's own goes by its name. Of any other a copy that never changes is named: a job reads it when its turn
+    comes, and a run that goes on reads it again.
+    """
+    word, read = name, path
+    if not studio.settings.is_own(name, path):
+        read = keep_upload(studio.settings.uploads, path.name, path.read_bytes())
+        word = str(read)
+    return [word, *overrides(read_values(read, studio.knobs), values)]
 
 
 def _preset(studio: Studio, known: dict[str, Path], shipped: dict[str, Path]) -> str:
@@ -178,11 +201,13 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
 
 def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> None:
     say = studio.words.train
+    # Not ticked any more once another recipe is shown.
+    over = st.checkbox(say.over, key=f"over-{st.session_state['draft-number']}")
     with st.form("save", border=False):
         name = st.text_input(say.name, placeholder="my-recipe")
         if st.form_submit_button(say.save, icon=":material/save:", width="stretch") and name:
             with in_red(studio.words):
-                _use(studio, name, values, taken)
+                _use(studio, name, values, taken, over=over)
     st.download_button(
         say.download, as_yaml(values), file_name="recipe.yaml", mime="application/yaml", icon=":material/download:",
         width="stretch", on_click="ignore",
@@ -190,15 +215,20 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
     loaded = st.file_uploader(say.load, type=["yaml", "yml"], key="load")
     if loaded is None or st.session_state.get("loaded") == loaded.file_id:
         return
-    st.session_state["loaded"] = loaded.file_id
     with in_red(studio.words):
         given = read_values(keep_upload(studio.settings.uploads, loaded.name, loaded.getvalue()), studio.knobs)
-        _use(studio, loaded.name.rpartition(".")[0], given, taken)
+        _use(studio, loaded.name.rpartition(".")[0], given, taken, over=over, loaded=loaded.file_id)
 
 
-def _use(studio: Studio, name: str, values: dict[str, Any], taken: tuple[str, ...]) -> None:
-    """Save a recipe among one's own, and show it from now on. Raises `BadInput`."""
-    save(studio.settings.saved, name, values, taken)
+def _use(
+    studio: Studio, name: str, values: dict[str, Any], taken: tuple[str, ...], *, over: bool = False, loaded: str = ""
+) -> None:  # fmt: skip
+    """Save a recipe among one's own, and show it from now on. Raises `BadInput`.
+
+    `loaded`: the file that it came in, which stays in its box and is not saved a second time.
+    """
+    save(studio.settings.saved, name, values, studio.knobs, taken, over=over)
+    st.session_state["loaded"] = loaded or st.session_state.get("loaded")
     show_next("preset", name)
     st.rerun()
 
@@ -221,7 +251,12 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
         # Its own place may be folded up.
         st.error(f"{name_of_knob}: {in_words(studio.words, told)}")
     note = st.text_input(say.note, key="note", placeholder=say.note_hint)
-    if st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(wrong)):
+    unfit = bool(wrong) or is_started(studio.jobs, words)
+    # A second click may have come before the page showed that there is nothing to click any more.
+    if (
+        st.button(say.start, type="primary", icon=":material/play_arrow:", width="stretch", disabled=unfit)
+        and not unfit
+    ):
         run = queue_training(studio.settings.runs, words, name, note)
         st.session_state["started"] = str(run)
         _show(run)
@@ -273,7 +308,8 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
     job_card.follow(studio.words, job.run, key=key, with_log=False)
     state = state_of(job)
     with st.container(horizontal=True):
-        if state in ALIVE:
+        # Nobody here hears a wish for a run that was begun in a terminal.
+        if job.request and state in ALIVE:
             if st.button(say.pause, key=f"pause-{key}", icon=":material/pause:"):
                 write_want(job.run, "pause")
                 st.rerun()

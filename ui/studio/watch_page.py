@@ -16,7 +16,18 @@ from ui.studio import job_card
 from ui.studio.choices import take_next
 from ui.studio.context import Studio
 from ui.studio.export_page import model_words
-from ui.studio.jobs import Asked, has_result, is_moving, is_training, record_of, state_of, tail, titled
+from ui.studio.jobs import (
+    Asked,
+    has_result,
+    is_moving,
+    is_training,
+    record_of,
+    state_of,
+    tail,
+    time_of,
+    titled,
+    weights_since,
+)
 from ui.studio.look import COLOURS, QUIET, chart, draw, framed, panel
 from ui.studio.measures import count, curve, duration, last, size, smoothed
 from ui.studio.train_page import run_controls
@@ -84,9 +95,10 @@ def _report(studio: Studio, job: Job) -> None:
         st.subheader(say.report, anchor=False)
         st.markdown(say.report_under)
         asked = Asked("report", words, "report")
-        made = job_card.offer(studio, asked, say.report_now, key="report", icon=":material/article:")
+        since = weights_since(job.run)
+        made = job_card.offer(studio, asked, say.report_now, key="report", icon=":material/article:", since=since)
         page = job.run / REPORT
-        if page.is_file() and not (made and is_moving(made)):
+        if page.is_file() and time_of(page) >= since and not (made and is_moving(made)):
             framed(page, studio.words.compare.download, f"{job.run.name}.html")
 
 

@@ -157,6 +157,7 @@ class TrainWords(Strict):
     yaml: Sentence
     name: Sentence
     save: Sentence
+    over: Sentence
     download: Sentence
     load: Sentence
     start_title: Sentence
@@ -253,6 +254,7 @@ class ExportWords(Strict):
     bad_name: Sentence
     merge: Sentence
     merged: Sentence
+    is_served: Sentence
     no_models: Sentence
     model: Sentence
     fingerprint: Sentence
