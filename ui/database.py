@@ -35,6 +35,10 @@ class Unreachable(Exception):
     """The records cannot be read or written now: a full disk, a lock that lasts, a server that is gone. Try again."""
 
 
+class NotOpened(BadInput, Unreachable):
+    """The database cannot be opened now: whoever starts the page is told in a sentence, and an open page tries again."""
+
+
 class Gone(Exception):
     """What was asked for, or what a new row belongs to, has been deleted meanwhile."""
 
@@ -57,22 +61,19 @@ class Database:
         self._engine.dispose()
 
     def is_used(self) -> bool:
-        """Whether it already holds sealed words: then a new key would be of no use. Raises `BadInput`."""
-        try:
-            with self._engine.connect() as connection:
-                if not self._engine.dialect.has_table(connection, Household.__tablename__):
-                    return False
-                return bool(connection.execute(select(func.count()).select_from(Household)).scalar())
-        except OperationalError as error:
-            raise BadInput(f"{self._name()}: the database cannot be opened: {error.orig}.") from None
+        """Whether it already holds sealed words: then a new key would be of no use. Raises `NotOpened`."""
+        with self._opening(), self._engine.connect() as connection:
+            if not self._engine.dialect.has_table(connection, Household.__tablename__):
+                return False
+            return bool(connection.execute(select(func.count()).select_from(Household)).scalar())
 
     def migrate(self, sealer: Sealer) -> None:
-        """Bring the tables up to date. Raises `BadInput` when they are newer than this program."""
+        """Bring the tables up to date. Raises `BadInput` when they are newer than this program, or `NotOpened`."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         scripts = ScriptDirectory.from_config(config)
         known = {script.revision for script in scripts.walk_revisions()}
-        with self._engine.begin() as connection:
+        with self._opening(), self._engine.begin() as connection:
             stored = MigrationContext.configure(connection).get_current_revision()
             if stored is not None and stored not in known:
                 raise BadInput(
@@ -88,6 +89,13 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             config.attributes["connection"], config.attributes["sealer"] = connection, sealer
             command.upgrade(config, "head")
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise NotOpened(f"{self._name()}: the database cannot be opened: {error.orig}.") from None
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -126,14 +134,20 @@ class Database:
 
 
 def url_for(family: Path, database_url: str | None) -> str:
-    """`database_url`, or a SQLite file in the family's folder, which is made if it is not there."""
+    """`database_url`, or a SQLite file in the family's folder. Both are made, for their owner only, if they are not there."""
     if database_url:
         return database_url
+    file = family / "mindpal.db"
     try:
         family.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise BadInput(f"{family}: the family's folder cannot be made: {error.strerror}.") from None
-    return f"sqlite:///{family.resolve() / 'mindpal.db'}"
+    try:
+        if not file.exists():  # SQLite would let everybody read it, and makes its log as the file is
+            file.touch(mode=0o600)
+    except OSError as error:
+        raise BadInput(f"{file}: the family's records cannot be made: {error.strerror}.") from None
+    return f"sqlite:///{family.resolve() / file.name}"
 
 
 class _Turn:
@@ -202,7 +216,8 @@ def _postgresql_scrubbed(connection: Connection) -> bool:
     if connection.execute(older, {"now": now}).scalar_one():
         return False
     connection.exec_driver_sql(f"SET lock_timeout = {SCRUB_TRY_MS}")
-    for table in Household.metadata.tables:
+    # Statistics that an older version left hold words, too; they are skipped where the database is somebody else's.
+    for table in (*Household.metadata.tables, "pg_statistic"):
         connection.exec_driver_sql(f"VACUUM FULL {table}")
     return True
 

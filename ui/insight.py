@@ -6,7 +6,8 @@ leaves this module.
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 
 from sqlalchemy import select
 
@@ -82,14 +83,15 @@ class Week:
 def week(store: Store, child: Child) -> Week:
     """The last seven days by the server's calendar."""
     child_id = child.id
-    today = store.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    starts = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
-    here = visits.since(store, child_id, starts[0])
-    moods = store.moods(child_id, starts[0])
+    today = datetime.combine(store.now().astimezone(), time.min)
+    # Each midnight on its own side of a change to summer time: a day may have 23 or 25 hours.
+    midnights = [(today - timedelta(days=back)).astimezone() for back in range(DAYS - 1, -2, -1)]
+    first = midnights[0]
+    here = visits.since(store, child_id, first)
+    moods = store.moods(child_id, first)
     alerts = store.alerts(child_id)
     days = []
-    for start in starts:
-        end = start + timedelta(days=1)
+    for start, end in pairwise(midnights):
         spent = sum(_inside(visit.began, visit.seen + visits.READING, start, end) for visit in here)
         days.append(
             Day(
@@ -99,13 +101,13 @@ def week(store: Store, child: Child) -> Week:
                 sum(start <= alert.created < end for alert in alerts),
             )
         )
-    said = _questions(store, child_id, starts[0])
+    said = _questions(store, child_id, first)
     counted = Counter(
         theme for _, text in said for theme, words in THEMES.items() if any(word in text for word in words)
     )
     chats = len({conversation for conversation, _ in said})
     full_days = sum(day.minutes >= child.minutes_a_day > 0 for day in days)
-    leaning = _leaning(_leaned(store, child_id, starts[0]), full_days)
+    leaning = _leaning(_leaned(store, child_id, first), full_days)
     return Week(tuple(days), chats, len(said), tuple(counted.most_common()), leaning)
 
 

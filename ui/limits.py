@@ -32,7 +32,7 @@ def rule(store: Store, child: Child, visit: Visit | None = None) -> Ruling:
     """Judge this moment; with the running visit, also whether a reminder or a break is due."""
     now = store.now()
     local = now.astimezone()
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = datetime.combine(local, time.min).astimezone()  # on its own side of a change to summer time
     used = visits.seconds_since(store, child.id, midnight)
     left = max(0, round(child.minutes_a_day - used / 60))
     if in_quiet_hours(local, child.quiet_from, child.quiet_to):

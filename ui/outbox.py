@@ -47,6 +47,10 @@ class Due:
     said: datetime
 
 
+class Several(BadInput):
+    """An address that means more than one recipient."""
+
+
 def notify(address: str, title: str, body: str) -> bool:
     """Send through `apprise`; whether it arrived, as far as the service says."""
     import apprise
@@ -56,19 +60,26 @@ def notify(address: str, title: str, body: str) -> bool:
 
 
 def add_channel(store: Store, address: str) -> None:
-    """Keep a new channel; what nobody has heard of yet is sent there, too.
+    """Keep a new channel, with a line in the log; what nobody has heard of yet is sent there, too.
 
-    It may be the first, or one in the place of a wrong address. Raises `BadInput` when apprise does not know the address.
+    It may be the first, or one in the place of a wrong address. Raises `BadInput` when apprise does not know the address,
+    and `Several` when it means more than one recipient: while one of them failed, the others would get each alert with
+    every new try, about 175 times in seven days.
     """
     import apprise
 
-    if not apprise.Apprise().add(address):
+    meant = apprise.Apprise()
+    if not meant.add(address):
         raise BadInput("This address is not one that apprise knows; see the list at https://github.com/caronc/apprise.")
+    # apprise counts each recipient once for each try of its own.
+    if sum(len(service) // (service.retry + 1) for service in meant) > 1:
+        raise Several("This address means several recipients; add one address for each recipient.")
     now = store.now()
     with store.writing() as session:
         channel = Channel(address=store.sealer.seal(address), created=now)
         session.add(channel)
         session.flush()
+        store.note(session, "channel added")
         for alert_id in session.scalars(select(Alert.id).where(unheard(now)).order_by(Alert.id)):
             session.add(Delivery(alert_id=alert_id, channel_id=channel.id, tries=0, next_try=now, sent=None))
 
@@ -87,9 +98,10 @@ def channels(store: Store) -> list[tuple[int, str]]:
 
 
 def remove_channel(store: Store, channel_id: int) -> None:
-    """Forget a channel and what was waiting for it."""
+    """Forget a channel and what was waiting for it, with a line in the log."""
     with store.writing() as session:
         session.delete(session.get_one(Channel, channel_id))
+        store.note(session, "channel removed")
 
 
 def try_channel(store: Store, channel_id: int) -> bool:

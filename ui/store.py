@@ -38,7 +38,7 @@ from ui.tables import (
     MoodRow,
 )
 
-POLICY_VERSION = "2026-11-24"
+POLICY_VERSION = "2026-11-29"
 TITLE_CHARS = 40
 RETENTION_DAYS = 180  # nothing is kept without an end (16 CFR 312.10); the guardian may choose another number
 KEY_CHECK = "mindpal"
@@ -59,7 +59,13 @@ class Store:
         try:
             self.sealer = Sealer(read_key(key_file, make=not self._database.is_used()))
             self._database.migrate(self.sealer)
-            self._check_key(key_file)
+            self._check_key()
+        except WrongKey:
+            self.close()
+            raise BadInput(
+                f"{key_file}: this key does not fit the family's records; put back the file that was kept with the"
+                " database."
+            ) from None
         except BaseException:
             self.close()
             raise
@@ -78,11 +84,11 @@ class Store:
         Raises `Gone` when another page was faster: a PIN that is set is not set again from here.
         """
         child = _child(profile) if profile else None
-        sealed = self.sealer.seal(emergency)
+        contact, pin = self.sealer.seal(emergency), self.sealer.seal(pin_hash)
         with self.writing() as session:
             unset = update(Household).where(Household.id == 1, Household.pin_hash.is_(None))
             first = session.execute(
-                unset.values(emergency=sealed, pin_hash=pin_hash, pin_tries=0, pin_locked_until=None, language=language)
+                unset.values(emergency=contact, pin_hash=pin, pin_tries=0, pin_locked_until=None, language=language)
             )
             if first.rowcount != 1:  # type: ignore[attr-defined]
                 raise Gone("The PIN was set meanwhile.")
@@ -100,14 +106,22 @@ class Store:
         """Whom to call, as the guardian wrote it; may be empty."""
         return self.sealer.open(self.household().emergency)
 
-    def set_household(self, *, emergency: str, transcripts: Access, retention_days: int) -> None:
+    def set_household(self, *, emergency: str, transcripts: Access) -> None:
         """Keep the family's settings; a change of who can read the chats is a line in the log."""
         with self.writing() as session:
             home = session.get_one(Household, 1)
             if transcripts != home.transcripts:
                 self.note(session, "transcripts", detail=transcripts)
             home.emergency = self.sealer.seal(emergency)
-            home.transcripts, home.retention_days = transcripts, retention_days
+            home.transcripts = transcripts
+
+    def set_retention(self, days: int) -> None:
+        """Keep another number of days after which what was said is deleted; that is a line in the log."""
+        with self.writing() as session:
+            home = session.get_one(Household, 1)
+            if days != home.retention_days:
+                self.note(session, "days", detail=str(days))
+            home.retention_days = days
 
     def set_language(self, language: Language) -> None:
         """Keep the guardian's language: of the parents' area, and of what is sent."""
@@ -118,6 +132,7 @@ class Store:
         """Store a new consent after a withdrawal or a new policy; children and conversations are as they were."""
         with self.writing() as session:
             session.add(self._consent(guardian))
+            self.note(session, "consent given")
 
     def consent(self) -> Consent | None:
         """The consent that holds now, or None: then nobody may chat."""
@@ -135,6 +150,7 @@ class Store:
         """End every consent, at once."""
         with self.writing() as session:
             session.execute(update(ConsentRow).where(ConsentRow.withdrawn_at.is_(None)).values(withdrawn_at=self.now()))
+            self.note(session, "consent withdrawn")
 
     def last_contract(self) -> str | None:
         """The fingerprint that the newest answer carried."""
@@ -146,7 +162,7 @@ class Store:
     def audit(
         self, deed: Deed, child_id: int | None = None, conversation_id: int | None = None, detail: str = ""
     ) -> None:
-        """Add a line to the log of what was looked at, exported or deleted: `deed`, or `deed: detail`."""
+        """Add a line to the log of what was looked at, exported, deleted or set: `deed`, or `deed: detail`."""
         with self.writing() as session:
             self.note(session, deed, child_id, conversation_id, detail)
 
@@ -182,13 +198,15 @@ class Store:
             child.language, child.avatar = profile.language, profile.avatar
 
     def set_limits(self, child_id: int, limits: Limits) -> None:
-        """Change what a child is allowed."""
+        """Change what a child is allowed; that is a line in the log."""
         with self.writing() as session:
             child = session.get_one(Child, child_id)
             child.minutes_a_day, child.break_minutes = limits.minutes_a_day, limits.break_minutes
             child.quiet_from, child.quiet_to = limits.quiet_from, limits.quiet_to
             child.blocked_topics = limits.blocked_topics
             child.read_aloud, child.voice = limits.read_aloud, limits.voice
+            if session.is_modified(child):
+                self.note(session, "limits", child_id)
 
     # what a child says of their mood
 
@@ -345,7 +363,7 @@ class Store:
             row.created,
         )
 
-    def _check_key(self, key_file: Path) -> None:
+    def _check_key(self) -> None:
         with self.writing() as session:
             home = session.get(Household, 1)
             if home is None:
@@ -353,14 +371,7 @@ class Store:
                 # Consents before there were settings: the first revision's words have just been sealed in place.
                 home.scrub_owed = int(session.scalars(select(ConsentRow.id)).first() is not None)
                 session.add(home)
-                return
-        try:
-            self.sealer.open(home.key_check)
-        except WrongKey:
-            raise BadInput(
-                f"{key_file}: this key does not fit the family's records; put back the file that was kept with the"
-                " database."
-            ) from None
+        self.sealer.open(home.key_check)
 
     def _consent(self, guardian: str) -> ConsentRow:
         name = self.sealer.seal(guardian)

@@ -1,6 +1,7 @@
 """The tables of the family's records. A child's words and a guardian's name are sealed (`ui/sealing.py`), in base64.
 
-In: nothing. Out: SQLAlchemy classes, the same on SQLite and PostgreSQL. `ui/migrations` makes the tables.
+In: nothing. Out: SQLAlchemy classes, the same on SQLite and PostgreSQL. `ui/migrations` makes the tables, and sees to it
+that PostgreSQL keeps no statistics of words and names: those would outlive their rows.
 """
 
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ Mood = Literal["great", "good", "so_so", "sad", "angry"]
 # What the log of accesses tells of.
 Deed = Literal[
     "transcript", "passage", "export", "delete conversation", "delete child", "delete all", "expired", "transcripts",
+    "limits", "days", "channel added", "channel removed", "consent given", "consent withdrawn",
     "retention",  # of versions that deleted whole chats
 ]  # fmt: skip
 Access = Literal["full", "alerts"]
@@ -30,10 +32,13 @@ AWAY = "away"  # the kind of alert that is about the server, and about no word o
 
 
 class Moment(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite forgets time zones; this puts UTC back."""
+    """A moment, written and compared in UTC. SQLite forgets time zones: a local midnight would be taken for UTC's."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -60,7 +65,7 @@ class Household(Table):
     __tablename__ = "household"
 
     key_check: Mapped[str] = mapped_column(Text)
-    pin_hash: Mapped[str | None] = mapped_column(String(200))
+    pin_hash: Mapped[str | None] = mapped_column(Text)  # sealed
     pin_tries: Mapped[int]
     pin_locked_until: Mapped[datetime | None]
     emergency: Mapped[str] = mapped_column(Text)  # sealed
@@ -182,7 +187,7 @@ class MoodRow(Table):
 
 
 class Audit(Table):
-    """What was looked at, exported or deleted, and when. Rows are only ever added: triggers refuse the rest."""
+    """What was looked at, exported, deleted or set, and when. Rows are only ever added: triggers refuse the rest."""
 
     __tablename__ = "audit"
 

@@ -65,6 +65,16 @@ def child_id(store: Store) -> int:
     return family(store).id
 
 
+@pytest.fixture
+def zone(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A time zone: the C library goes by it, as in a process that was started with it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TZ", request.param)
+        time.tzset()
+        yield request.param
+    time.tzset()
+
+
 class Site:
     """A page that is being served, its model's port, its family folder and what its process tells."""
 

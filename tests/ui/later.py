@@ -1,6 +1,6 @@
-"""`python -m ui`, with the clock of the parents' door moved on by as many seconds as a file says.
+"""`python -m ui`, with the clocks of the parents' door moved on by as many seconds as a file says.
 
-Run: `python -m tests.ui.later FILE --port PORT`; whoever writes the file moves the clock, at any moment.
+Run: `python -m tests.ui.later FILE --port PORT`; whoever writes the file moves the clocks, at any moment.
 """
 
 import runpy
@@ -19,11 +19,18 @@ class Later:
 
     def monotonic(self) -> float:
         """Seconds, as `time.monotonic` counts them, and those of the file."""
-        return time.monotonic() + float(self._file.read_text() or 0)
+        return time.monotonic() + self._later()
+
+    def time(self) -> float:
+        """Seconds, as `time.time` counts them, and those of the file."""
+        return time.time() + self._later()
+
+    def _later(self) -> float:
+        return float(self._file.read_text() or 0)
 
 
 def main() -> None:
-    """Move the clock, then be the page."""
+    """Move the clocks, then be the page."""
     vars(gate)["time"] = Later(Path(sys.argv.pop(1)))
     runpy.run_module("ui", run_name="__main__")
 

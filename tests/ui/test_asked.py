@@ -3,8 +3,9 @@
 Run: `pytest tests/ui/test_asked.py`.
 """
 
-import time
+import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,14 +20,15 @@ from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import ALLOWED, family
 from tests.ui.model_server import HEARD, ModelServer
-from ui import exchange
+from ui import exchange, visits
 from ui.client import settings_from
 from ui.companion import gate
-from ui.companion.chat import asked
+from ui.companion.chat import Unsaid, asked
 from ui.database import url_for
 from ui.locales import sentences
+from ui.records import Limits, Profile
 from ui.store import Store
-from ui.tables import MessageRow
+from ui.tables import MessageRow, Visit
 
 WORDS = sentences("zh")
 
@@ -45,6 +47,16 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setenv("MINDPAL_API_URL", f"http://127.0.0.1:{free_port()}/v1")
     for name in ("DATABASE_URL", "MINDPAL_KEY_FILE", "MINDPAL_API_KEY_FILE", "STT_URL"):
         monkeypatch.delenv(name, raising=False)
+    return _tab()
+
+
+@pytest.fixture
+def another(app: AppTest) -> AppTest:
+    """Another tab."""
+    return _tab()
+
+
+def _tab() -> AppTest:
     return AppTest.from_file(str(ROOT / "ui" / "companion" / "app.py"), default_timeout=120)
 
 
@@ -79,6 +91,151 @@ def test_what_is_asked_as_the_door_shuts_is_kept(store: Store, app: AppTest) -> 
     assert [(found.text, found.state) for found in store.messages(chat.id)] == [("我不想活了", "waiting")]
 
 
+def test_what_uses_up_the_days_time_is_kept_and_the_page_says_so_after_a_reload_too(
+    store: Store, app: AppTest, another: AppTest
+) -> None:
+    child = family(store)
+    store.set_limits(child.id, replace(ALLOWED, minutes_a_day=5))
+    app.run()
+    with store.writing() as session:  # of 300 seconds 260 are used: what is said now is the last act
+        visit = session.get_one(Visit, visits.newest(store, child.id).id)
+        visit.began, visit.seen = (store.now() - timedelta(seconds=before) for before in (300, 100))
+    app.chat_input[0].set_value("我不想活了").run()
+    assert not app.exception
+    assert WORDS.door.enough_title in [title.value for title in app.title]
+    assert WORDS.door.kept in [line.value for line in app.markdown]
+    (chat,) = store.conversations(child.id)
+    another.query_params["c"] = str(chat.id)
+    another.run()
+    assert WORDS.door.kept in [line.value for line in another.markdown]
+    question = store.messages(chat.id)[0]
+    assert (question.text, question.state) == ("我不想活了", "waiting")
+    exchange.give_up(store, question)
+    another.run()
+    assert WORDS.door.kept not in [line.value for line in another.markdown]
+
+
+@pytest.mark.parametrize(
+    "limits", [replace(ALLOWED, minutes_a_day=0), replace(ALLOWED, quiet_to="23:59")], ids=["the day's time", "night"]
+)
+def test_a_crisis_stands_before_the_shut_door_and_nothing_calls_it_a_good_chat(
+    store: Store, app: AppTest, limits: Limits
+) -> None:
+    child = family(store)
+    question = exchange.say(store, child.id, None, "我不想活了")
+    reply = exchange.begin_reply(store, question, "我在。", "guarded", "crisis", "self_harm")
+    assert reply is not None
+    app.query_params["c"] = str(question.conversation_id)
+    app.run()
+    app.button(key=f"adult-{reply.id}").click().run()
+    assert f"### {WORDS.adult.please}" in [line.value for line in app.markdown]
+    store.set_limits(child.id, limits)
+    app.run()
+    assert not app.exception
+    assert not app.chat_input
+    assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
+    assert not app.title
+    drawn = [line.value for line in app.markdown]
+    line = WORDS.crisis_lines[0]
+    assert {"我在。", f"### {WORDS.adult.please}", f"**{line.number}**  {line.who}"} <= set(drawn)
+    assert not {WORDS.door.enough, WORDS.door.night.format(until=limits.quiet_to)} & set(drawn)
+    assert WORDS.urgent in [line.value for line in app.caption]
+    exchange.say(store, child.id, question.conversation_id, "你还在吗")
+    app.run()
+    assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
+    assert WORDS.door.kept in [line.value for line in app.markdown]
+
+
+def test_two_runs_of_the_page_that_have_the_same_to_write_write_it_once(store: Store) -> None:
+    child = family(store)
+    held = Unsaid(None, None, "你好", 1)
+    with ThreadPoolExecutor(2) as runs:
+        chats = list(runs.map(lambda _: held.write(store, child, None), range(2)))
+    assert [[chat.id] * 2 for chat in store.conversations(child.id)] == [chats]
+    assert [message.text for message in store.messages(chats[0])] == ["你好"]
+
+
+def test_what_is_typed_into_a_chat_that_has_ended_elsewhere_is_said_in_it(store: Store, app: AppTest) -> None:
+    child = family(store)
+    here = exchange.say(store, child.id, None, "你好").conversation_id
+    exchange.begin_reply(store, store.messages(here)[0], "嗨", "done")
+    app.query_params["c"] = str(here)
+    app.run()
+    field = app.chat_input[0]
+    exchange.begin_reply(store, exchange.say(store, child.id, here, "再见"), "再见！", "done", "goodbye")
+    field.set_value("我不想活了").run()
+    assert not app.exception
+    assert [message.text for message in store.messages(here)] == ["你好", "嗨", "再见", "再见！", "我不想活了"]
+    assert len(app.chat_input) == 1, "the chat goes on"
+    assert WORDS.door.goodbye_under not in [line.value for line in app.caption]
+
+
+def test_nothing_that_would_cut_a_reply_off_is_offered_while_one_is_due(store: Store, app: AppTest) -> None:
+    child = family(store)
+    question = exchange.say(store, child.id, None, "你好")
+    here = question.conversation_id
+    reply = exchange.begin_reply(store, question, "嗨", "done")
+    assert reply is not None
+    offered = {"remind-ok", f"up-{reply.id}", f"not-nice-{reply.id}"}
+    app.query_params["c"] = str(here)
+    app.run()
+    assert offered <= {button.key for button in app.button}
+    due = exchange.say(store, child.id, here, "讲个故事")  # nobody answers
+    app.run()
+    assert not app.exception
+    assert not offered & {button.key for button in app.button}
+    exchange.begin_reply(store, due, "从前", "done")
+    app.run()
+    assert offered <= {button.key for button in app.button}
+
+
+def test_a_break_is_taken_by_the_child_who_wanted_it_and_by_no_sibling(store: Store, app: AppTest) -> None:
+    first, second = family(store), store.add_child(Profile("果果"))
+    store.set_limits(second.id, ALLOWED)
+    app.query_params["k"] = str(first.id)
+    app.run()
+    with store.writing() as session:
+        session.get_one(Visit, visits.newest(store, first.id).id).began -= timedelta(minutes=31)
+    app.run()
+    app.button(key="rest-yes").click().run()
+    assert [title.value for title in app.title] == [WORDS.door.resting_title]
+    app.query_params["k"] = str(second.id)
+    app.run()
+    assert [title.value for title in app.title] == [WORDS.greeting.format(nickname="果果")]
+    app.query_params["k"] = str(first.id)
+    app.run()
+    app.button(key="rested").click().run()
+    assert [title.value for title in app.title] == [WORDS.greeting.format(nickname="豆豆")]
+
+
+def test_a_chat_of_which_only_what_was_put_aside_is_left_is_none(store: Store, app: AppTest) -> None:
+    question = exchange.say(store, family(store).id, None, "你好")
+    with store.writing() as session:
+        session.get_one(MessageRow, question.id).state = "replaced"
+    app.query_params["c"] = str(question.conversation_id)
+    app.run()
+    assert not app.exception
+    assert [title.value for title in app.title] == [WORDS.greeting.format(nickname="豆豆")]
+
+
+def test_five_minutes_of_speech_fit_into_an_upload() -> None:
+    config = tomllib.loads((ROOT / "ui" / "companion" / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+    assert config["server"]["maxUploadSize"] * 1024**2 > 5 * 60 * 16_000 * 2
+
+
+def test_a_database_that_is_away_at_the_first_visit_is_a_calm_card(
+    app: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://u:secret@/none?host={tmp_path}")
+    app.run()
+    assert not app.exception
+    assert not app.error
+    assert f"**{WORDS.calm.title}**" in [line.value for line in app.markdown]
+    monkeypatch.delenv("DATABASE_URL")
+    app.run()
+    assert [title.value for title in app.title] == [WORDS.welcome_title]
+
+
 def test_whom_to_call_stands_beside_a_refusal(store: Store, app: AppTest) -> None:
     question = exchange.say(store, family(store).id, None, "你好")
     exchange.give_up(store, question)
@@ -95,7 +252,7 @@ def test_a_guardian_sees_that_nobody_answers_and_the_clock(store: Store, app: Ap
         session.get_one(MessageRow, question.id).created -= timedelta(hours=2)
     app.query_params["p"] = "parents"
     app.query_params["s"] = "children"
-    app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)  # the PIN was given here
+    app.session_state[gate.OPENED] = gate.from_now(store.household().pin_hash)  # the PIN was given here
     app.run()
     assert not app.exception
     when = (question.created - timedelta(hours=2)).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -17,7 +17,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.databases import ALLOWED
-from tests.ui.model_server import ModelServer
+from tests.ui.model_server import CRISIS, ModelServer
 from tests.ui.walk import PIN, open_parents, replies, say, section
 from ui import exchange, forget, outbox, pin
 from ui.companion.chat import SHOWN
@@ -76,6 +76,36 @@ def test_a_page_left_open_when_the_time_ends_takes_no_more_words(site: Site, pag
         say(page, "还要聊")
         _is_over(page)
         assert server.requests == []
+    store.close()
+
+
+def test_a_crisis_is_not_shut_away_and_comes_from_behind_a_shut_door(site: Site, page: Page, shot: Shot) -> None:
+    """Nobody touches the page: an adult is reading it as the day's time ends, and later a sleeping server has answered."""
+    (child,) = site.family()
+    store = site.store()
+    with ModelServer(site.model_port):
+        page.goto(site.url)
+        say(page, "我不想活了")
+        page.get_by_role("button", name=WORDS.adult.show).click()
+        expect(page.get_by_text(WORDS.adult.please)).to_be_visible()
+        store.set_limits(child.id, replace(ALLOWED, minutes_a_day=0))
+        expect(page.get_by_test_id("stChatInput")).to_have_count(0, timeout=BY_ITSELF_MS)
+        expect(page.get_by_text(WORDS.adult.please)).to_be_visible()
+        shot(page, "crisis-at-the-door-adult")
+        page.keyboard.press("Escape")
+        expect(page.get_by_text(WORDS.adult.please)).to_have_count(0)
+        expect(page.get_by_text(WORDS.crisis_title)).to_be_visible()
+        for line in WORDS.crisis_lines:
+            expect(page.get_by_text(line.number, exact=True)).to_be_visible()
+        expect(page.get_by_text(WORDS.door.enough_title)).to_have_count(0)
+        shot(page, "crisis-at-the-door")
+    question = exchange.say(store, child.id, None, "我还是很难受")
+    page.goto(f"{site.url}/?c={question.conversation_id}")
+    expect(page.get_by_text(WORDS.door.kept)).to_be_visible()
+    expect(page.get_by_text(WORDS.door.enough_title)).to_be_visible()
+    exchange.begin_reply(store, question, CRISIS, "guarded", "crisis", "self_harm")
+    expect(page.get_by_text(CRISIS)).to_be_visible(timeout=BY_ITSELF_MS)
+    expect(page.get_by_text(WORDS.door.enough_title)).to_have_count(0)
     store.close()
 
 
@@ -193,9 +223,11 @@ def test_a_new_pin_shuts_what_the_old_one_opened_and_no_button_of_it_works(site:
     page.goto(site.url)
     open_parents(page)
     section(page, WORDS.home.family)
-    expect(page.get_by_role("button", name=WORDS.sending.remove)).to_be_visible()
-    pin.change(store, "8642")
     page.get_by_role("button", name=WORDS.sending.remove).click()
+    asked = page.get_by_test_id("stPopoverBody")
+    asked.get_by_label(WORDS.pin.current).fill(PIN)
+    pin.change(store, "8642")
+    asked.get_by_role("button", name=WORDS.sending.remove).click()
     _asks_for_the_pin(page)
     assert len(outbox.channels(store)) == 1
     store.close()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, Request, expect
 
 from tests.ui.conftest import Site
 from tests.ui.model_server import HEARD, ModelServer
@@ -78,7 +78,7 @@ def test_history_is_found_renamed_and_put_away(site: Site, page: Page, shot: Sho
 def test_a_mood_an_idea_and_what_adults_can_see(site: Site, page: Page, shot: Shot) -> None:
     (child,) = site.family()
     store = site.store()
-    store.set_household(emergency="外婆", transcripts="alerts", retention_days=30)
+    store.set_household(emergency="外婆", transcripts="alerts")
     with ModelServer(site.model_port):
         page.goto(site.url)
         expect(page.get_by_text(WORDS.ai_line_alerts)).to_be_visible()
@@ -208,6 +208,8 @@ class TestSpeaking:
 
     def test_what_is_said_aloud_is_asked(self, site: Site, page: Page, shot: Shot) -> None:
         site.family()
+        sent: list[Request] = []
+        page.on("request", lambda request: sent.append(request) if "/upload_file/" in request.url else None)
         page.context.grant_permissions(["microphone"], origin=site.url)
         with ModelServer(site.model_port) as server, self.speech as speech:
             page.goto(site.url)
@@ -219,6 +221,12 @@ class TestSpeaking:
             expect(replies(page)).to_have_count(1)
             assert server.requests[0]["messages"][-1]["content"] == HEARD
             assert b"RIFF" in speech.recordings[0]
+            # More than a minute of speech, put where this recording was.
+            recording = next(request for request in sent if request.method == "PUT")
+            longer = FilePayload(name="speech.wav", mimeType="audio/wav", buffer=bytes(2 * 1024**2))
+            token = {name: value for name, value in recording.all_headers().items() if name.startswith("x-")}
+            put = page.request.put(recording.url, multipart={"file": longer}, headers=token)
+            assert put.ok, put.status
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,23 +1,10 @@
 """The time zone by which quiet hours are kept. Run: `pytest tests/ui/test_clock.py`."""
 
-import time
-from collections.abc import Iterator
-
 import pytest
 
 from data.strict import BadInput
 from tests.ui.walk import daytime
 from ui.clock import check_zone
-
-
-@pytest.fixture
-def zone(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The C library goes by it, as in a process that was started with it."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("TZ", request.param)
-        time.tzset()
-        yield request.param
-    time.tzset()
 
 
 @pytest.mark.parametrize(

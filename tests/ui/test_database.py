@@ -1,5 +1,7 @@
 """Opening the family's database, on a real SQLite file and a real PostgreSQL server. Run: `pytest tests/ui/test_database.py`."""
 
+import sqlite3
+import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from data.strict import BadInput
-from tests.ui.databases import Database
+from tests.ui.databases import Database, family
 from ui import exchange, forget
 from ui.database import Gone, Unreachable, url_for
 from ui.store import Store
@@ -55,12 +57,40 @@ def test_a_newer_database_is_refused_with_a_sentence(database: Database) -> None
         database.open()
 
 
+def test_the_familys_files_are_their_owners_only(tmp_path: Path) -> None:
+    shared = tmp_path / "family"
+    shared.mkdir(mode=0o755)
+    url = url_for(shared, None)
+    store = Store(url, shared / "key")
+    child = family(store)
+    exchange.say(store, child.id, None, "你好")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in shared.iterdir()}
+    assert modes == dict.fromkeys(("key", "mindpal.db", "mindpal.db-shm", "mindpal.db-wal"), 0o600)
+    store.close()
+    (shared / "mindpal.db").chmod(0o640)
+    assert url_for(shared, None) == url
+    assert stat.S_IMODE((shared / "mindpal.db").stat().st_mode) == 0o640, "whoever chose another one keeps it"
+
+
 def test_a_folder_that_cannot_be_made_and_a_server_that_is_not_there_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="the family's folder cannot be made"):
         url_for(tmp_path / "file" / "family", None)
+    (tmp_path / "mindpal.db").symlink_to(tmp_path / "nowhere" / "mindpal.db")
+    with pytest.raises(BadInput, match="the family's records cannot be made"):
+        url_for(tmp_path, None)
     with pytest.raises(BadInput, match=r"postgresql.*:\*\*\*@.*the database cannot be opened"):
         Store(f"postgresql+psycopg://u:secret@/none?host={tmp_path}", tmp_path / "key")
+
+
+def test_what_cannot_be_opened_now_is_a_sentence_for_a_start_and_a_moment_for_an_open_page(tmp_path: Path) -> None:
+    """Tables that are yet to be made, and another program that holds them."""
+    held = sqlite3.connect(tmp_path / "held.db", isolation_level=None)
+    held.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BadInput, match=r"held\.db: the database cannot be opened: database is locked") as told:
+        Store(f"sqlite:///{tmp_path / 'held.db'}", tmp_path / "key", patience_s=0.2)
+    assert isinstance(told.value, Unreachable)
+    held.close()
 
 
 def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(

@@ -34,7 +34,7 @@ def child(store: Store) -> Child:
     made = family(store)
     store.set_profile(made.id, Profile("豆豆", "10-12", "zh", "penguin"))
     store.set_limits(made.id, LIMITS)
-    store.set_household(emergency="外婆 13800000000", transcripts="full", retention_days=211)
+    store.set_retention(211)
     store.withdraw()
     store.consent_again("爸爸")
     with store.writing() as session:
@@ -139,7 +139,7 @@ def test_the_page_to_read_tells_all_of_it_in_a_parents_words(store: Store, child
 
 
 def test_with_alerts_only_an_export_holds_passages_only(store: Store, child: Child) -> None:
-    store.set_household(emergency="", transcripts="alerts", retention_days=30)
+    store.set_household(emergency="", transcripts="alerts")
     kept = export.gather(store, child)
     told = export.as_json(kept, WORDS).decode()
     assert "我不想活了" in told

@@ -6,19 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Text, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
-from tests.ui.databases import Database, family
+from tests.ui.databases import ALLOWED, Database, family
 from ui import exchange, forget, outbox
-from ui.records import Message
+from ui.records import Message, Profile
 from ui.store import Store
-from ui.tables import Channel
+from ui.tables import Channel, Table
 
 DAYS = 30
 PATIENCE_S = 120
@@ -39,6 +40,27 @@ def test_what_is_deleted_is_gone_from_the_files_at_once(store: Store, child_id: 
     assert (store.children(), forget.is_owed(store)) == ([], False)
     assert database.rows("SELECT count(*) FROM messages") == [(0,)]
     assert [line.what for line in store.audited()] == ["delete child", "delete conversation"]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_no_word_stays_in_postgresqls_statistics(store: Store, child_id: int, database: Database) -> None:
+    """Its examples of a column's values outlive the rows, and of an emptied table for ever."""
+    sibling = store.add_child(Profile("果果果果"))
+    for child in (child_id, sibling.id):
+        store.set_limits(child, replace(ALLOWED, blocked_topics="恐怖片"))
+        _exchange(store, child, "要删掉的话")
+        with store.writing() as session:
+            session.add(Channel(address=store.sealer.seal("json://127.0.0.1:9/"), created=store.now()))
+    database.rows("ANALYZE")
+    told = _statistics(database)
+    assert "messages.created" in told, "it was looked at"
+    for table in Table.metadata.sorted_tables:
+        for column in table.columns:
+            if isinstance(column.type, Text) or column.name == "nickname":
+                assert f"{table.name}.{column.name}" not in told
+    forget.everything(store)
+    database.rows("ANALYZE")
+    assert not any(word in str(_statistics(database)) for word in ("豆豆", "果果", "恐怖片"))
 
 
 def test_delete_all_leaves_a_first_run_and_the_log(store: Store, child_id: int, database: Database) -> None:
@@ -85,14 +107,17 @@ def test_a_reader_that_lasts_does_not_let_the_log_grow(database: Database) -> No
     store.close()
 
 
-def test_a_deletion_during_a_scrub_stays_owed(store: Store, child_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["chat", "everything"])
+def test_a_deletion_during_a_scrub_stays_owed(
+    store: Store, child_id: int, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     first, second = (_exchange(store, child_id, words) for words in ("一", "二"))
     scrub = store.scrub
 
     def meanwhile(patience_s: float | None = None) -> bool:
         done = scrub(patience_s)
         monkeypatch.setattr(store, "scrub", lambda _: False)
-        forget.chat(store, second.conversation_id)
+        forget.chat(store, second.conversation_id) if what == "chat" else forget.everything(store)
         return done
 
     monkeypatch.setattr(store, "scrub", meanwhile)
@@ -109,7 +134,7 @@ def clock() -> list[datetime]:
 def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
     opened = database.open(lambda: clock[0])
     family(opened)
-    opened.set_household(emergency="", transcripts="full", retention_days=DAYS)
+    opened.set_retention(DAYS)
     yield opened
     opened.close()
 
@@ -134,7 +159,7 @@ def test_old_words_leave_a_long_chat_one_exchange_after_another(
     assert [chat.title for chat in timed.conversations(1)] == ["29天前"]
     assert not any(_holds(database, old) for old in gone)
     assert forget.expired(timed) == 0
-    assert [line.what for line in timed.audited()] == ["expired: 4"], "nothing to do is no line"
+    assert [line.what for line in timed.audited()] == ["expired: 4", f"days: {DAYS}"], "nothing to do is no line"
     clock[0] = today + timedelta(days=DAYS + 1)
     assert forget.expired(timed) == 4
     assert timed.conversations(1, hidden=True) == [], "an emptied chat leaves, too"
@@ -153,7 +178,7 @@ def test_a_name_that_a_child_gave_stays_with_what_is_left_of_the_chat(timed: Sto
 
 def test_a_late_answer_keeps_its_question_and_an_unheard_one_is_waited_for(timed: Store, clock: list[datetime]) -> None:
     """With one day of keeping: the server slept for three, and what was said to it was a cry for help."""
-    timed.set_household(emergency="", transcripts="full", retention_days=1)
+    timed.set_retention(1)
     today = clock[0]
     clock[0] = today - timedelta(days=3)
     question, never = exchange.say(timed, 1, None, "我不想活了"), exchange.say(timed, 1, None, "你在吗")
@@ -176,7 +201,7 @@ def test_an_alert_of_which_nobody_has_heard_stays_for_as_long_as_it_may_be_sent(
     timed: Store, clock: list[datetime], heard: str
 ) -> None:
     """With one day of keeping, and an address that does not answer for two."""
-    timed.set_household(emergency="", transcripts="full", retention_days=1)
+    timed.set_retention(1)
     with timed.writing() as session:
         session.add(Channel(address=timed.sealer.seal("json://127.0.0.1:9/"), created=clock[0]))
     question = exchange.say(timed, 1, None, "我不想活了")
@@ -203,7 +228,7 @@ def test_the_pages_own_process_enforces_the_days_and_pays_what_is_owed(database:
     store = database.open(lambda: datetime.now(UTC) - timedelta(days=DAYS + 10))
     here = _exchange(store, family(store).id, "很久以前的话")
     words = _sealed(database, here)
-    store.set_household(emergency="", transcripts="full", retention_days=DAYS)
+    store.set_retention(DAYS)
     store.close()
     store = database.open()
     _exchange(store, 1, "今天的话", here.conversation_id)
@@ -237,7 +262,7 @@ def test_the_pages_own_process_enforces_the_days_and_pays_what_is_owed(database:
         page.wait()
     assert not any(_holds(database, gone) for gone in words)
     assert [message.text for message in store.messages(here.conversation_id)] == ["今天的话", "答今天的话"]
-    assert [line.what for line in store.audited()] == ["expired: 2"]
+    assert [line.what for line in store.audited()] == ["expired: 2", f"days: {DAYS}"]
     store.close()
     lines = log.read_text()
     assert "retention messages=2" in lines
@@ -263,9 +288,20 @@ def _name(database: Database, conversation_id: int) -> bytes:
     return sealed.encode()
 
 
+def _statistics(database: Database) -> dict[str, str]:
+    """What PostgreSQL tells of each column's values."""
+    told = "SELECT tablename || '.' || attname, concat(most_common_vals, histogram_bounds) FROM pg_stats"
+    return dict(database.rows(f"{told} WHERE schemaname = 'public'"))
+
+
 def _settle_files(database: Database) -> None:
-    """Before a deletion only: from SQLite's log into its file, from PostgreSQL's memory into its files."""
-    database.rows("PRAGMA wal_checkpoint(TRUNCATE)" if database.url.startswith("sqlite") else "CHECKPOINT")
+    """Before a deletion only: from SQLite's log into its file, from PostgreSQL's memory into its files.
+
+    PostgreSQL looks at the rows first, as it does by itself: it keeps examples of what stands in them.
+    """
+    sqlite = database.url.startswith("sqlite")
+    for act in ("PRAGMA wal_checkpoint(TRUNCATE)",) if sqlite else ("ANALYZE", "CHECKPOINT"):
+        database.rows(act)
 
 
 def _holds(database: Database, words: bytes) -> bool:

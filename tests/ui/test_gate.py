@@ -4,9 +4,9 @@ runner, no browser.
 Run: `pytest tests/ui/test_gate.py`.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,13 +19,13 @@ from tests.ui.conftest import ROOT
 from tests.ui.databases import family
 from tests.ui.later import Later
 from tests.ui.walk import PIN
-from ui import exchange, forget, pin
+from ui import exchange, forget, outbox, pin
 from ui.companion import gate
 from ui.companion.parents_chats import SHOWN
 from ui.database import Gone, url_for
 from ui.locales import sentences
 from ui.records import Profile
-from ui.store import Store
+from ui.store import RETENTION_DAYS, Store
 from ui.tables import ConversationRow
 
 WORDS = sentences("zh")
@@ -49,7 +49,7 @@ def app(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTes
         monkeypatch.delenv(name, raising=False)
     opened = AppTest.from_file(str(ROOT / "ui" / "companion" / "app.py"), default_timeout=120)
     opened.query_params["p"] = "parents"
-    opened.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+    opened.session_state[gate.OPENED] = gate.from_now(store.household().pin_hash)
     return opened
 
 
@@ -92,7 +92,7 @@ def test_five_wrong_tries_lock_it_here_as_at_the_door(store: Store, app: AppTest
     _delete(app, PIN)
     assert len(store.children()) == 1, "it is locked"
     pin.change(store, PIN)
-    app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+    app.session_state[gate.OPENED] = gate.from_now(store.household().pin_hash)
     app.run()
     _delete(app, PIN)
     assert store.children() == []
@@ -105,6 +105,23 @@ def test_another_pin_shuts_what_this_one_opened(store: Store, app: AppTest) -> N
     pin.change(store, OTHER)
     app.run()
     assert not _is_open(app)
+    assert not app.exception
+
+
+@pytest.mark.parametrize(
+    ("awake_s", "by_the_wall_s", "open_"),
+    [(599, 599, True), (601, 601, False), (10, 3600, False), (601, -3600, False), (10, -3600, True)],
+    ids=["in time", "late", "the laptop slept", "late, and the clock set back", "the clock set back"],
+)
+def test_ten_minutes_go_on_while_a_laptop_sleeps_and_no_clock_lengthens_them(
+    store: Store, app: AppTest, monkeypatch: pytest.MonkeyPatch, awake_s: float, by_the_wall_s: float, *, open_: bool
+) -> None:
+    clocks = SimpleNamespace(monotonic=lambda: 5000.0, time=lambda: 1.8e9)
+    monkeypatch.setattr(gate, "time", clocks)
+    app.session_state[gate.OPENED] = gate.from_now(store.household().pin_hash)
+    clocks.monotonic, clocks.time = (lambda: 5000.0 + awake_s), (lambda: 1.8e9 + by_the_wall_s)
+    app.run()
+    assert (app.title[0].value == WORDS.for_parents) is open_
     assert not app.exception
 
 
@@ -141,14 +158,78 @@ def test_the_emergency_contact_is_not_taken_away(store: Store, app: AppTest) -> 
     app.run()
     held = store.emergency()
     app.text_input(key="emergency-now").input(" ")
-    app.number_input(key="retention").set_value(31)
     _save(app, "settings")
     assert [line.value for line in app.warning] == [WORDS.home.no_emergency]
-    assert (store.emergency(), store.household().retention_days) == (held, 180)
+    assert store.emergency() == held
     app.text_input(key="emergency-now").input("外公 13900000000")
     _save(app, "settings")
     assert not app.warning
-    assert (store.emergency(), store.household().retention_days) == ("外公 13900000000", 31)
+    assert store.emergency() == "外公 13900000000"
+    assert not app.exception
+
+
+def test_who_agrees_reads_what_is_kept_and_for_how_long(store: Store, app: AppTest) -> None:
+    store.withdraw()
+    app.query_params["s"] = "family"
+    app.run()
+    (facts,) = [line.value for line in app.markdown if WORDS.facts[0] in line.value]
+    assert f"保留 {RETENTION_DAYS} 天" in facts
+    for told in ("孩子说的心情", "查看、导出和删除", "只写孩子的昵称和是哪一类提醒"):
+        assert told in facts
+    assert not app.exception
+
+
+def test_fewer_days_delete_what_was_said_and_so_need_the_pin(store: Store, app: AppTest) -> None:
+    app.query_params["s"] = "family"
+    app.run()
+    for typed, left in (("9999", 4), ("", 3)):
+        _days(app, 31, typed)
+        assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
+    assert store.household().retention_days == 180
+    _days(app, 31, PIN)
+    assert store.household().retention_days == 31
+    _days(app, 365, "")
+    assert store.household().retention_days == 365, "more of them delete nothing"
+    assert [line.what for line in store.audited()] == ["days: 365", "days: 31"]
+    assert not app.exception
+
+
+# As in test_outbox.py: a module of apprise's.
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_a_channel_is_removed_by_whoever_knows_the_pin(store: Store, app: AppTest) -> None:
+    outbox.add_channel(store, "json://127.0.0.1:9/hook")
+    app.query_params["s"] = "family"
+    app.run()
+    for typed, left in (("9999", 4), ("", 3)):
+        _remove(app, typed)
+        assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
+    assert len(outbox.channels(store)) == 1
+    _remove(app, PIN)
+    assert outbox.channels(store) == []
+    assert [line.what for line in store.audited()] == ["channel removed", "channel added"]
+    assert not app.exception
+
+
+def test_wrong_tries_before_the_right_pin_are_told_once(store: Store, app: AppTest) -> None:
+    del app.session_state[gate.OPENED]
+    for _ in range(3):
+        pin.check(store, "0000")  # in whichever browser
+    app.run()
+    _open(app)
+    assert _is_open(app)
+    assert [line.value for line in app.warning] == [WORDS.pin.missed.format(missed=3)]
+    app.run()
+    assert not app.warning
+    app.button(key="lock").click().run()
+    app.query_params["p"] = "parents"
+    app.run()
+    _open(app)
+    assert _is_open(app)
+    assert not app.warning, "there were none"
+    app.segmented_control(key="section").set_value("family").run()  # where an open area asks once more
+    _days(app, 31, "0000")
+    _days(app, 31, PIN)
+    assert [line.value for line in app.warning] == [WORDS.pin.missed.format(missed=1)]
     assert not app.exception
 
 
@@ -170,7 +251,7 @@ def test_an_export_looks_at_the_door_when_it_is_pressed(
     app.query_params["s"] = "data"
 
     def drawn() -> Callable[[], bytes]:
-        app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+        app.session_state[gate.OPENED] = gate.from_now(store.household().pin_hash)
         files.clear()
         app.run()
         assert not app.exception
@@ -217,7 +298,7 @@ def test_each_look_at_a_chat_is_a_line_in_the_log(store: Store, app: AppTest) ->
     app.button(key="lock").click().run()
     app.query_params["p"] = "parents"
     app.query_params["s"] = "chats"
-    app.session_state[gate.OPENED] = (time.monotonic() + 600, store.household().pin_hash)
+    app.session_state[gate.OPENED] = gate.from_now(store.household().pin_hash)
     app.session_state[f"chat-{child.id}"] = question.conversation_id  # a tab may bring its choice along
     app.run()
     read(anew=True)
@@ -260,6 +341,22 @@ def _set(app: AppTest, current: str, new: str) -> None:
     app.text_input(key="new-pin").input(new)
     app.text_input(key="new-pin-2").input(new)
     _save(app, "new-pin")
+
+
+def _open(app: AppTest) -> None:
+    app.text_input(key="pin-typed").input(PIN)
+    _save(app, "pin")
+
+
+def _days(app: AppTest, days: int, typed: str) -> None:
+    next(field for field in app.number_input if field.label == WORDS.home.days).set_value(days)
+    app.text_input(key="pin-days").input(typed)
+    _save(app, "days")
+
+
+def _remove(app: AppTest, typed: str) -> None:
+    app.text_input(key="pin-remove-1").input(typed)
+    _save(app, "remove-1")
 
 
 def _save(app: AppTest, form: str) -> None:

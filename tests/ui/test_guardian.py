@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.databases import ALLOWED
 from tests.ui.model_server import ModelServer
-from tests.ui.walk import VOICES, open_parents, replies, say, section, wait_until
+from tests.ui.walk import PIN, VOICES, open_parents, replies, say, section, wait_until
 from ui import visits
 from ui.locales import sentences
 from ui.tables import Visit
@@ -114,6 +114,11 @@ class TestWhatAGuardianSets:
             expect(childs.get_by_text(WORDS.ai_line)).to_have_count(0)
             settings.get_by_label(WORDS.first_run.emergency).fill("外公 13900000000")  # no line in the log
             _save(settings, lambda: store.emergency() == "外公 13900000000")
+            days = page.locator(".st-key-panel-days")
+            days.get_by_label(WORDS.home.days).fill("31")
+            days.get_by_label(WORDS.pin.current).fill(PIN)
+            _save(days, lambda: store.household().retention_days == 31)
+            expect(days.get_by_label(WORDS.home.days)).to_have_value("31")
             section(page, WORDS.data.title)
             told = WORDS.data.acts["transcripts"].format(detail=WORDS.home.transcripts_alerts)
             expect(page.get_by_test_id("stTable").get_by_text(told)).to_have_count(1)

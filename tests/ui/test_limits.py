@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.ui.databases import Database, family
 from ui import visits
+from ui.insight import week
 from ui.limits import Ruling, in_quiet_hours, rule
 from ui.records import Limits, Profile
 from ui.store import Store
 from ui.tables import Child
 
+ZONES = ("Asia/Shanghai", "America/New_York")  # ahead of UTC, and behind it
 ASKED = Limits(60, "22:00", "06:00", 30, "", read_aloud=True, voice=True)
 
 
@@ -51,6 +53,33 @@ def test_an_hour_a_day_and_the_next_day_begins_anew(timed: Store, child: Child, 
     assert rule(timed, child) == Ruling("enough", 0)
     clock[0] += timedelta(days=1)
     assert rule(timed, child) == Ruling("open", 60)
+
+
+@pytest.mark.parametrize("zone", ZONES, indirect=True)
+def test_a_day_is_the_familys_and_not_that_of_utc(zone: str, timed: Store, child: Child, clock: list[datetime]) -> None:
+    """An early morning is yesterday's by UTC in Shanghai, and an evening is tomorrow's in New York."""
+    clock[0] = datetime(2026, 11, 24, 6, 5).astimezone(UTC)
+    be_here(timed, child, clock, 60)
+    assert rule(timed, child) == Ruling("enough", 0)
+    assert week(timed, child).days[-1].minutes == 60
+    clock[0] = datetime(2026, 11, 25, 20).astimezone(UTC)
+    be_here(timed, child, clock, 60)
+    assert rule(timed, child) == Ruling("enough", 0)
+    clock[0] = datetime(2026, 11, 26, 7).astimezone(UTC)
+    assert rule(timed, child) == Ruling("open", 60)
+    assert [day.minutes for day in week(timed, child).days[-3:]] == [60, 60, 0]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York"], indirect=True)
+def test_a_day_on_which_the_clock_is_changed_begins_at_its_own_midnight(
+    zone: str, timed: Store, child: Child, clock: list[datetime]
+) -> None:
+    clock[0] = datetime(2026, 11, 1, 0, 10).astimezone(UTC)  # at two o'clock it is one again
+    be_here(timed, child, clock, 30)
+    clock[0] = datetime(2026, 11, 1, 12).astimezone(UTC)
+    assert rule(timed, child) == Ruling("open", 30)
+    clock[0] = datetime(2026, 11, 2, 12).astimezone(UTC)
+    assert [day.minutes for day in week(timed, child).days[-3:]] == [0, 30, 0]
 
 
 def test_a_new_child_has_an_hour_a_day_quiet_nights_breaks_and_no_microphone(timed: Store) -> None:

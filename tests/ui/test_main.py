@@ -40,10 +40,20 @@ def test_a_forgotten_pin_is_set_anew_on_the_machine(tmp_path: Path) -> None:
 def test_records_without_their_key_stop_the_start_with_a_sentence(tmp_path: Path) -> None:
     Store(url_for(tmp_path, None), tmp_path / "key").close()
     (tmp_path / "key").unlink()
-    stopped = run(tmp_path, "--port", "0")
+    for words in (("--port", "0"), ("--new-pin",)):
+        stopped = run(tmp_path, *words, typed="8642\n")
+        assert stopped.returncode == 2
+        assert "the key of the family's records is missing" in stopped.stderr
+        assert stopped.stderr.count("\n") == 1
+
+
+def test_a_database_that_is_away_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    away = f"postgresql+psycopg://u:secret@/none?host={tmp_path}"
+    stopped = run(tmp_path, "--port", "0", DATABASE_URL=away)
     assert stopped.returncode == 2
-    assert "the key of the family's records is missing" in stopped.stderr
-    assert stopped.stderr.count("\n") == 1
+    assert "the database cannot be opened" in stopped.stderr
+    assert "secret" not in stopped.stderr
+    assert "Traceback" not in stopped.stderr
 
 
 def test_a_misspelt_time_zone_stops_the_start_with_a_sentence(tmp_path: Path) -> None:

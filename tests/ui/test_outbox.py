@@ -13,6 +13,7 @@ from tests.ui.serving import Webhook
 from ui import exchange, outbox
 from ui.locales import sentences
 from ui.store import Store
+from ui.tables import Channel
 
 WORDS = sentences("zh")
 
@@ -179,6 +180,34 @@ def test_what_nobody_has_heard_of_goes_to_a_channel_that_is_added_later(
     assert [sent["message"] for sent in webhook.got] == [told]
     outbox.add_channel(timed, webhook.address)
     assert outbox.send_due(timed) == 0, "it has been heard"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "json://127.0.0.1:9/ json://127.0.0.1:9/other",
+        "mailto://me:secret@example.org,json://127.0.0.1:9/",
+        "mailto://me:secret@example.org?to=mum@example.org,dad@example.org",
+        "tgram://123456789:abcdefg_hijklmnop/1234567/7654321?retry=2",
+    ],
+)
+def test_an_address_of_several_recipients_is_none(timed: Store, address: str) -> None:
+    """One of them that fails would have each alert sent to the others again and again."""
+    with pytest.raises(outbox.Several, match="one address for each recipient"):
+        outbox.add_channel(timed, address)
+    assert outbox.channels(timed) == []
+
+
+def test_one_recipient_who_is_tried_more_than_once_is_one_and_an_old_channel_of_several_goes_on(
+    timed: Store, webhook: Webhook
+) -> None:
+    outbox.add_channel(timed, f"{webhook.address}&retry=3")
+    with timed.writing() as session:
+        both = f"{webhook.address} {webhook.address}"
+        session.add(Channel(address=timed.sealer.seal(both), created=timed.now()))
+    crisis(timed)
+    assert outbox.send_due(timed) == 2
+    assert len(webhook.got) == 3
 
 
 def test_a_channel_is_checked_named_without_its_secret_and_removed(timed: Store, webhook: Webhook) -> None:

@@ -29,9 +29,12 @@ def timed(database: Database, clock: list[datetime]) -> Iterator[Store]:
 
 def test_the_right_pin_opens_and_its_digits_are_nowhere(timed: Store, database: Database) -> None:
     assert check(timed, PIN) == Opened()
+    change(timed, "97531")
     kept = timed.household().pin_hash
     assert kept is not None
-    assert kept.startswith("$argon2id$")
+    pin_hash = timed.sealer.open(kept)
+    assert pin_hash.startswith("$argon2id$")
+    assert not database.holds(pin_hash.encode()), "whoever copies the database without its key has nothing to guess by"
 
 
 def test_five_wrong_tries_lock_it_for_ever_longer_times(timed: Store, clock: list[datetime]) -> None:
@@ -44,8 +47,9 @@ def test_five_wrong_tries_lock_it_for_ever_longer_times(timed: Store, clock: lis
     assert locked(timed) is None
     assert check(timed, "0000") == Locked(clock[0] + timedelta(minutes=2))
     clock[0] += timedelta(minutes=2)
-    assert check(timed, PIN) == Opened()
+    assert check(timed, PIN) == Opened(missed=6)
     assert check(timed, "0000") == Wrong(4)
+    assert check(timed, PIN) == Opened(missed=1), "each is told once"
 
 
 def test_many_tries_at_once_are_not_more_than_five(timed: Store) -> None:
@@ -65,7 +69,7 @@ def test_a_try_under_way_does_not_open_what_has_a_new_pin(timed: Store, monkeypa
 
     monkeypatch.setattr(pin, "_fits", set_meanwhile)
     assert check(timed, PIN) == Wrong(4)
-    assert check(timed, "97531") == Opened()
+    assert check(timed, "97531") == Opened(missed=1)
 
 
 def test_the_lock_grows_to_a_day_and_a_new_pin_opens_it(timed: Store) -> None:

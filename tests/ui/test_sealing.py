@@ -12,12 +12,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
 from data.strict import BadInput
-from tests.ui.databases import Database
-from ui import exchange, forget
+from tests.ui.databases import PIN, Database
+from ui import exchange, forget, pin
 from ui.database import Database as Opened
 from ui.records import Profile
 from ui.sealing import Sealer, WrongKey, read_key
-from ui.store import KEY_CHECK, Store
+from ui.store import KEY_CHECK, POLICY_VERSION, Store
 from ui.tables import Table
 
 MIGRATIONS = Path(__file__).parents[2] / "ui" / "migrations"
@@ -151,6 +151,47 @@ def test_the_third_revisions_rows_are_kept_and_their_numbers_are_given_to_no_oth
     store.close()
 
 
+def test_the_pin_of_the_fifth_revision_is_sealed_and_still_opens(database: Database) -> None:
+    sealer = Sealer(read_key(database.key_file, make=True))
+    pin_hash = _fifth(database, sealer)
+    store = database.open()
+    kept = store.household().pin_hash
+    assert kept is not None
+    assert sealer.open(kept) == pin_hash
+    assert (pin.check(store, "0000"), pin.check(store, PIN)) == (pin.Wrong(4), pin.Opened(missed=1))
+    _no_longer_in_the_clear(store, database, pin_hash)
+
+
+def test_a_key_that_does_not_fit_seals_nothing(database: Database) -> None:
+    """A PIN sealed with it would open nothing any more, and a guardian's name could not be read."""
+    key = read_key(database.key_file, make=True)
+    pin_hash = _fifth(database, Sealer(key))
+    kept = database.key_file.read_text()
+    database.key_file.unlink()
+    read_key(database.key_file, make=True)
+    with pytest.raises(BadInput, match="this key does not fit the family's records"):
+        database.open()
+    assert database.rows("SELECT pin_hash FROM household") == [(pin_hash,)]
+    database.key_file.write_text(kept)
+    store = database.open()
+    assert pin.check(store, PIN) == pin.Opened()
+    store.close()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_statistics_that_the_fifth_revision_left_hold_no_name_any_more(database: Database) -> None:
+    _fifth(database, Sealer(read_key(database.key_file, make=True)))
+    database.rows("UPDATE children SET nickname = '小明明' WHERE id = 1")
+    known = "SELECT count(*) FROM pg_stats WHERE attname = 'nickname' AND histogram_bounds::text LIKE '%小明明%'"
+    database.rows("ANALYZE")
+    database.rows("CHECKPOINT")
+    assert (database.rows(known), database.holds("小明明".encode())) == ([(1,)], True)
+    store = database.open()
+    assert database.rows(known) == [(0,)]
+    database.rows("DELETE FROM children WHERE id = 1")
+    _no_longer_in_the_clear(store, database, "小明明")
+
+
 def _upgrade(database: Database, revision: str, sealer: Sealer | None = None) -> None:
     engine = create_engine(database.url)
     config = Config()
@@ -177,7 +218,9 @@ def _second(database: Database, sealer: Sealer) -> None:
             language=language,
         )
     database.rows("INSERT INTO consents VALUES (1, '王妈妈', '2026-11-01', '2026-11-24', '2026-11-02')")
-    database.rows("INSERT INTO consents VALUES (2, '李爸爸', '2026-11-03', '2026-11-24', NULL)")
+    database.rows(
+        "INSERT INTO consents VALUES (2, '李爸爸', '2026-11-03', :version, NULL)", version=POLICY_VERSION
+    )  # it holds
 
 
 def _third(database: Database, sealer: Sealer) -> None:
@@ -213,6 +256,15 @@ def _third(database: Database, sealer: Sealer) -> None:
     database.rows(
         "INSERT INTO audit (at, what, child_id, conversation_id) VALUES (:day, 'delete conversation', 3, 3)", day=day
     )
+
+
+def _fifth(database: Database, sealer: Sealer) -> str:
+    """A family's database as the version before left it; gives the PIN's hash, kept as argon2 writes it."""
+    _third(database, sealer)
+    _upgrade(database, "0005", sealer)
+    pin_hash = pin.hashed(PIN)
+    database.rows("UPDATE household SET pin_hash = :pin", pin=pin_hash)
+    return pin_hash
 
 
 def _no_longer_in_the_clear(store: Store, database: Database, *words: str) -> None:

@@ -1,16 +1,19 @@
 """The store on a real SQLite file and a real PostgreSQL server. Run: `pytest tests/ui/test_store.py`."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 
-from tests.ui.databases import Database, family
-from ui import exchange, forget, visits
+from tests.ui.databases import ALLOWED, Database, family
+from ui import exchange, forget, outbox, visits
 from ui.database import Gone
 from ui.records import Profile
 from ui.store import Store
@@ -160,20 +163,45 @@ def test_the_log_of_accesses_is_only_ever_added_to(store: Store, database: Datab
     assert [line.what for line in store.audited()] == ["delete all", "transcript"]
 
 
-def test_who_can_read_the_chats_changes_together_with_its_line_in_the_log(
-    store: Store, child_id: int, monkeypatch: pytest.MonkeyPatch
+# As in test_outbox.py: a module of apprise's.
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_what_a_guardian_changes_is_changed_together_with_its_line_in_the_log(
+    store: Store, child_id: int, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.set_household(emergency="外婆", transcripts="alerts", retention_days=30)
-    store.set_household(emergency="外公", transcripts="alerts", retention_days=60)
-    assert [line.what for line in store.audited()] == ["transcripts: alerts"]
+    """Whoever finds the area open must not shut out the guardian, delete what was said or stop the alerts unseen."""
+    outbox.add_channel(store, "json://127.0.0.1:9/hook")
+    acts: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("transcripts: alerts", lambda: store.set_household(emergency="外婆", transcripts="alerts")),
+        ("days: 30", lambda: store.set_retention(30)),
+        ("limits", lambda: store.set_limits(child_id, replace(ALLOWED, minutes_a_day=240))),
+        ("channel removed", lambda: outbox.remove_channel(store, 1)),
+        ("consent withdrawn", store.withdraw),
+        ("consent given", lambda: store.consent_again("妈妈")),
+        ("channel added", lambda: outbox.add_channel(store, "json://127.0.0.1:9/another")),
+    )
+    tables = ("household", "children", "channels", "consents", "audit")
+
+    def kept() -> list[list[tuple[Any, ...]]]:
+        return [database.rows(f"SELECT * FROM {table} ORDER BY id") for table in tables]
 
     def full(*_: object, **__: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(store, "note", full)
-    with pytest.raises(OSError, match="full"):
-        store.set_household(emergency="外公", transcripts="full", retention_days=60)
-    assert store.household().transcripts == "alerts"
+    for line, act in acts:
+        before = kept()
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "note", full)
+            with pytest.raises(OSError, match="full"):
+                act()
+        assert kept() == before, line
+        act()
+        assert store.audited()[0].what == line
+        assert store.audited()[0].child_id == (child_id if line == "limits" else None)
+    lines = len(store.audited())
+    store.set_household(emergency="外公", transcripts="alerts")
+    store.set_retention(30)
+    store.set_limits(child_id, replace(ALLOWED, minutes_a_day=240))
+    assert len(store.audited()) == lines, "what is as it was is no line"
 
 
 def test_history_is_searched_renamed_and_put_away(store: Store, child_id: int) -> None:

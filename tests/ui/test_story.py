@@ -71,7 +71,8 @@ def test_from_the_first_run_to_a_family_that_has_gone(
         assert all(_holds(site.folder, words) for words in ("豆豆".encode(), *sealed))
         _goes(site, page, browser, in_chat, shot)
         assert not any(_holds(site.folder, words) for words in ("豆豆".encode(), *sealed))
-        assert [line.what for line in store.audited()] == ["delete all", "export", "export", "transcript", "passage"]
+        looked = ["export", "export", "transcript", "passage"]
+        assert [line.what for line in store.audited()] == ["delete all", *looked, "channel added"]
         store.close()
         assert len(webhook.got) == 1, "still"
     assert foreign == []

@@ -17,11 +17,14 @@ def card(store: Store, message: Message, words: Sentences) -> None:
         st.markdown(words.crisis_adult)
         _lines(words, f"lines-{message.id}")
         if st.button(words.adult.show, icon=":material/volunteer_activism:", type="primary", key=f"adult-{message.id}"):
+            st.session_state["adult"] = message.id
+        # Held until it is put away: the page may be drawn again by itself while an adult reads.
+        if st.session_state.get("adult") == message.id:
             _dialog(store, words)
 
 
 def _dialog(store: Store, words: Sentences) -> None:
-    @st.dialog(words.adult.title, width="large")
+    @st.dialog(words.adult.title, width="large", on_dismiss=_put_away)
     def shown() -> None:
         st.markdown(f"### {words.adult.please}")
         for advice in words.adult.advice:
@@ -32,6 +35,10 @@ def _dialog(store: Store, words: Sentences) -> None:
         _lines(words, "lines-adult")
 
     shown()
+
+
+def _put_away() -> None:
+    st.session_state.pop("adult", None)
 
 
 def _lines(words: Sentences, key: str) -> None:

@@ -26,18 +26,16 @@ def main() -> None:
     """Choose the page: the guardian's first, and a child's only while a consent holds."""
     st.set_page_config(page_title="灵伴 MindPal", page_icon=LINGBAN, layout="centered")
     dress()
+    st.session_state["ask-read"] = False
     try:
         settings = settings_from(os.environ)
         store = _open(url_for(settings.family, settings.database_url), settings.key_file)
-    except BadInput as error:
-        st.error(str(error))
-        return
-    st.session_state["ask-read"] = False
-    try:
         _page(store, settings)
-    except Unreachable as error:
+    except Unreachable as error:  # before `BadInput`: a database that is away as it is to be opened is both
         log.warning("page: the records cannot be reached: %s", error)
         calm.card(calm.last_words(), chat.unsaid())
+    except BadInput as error:
+        st.error(str(error))
     except Gone:  # somebody has deleted in another browser what was to be drawn here
         st.rerun()
 

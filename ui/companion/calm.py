@@ -9,6 +9,7 @@ from typing import TypeVarTuple
 
 import streamlit as st
 
+from ui.companion.language import tell
 from ui.companion.look import LINGBAN
 from ui.database import Gone, Unreachable
 from ui.locales import Language, Sentences, sentences
@@ -33,14 +34,17 @@ def gently(act: Callable[[*Args], object]) -> Callable[[*Args], None]:
 
 
 def words_in(language: Language) -> Sentences:
-    """The sentences of this page; its language is kept for a moment in which nobody can look it up."""
+    """The sentences of this page; its language is kept for a moment in which nobody can look it up, and told to the browser."""
     st.session_state["page-language"] = language
+    tell(language, "page")
     return sentences(language)
 
 
 def last_words() -> Sentences:
     """The sentences of the page that was drawn last in this tab."""
-    return sentences(st.session_state.get("page-language", "zh"))
+    language: Language = st.session_state.get("page-language", "zh")
+    tell(language, "last")  # it may be the first page, and is then told nowhere else
+    return sentences(language)
 
 
 def was_not_kept() -> bool:

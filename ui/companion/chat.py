@@ -2,6 +2,8 @@
 
 import time
 from contextlib import closing
+from dataclasses import dataclass, field
+from threading import Lock
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -9,13 +11,13 @@ from streamlit.typing import ChatInputValue
 
 from ui import exchange, visits
 from ui.client import Asleep, Refused, Settings, transcribe
-from ui.companion import calm, door, drawer, talk
+from ui.companion import adult, calm, door, drawer, talk
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
 from ui.companion.message import draw
 from ui.companion.safe_text import plain, safe
 from ui.exchange import SAID_CHARS
-from ui.limits import rule
+from ui.limits import Ruling, rule
 from ui.locales import Sentences
 from ui.records import Conversation, Message
 from ui.store import TITLE_CHARS, Store
@@ -34,20 +36,42 @@ MOODS: dict[Mood, str] = {
 }
 
 
+@dataclass
+class Unsaid:
+    """What a child wants to say, and where, held until it is written: this tab may have to wait for the records.
+
+    It is written once. A tap starts a run of the page beside the one that it ends, and that one may be writing.
+    `greeting`: the one on which it was tapped; `here`: the chat in which it is written.
+    """
+
+    child: str | None
+    chat: str | None
+    text: str
+    greeting: int | None
+    here: int | None = None
+    tapped_again: bool = False
+    _turn: Lock = field(default_factory=Lock)
+
+    def write(self, store: Store, child: Child, here: int | None) -> int:
+        """Write it in this chat, or a new one, unless that is done; the chat."""
+        with self._turn:
+            if self.here is None:
+                self.here = exchange.say(store, child.id, here, self.text).conversation_id
+            return self.here
+
+
 def show(store: Store, settings: Settings, child: Child, words: Sentences) -> None:
     """Draw the page, and answer what waits for an answer."""
     ruling = rule(store, child)
-    door.watch(store, child, ruling)
     if ruling.door != "open":
-        kept = _take_in(store, settings, child, words)
-        door.closed(ruling, child, words, kept=kept)
-        parents_button(words)
-        _line(store, words)
+        _closed(store, settings, child, ruling, words)
         return
     if calm.was_not_kept():
         st.toast(words.calm.not_kept)
     here = _here(store, child)
-    said = None if door.resting(words) else _input(store, settings, child, here, words)
+    door.watch(store, child, ruling, here)
+    resting = door.resting(child, words)
+    said = None if resting else _input(store, settings, child, here, words)
     st.session_state["ask-read"] = True
     if said:
         _mean(said)
@@ -58,26 +82,30 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     ruling = rule(store, child, visit)
     here = _say(store, child, here)
     _sidebar(store, child, here, ruling.minutes_left, words)
-    if st.session_state.get("resting"):
+    if resting:
         return
     hello = st.empty()  # a place of its own: a greeting in the place of the first message would linger under a reply
-    if here is None:
+    if here is not None:
+        exchange.settle(store, here)
+    messages = _messages(store, here)
+    if here is None or not messages:  # of some chats only what was put aside is left
         with hello.container():
             _hello(store, child, words)
         door.notes(store, visit, ruling, words)
         return
-    exchange.settle(store, here)
-    messages = store.messages(here)
+    # Any tap draws the page anew, and cuts a growing reply off: meanwhile none is offered that can wait.
+    busy, question = _is_due(messages), talk.unanswered(messages)
     _manage(store, child, here, words)
-    for message in _recent(messages, here, words):
-        draw(store, message, child, words, last=message in messages[-2:])
+    for message in _recent(messages, here, words, busy=busy):
+        draw(store, message, child, words, last=message in messages[-2:], busy=busy)
     if _has_ended(messages):
         with st.container(key="ended"):
             st.caption(words.door.goodbye_under)
         return
-    if messages[-1].action != "crisis":  # beside that card, nothing else matters
-        door.notes(store, visit, ruling, words)
-    question = talk.unanswered(messages)
+    notes = st.empty()  # a place of their own, too: they go when a reply is due
+    if not busy and messages[-1].action != "crisis":  # beside that card, nothing else matters
+        with notes.container():
+            door.notes(store, visit, ruling, words)
     if messages[-1].role == "user" and messages[-1].state == "stopped":
         _refused(words)
     if question is not None:
@@ -88,14 +116,11 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
 
 def _input(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> str | None:
     """The field to write or speak in, unless the chat has ended with a goodbye."""
-    text = None
-    if here is None or not _has_ended(store.messages(here)):
-        if settings.stt_url and child.voice:
-            said = st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", accept_audio=True, key="ask")
-            text = asked(settings, child, said, words)
-        else:
-            typed = st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", key="ask")
-            text = asked(settings, child, typed, words)
+    # Before it is known whether there is a field: a chat that has ended in another tab goes on with what was said here.
+    text = asked(settings, child, st.session_state.get("ask"), words)
+    if text or here is None or not _has_ended(store.messages(here)):
+        speaks = bool(settings.stt_url and child.voice)
+        st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", accept_audio=speaks, key="ask")
     return text
 
 
@@ -107,16 +132,30 @@ def asked(settings: Settings, child: Child, said: ChatInputValue | str | None, w
     return "\n".join(part for part in (said.text.strip(), heard) if part) or None
 
 
-def _take_in(store: Store, settings: Settings, child: Child, words: Sentences) -> bool:
-    """Keep what was asked while the door was being shut: hours limit a child's time, not who hears of a crisis."""
+def _closed(store: Store, settings: Settings, child: Child, ruling: Ruling, words: Sentences) -> None:
+    """The shut door, which shuts no crisis away: the card stays, and comes where the answer was given behind the door."""
+    here = _take_in(store, settings, child, words)
+    door.watch(store, child, ruling, here)
+    messages = _messages(store, here)
+    replies = [message for message in messages if message.role == "assistant"]
+    crisis = bool(replies) and replies[-1].action == "crisis"
+    if crisis:
+        adult.card(store, replies[-1], words)
+    door.closed(ruling, child, words, kept=talk.unanswered(messages) is not None, crisis=crisis)
+    parents_button(words)
+    _line(store, words)
+
+
+def _take_in(store: Store, settings: Settings, child: Child, words: Sentences) -> int | None:
+    """Keep what was asked while the door was being shut: hours limit a child's time, not who hears of a crisis.
+
+    Gives the chat that is open.
+    """
     text = asked(settings, child, st.session_state.get("ask"), words)
     st.session_state["ask-read"] = True
     if text:
         _mean(text)
-    if "unsaid" not in st.session_state:
-        return False
-    _say(store, child, _here(store, child))
-    return "unsaid" not in st.session_state
+    return _say(store, child, _here(store, child))
 
 
 def _line(store: Store, words: Sentences) -> None:
@@ -136,11 +175,12 @@ def _heard(settings: Settings, wav: bytes, child: Child, words: Sentences) -> st
     return heard or None
 
 
-def _recent(messages: list[Message], here: int, words: Sentences) -> list[Message]:
-    """The last messages, and a button for as many before them."""
+def _recent(messages: list[Message], here: int, words: Sentences, *, busy: bool) -> list[Message]:
+    """The last messages, and a button for as many before them; none while a reply is due (`busy`)."""
     key = f"earlier-{here}"
     shown: int = st.session_state.get(f"{key}-shown", SHOWN)
-    if len(messages) > shown and st.button(words.talk.earlier, key=key, type="tertiary", icon=":material/history:"):
+    place, earlier = st.empty(), len(messages) > shown and not busy
+    if earlier and place.button(words.talk.earlier, key=key, type="tertiary", icon=":material/history:"):
         st.session_state[f"{key}-shown"] = shown + SHOWN
         st.rerun()
     return messages[-shown:]
@@ -184,9 +224,27 @@ def _known(store: Store, child: Child, named: str | None) -> int | None:
     return found.id if found else None
 
 
-def _mean(text: str) -> None:
-    """Hold what the child wants to say, and where, until it is written: this tab may have to wait for the records."""
-    st.session_state["unsaid"] = (st.query_params.get("k"), st.query_params.get("c"), text.strip())
+def _messages(store: Store, here: int | None) -> list[Message]:
+    """What was said in the chat that is open. A reply that a second tap has cut off is asked for again, once it has ended."""
+    messages = store.messages(here) if here is not None else []
+    tapped: Unsaid | None = st.session_state.get("tapped")
+    if tapped is None or not tapped.tapped_again or tapped.here != here or not messages or _is_due(messages):
+        return messages
+    tapped.tapped_again = False
+    if [(message.role, message.state) for message in messages[1:]] != [("assistant", "stopped")]:
+        return messages
+    return [exchange.ask_again(store, messages[0])]
+
+
+def _is_due(messages: list[Message]) -> bool:
+    """Whether a reply is on its way, from here or from another page."""
+    return talk.unanswered(messages) is not None or messages[-1].state == "waiting"
+
+
+def _mean(text: str, greeting: int | None = None) -> Unsaid:
+    held = Unsaid(st.query_params.get("k"), st.query_params.get("c"), text.strip(), greeting)
+    st.session_state["unsaid"] = held
+    return held
 
 
 def unsaid() -> str | None:
@@ -196,26 +254,37 @@ def unsaid() -> str | None:
         text = typed if isinstance(typed, str) or typed is None else typed.text
         if text and text.strip():
             _mean(text)
-    held: tuple[str | None, str | None, str] | None = st.session_state.get("unsaid")
-    return held[2] if held else None
+    held: Unsaid | None = st.session_state.get("unsaid")
+    return held.text if held else None
 
 
 def _say(store: Store, child: Child, here: int | None) -> int | None:
     """Write what this child wants to say, in the chat in which it was said; the chat that is open now."""
-    held: tuple[str | None, str | None, str] | None = st.session_state.get("unsaid")
-    if held is None or held[0] != st.query_params.get("k"):
+    held: Unsaid | None = st.session_state.get("unsaid")
+    if held is None or held.child != st.query_params.get("k"):
         return here
-    if held[1] != st.query_params.get("c"):
-        here = _known(store, child, held[1])
-    here = exchange.say(store, child.id, here, held[2]).conversation_id
-    del st.session_state["unsaid"]
+    if held.chat != st.query_params.get("c"):
+        here = _known(store, child, held.chat)
+    here = held.write(store, child, here)
+    st.session_state.pop("unsaid", None)
     st.query_params["c"] = str(here)
     return here
 
 
-def _begin(text: str) -> None:
+def _begin(text: str, greeting: int) -> None:
+    """Begin a chat with these words. A second tap on the same greeting, which a slow page still shows, opens that chat."""
     st.query_params.pop("c", None)
-    _mean(text)
+    tapped: Unsaid | None = st.session_state.get("tapped")
+    if tapped is not None and (tapped.text, tapped.greeting) == (text, greeting):
+        st.session_state["unsaid"] = tapped
+        tapped.tapped_again = True
+    else:
+        st.session_state["tapped"] = _mean(text, greeting)
+
+
+def _let_be() -> None:
+    """The child stops a reply, or goes elsewhere: what was tapped is asked for no more."""
+    st.session_state.pop("tapped", None)
 
 
 def _sidebar(store: Store, child: Child, here: int | None, minutes_left: int, words: Sentences) -> None:
@@ -268,6 +337,7 @@ def _link(conversation: Conversation, here: int | None) -> None:
 
 def _open(conversation_id: int | None) -> None:
     st.session_state.pop("resting", None)
+    _let_be()
     st.query_params.pop("c", None)
     if conversation_id is not None:
         st.query_params["c"] = str(conversation_id)
@@ -279,6 +349,7 @@ def _change() -> None:
 
 def _hello(store: Store, child: Child, words: Sentences) -> None:
     say = words.talk
+    number = st.session_state["greeting"] = st.session_state.get("greeting", 0) + 1
     with st.container(key="hello"):
         st.image(LINGBAN, width=120, alt=words.name)
         st.title(words.greeting.format(nickname=plain(child.nickname)), anchor=False)
@@ -291,12 +362,12 @@ def _hello(store: Store, child: Child, words: Sentences) -> None:
             ("psychology_alt", say.riddle, say.riddle_ask),
             ("lightbulb", say.why_question, why),
         ):
-            st.button(label, icon=f":material/{icon}:", key=f"idea-{icon}", on_click=_begin, args=(asked,))
+            st.button(label, icon=f":material/{icon}:", key=f"idea-{icon}", on_click=_begin, args=(asked, number))
     starters = {"4-6": words.starters.little, "7-9": words.starters.middle, "10-12": words.starters.big}
     with st.container(key="starters"):
         for row in (starters[child.age_band][:2], starters[child.age_band][2:]):
             for column, question in zip(st.columns(2), row, strict=True):
-                column.button(question, width="stretch", on_click=_begin, args=(question,))
+                column.button(question, width="stretch", on_click=_begin, args=(question, number))
 
 
 def _mood(store: Store, child: Child, words: Sentences) -> None:
@@ -357,7 +428,7 @@ def _bubble(slot: DeltaGenerator, words: Sentences) -> DeltaGenerator:
         text = st.chat_message("assistant", avatar=LINGBAN).empty()
         text.markdown(f"*{words.thinking}*")
         # Beside the field's own, which is there only for what was typed into it, and not when that came as a page was drawn.
-        st.button(words.stop, icon=":material/stop_circle:", key="stop")
+        st.button(words.stop, icon=":material/stop_circle:", key="stop", on_click=_let_be)
     return text
 
 

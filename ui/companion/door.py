@@ -17,35 +17,33 @@ from ui.tables import Child, Visit
 LOOK_S = 20  # how often an open page looks whether the door is still what it was
 
 
-def closed(ruling: Ruling, child: Child, words: Sentences, *, kept: bool) -> None:
+def closed(ruling: Ruling, child: Child, words: Sentences, *, kept: bool, crisis: bool) -> None:
     """Say kindly that it is enough for today, or night; and, since nobody is listening, where help is.
 
-    `kept`: something was asked as the door was shut.
+    `kept`: a question waits in the chat that is open. `crisis`: its card stands above, and nothing was a good chat then.
     """
     with st.sidebar:
         brand(words)
     with st.container(key="closed"):
-        st.image(LINGBAN, width=120, alt=words.name)
-        if ruling.door == "night":
-            st.title(words.door.night_title, anchor=False)
-            st.markdown(words.door.night.format(until=child.quiet_to))
-        else:
-            st.title(words.door.enough_title, anchor=False)
-            st.markdown(words.door.enough)
+        if not crisis:
+            st.image(LINGBAN, width=120, alt=words.name)
+            night = ruling.door == "night"
+            st.title(words.door.night_title if night else words.door.enough_title, anchor=False)
+            st.markdown(words.door.night.format(until=child.quiet_to) if night else words.door.enough)
         if kept:
             st.markdown(words.door.kept)
         st.caption(words.urgent)
 
 
-def resting(words: Sentences) -> bool:
-    """Whether the child is having a break; then the page is a card about it."""
-    if not st.session_state.get("resting"):
+def resting(child: Child, words: Sentences) -> bool:
+    """Whether this child is having a break; then the page is a card about it."""
+    if st.session_state.get("resting") != child.id:  # a sibling may sit down at the same page
         return False
     with st.container(key="closed"):
         st.image(LINGBAN, width=120, alt=words.name)
         st.title(words.door.resting_title, anchor=False)
         st.markdown(words.door.resting)
-        st.button(words.door.resting_back, key="rested", on_click=_rest, args=(False,))
+        st.button(words.door.resting_back, key="rested", on_click=_rest, args=(None,))
         st.caption(words.urgent)
     return True
 
@@ -66,9 +64,10 @@ def notes(store: Store, visit: Visit, ruling: Ruling, words: Sentences) -> None:
                 st.button(words.door.rest_no, key="rest-no", on_click=gently(visits.rested), args=(store, visit))
 
 
-def watch(store: Store, child: Child, now: Ruling) -> None:
-    """Draw the page again when the door opens or closes, or the guardian changes something, while the page is open."""
-    readers = store.household().transcripts
+def watch(store: Store, child: Child, now: Ruling, here: int | None) -> None:
+    """Draw the page again when the door opens or closes, the guardian changes something, or something is said in the
+    chat that is open (`here`), while the page is open: an answer may be given behind a shut door, or in another tab."""
+    readers, said = store.household().transcripts, _said(store, here)
 
     @st.fragment(run_every=LOOK_S)
     def look() -> None:
@@ -79,6 +78,7 @@ def watch(store: Store, child: Child, now: Ruling) -> None:
                 or store.consent() is None
                 or store.household().transcripts != readers
                 or rule(store, current).door != now.door
+                or _said(store, here) != said
             )
         except Unreachable:  # the page as a whole says so, with the next act
             return
@@ -91,8 +91,14 @@ def watch(store: Store, child: Child, now: Ruling) -> None:
 
 def _take(store: Store, visit: Visit) -> None:
     visits.rested(store, visit)
-    _rest(True)
+    _rest(visit.child_id)
 
 
-def _rest(resting: bool) -> None:
-    st.session_state["resting"] = resting
+def _rest(child_id: int | None) -> None:
+    st.session_state["resting"] = child_id
+
+
+def _said(store: Store, here: int | None) -> list[tuple[int, str, str | None]]:
+    """What was said, and what has become of it: of a crisis the guard may tell only as the reply ends, or much later."""
+    messages = store.messages(here) if here is not None else []
+    return [(message.id, message.state, message.action) for message in messages]

@@ -16,7 +16,9 @@ from ui.pin import Locked, Opened, check, locked
 from ui.store import Store
 
 OPEN_S = 600
-OPENED = "parents-opened"  # until when, and with which PIN
+# Until when, by both clocks, and with which PIN. The one stands still while a laptop sleeps, the other can be set back.
+OPENED = "parents-opened"
+MISSED = "parents-missed"  # wrong tries before the right one, until they are told
 LOOKED = "parents-looked"  # what is being read there
 LOOK_S = 15  # how often an open area looks whether its time is over
 
@@ -26,7 +28,7 @@ def is_open(store: Store) -> bool:
     if not _holds(store):
         lock()
         return False
-    _, pin_hash = st.session_state[OPENED]
+    *_, pin_hash = st.session_state[OPENED]
     _open(pin_hash)
     return True
 
@@ -65,8 +67,10 @@ def watch(store: Store) -> None:
 
 def still_open(store: Store) -> Callable[[], bool]:
     """Whether what is open now is still open, to be asked later and outside of a run of the page, as a download is."""
-    until, pin_hash = st.session_state.get(OPENED, (0.0, None))
-    return lambda: bool(time.monotonic() < until and pin_hash == store.household().pin_hash)
+    until, by_the_wall, pin_hash = st.session_state.get(OPENED, (0.0, 0.0, None))
+    return lambda: bool(
+        time.monotonic() < until and time.time() < by_the_wall and pin_hash == store.household().pin_hash
+    )
 
 
 def current_pin(words: Sentences, key: str) -> str:
@@ -80,13 +84,26 @@ def confirmed(store: Store, typed: str, words: Sentences) -> bool:
     verdict = check(store, typed)
     if isinstance(verdict, Locked):
         _tell(verdict, store, words)
-    elif not isinstance(verdict, Opened):
+    elif isinstance(verdict, Opened):
+        st.session_state[MISSED] = verdict.missed
+    else:
         st.warning(words.pin.wrong.format(left=verdict.left))
     return isinstance(verdict, Opened)
 
 
+def missed() -> int:
+    """How many wrong PINs came before the last right one; told once, to whoever gave that."""
+    tries: int = st.session_state.pop(MISSED, 0)
+    return tries
+
+
+def from_now(pin_hash: str | None) -> tuple[float, float, str | None]:
+    """What is held of an area that is opened now, with the PIN of this hash."""
+    return time.monotonic() + OPEN_S, time.time() + OPEN_S, pin_hash
+
+
 def _open(pin_hash: str | None) -> None:
-    st.session_state[OPENED] = (time.monotonic() + OPEN_S, pin_hash)
+    st.session_state[OPENED] = from_now(pin_hash)
 
 
 def _holds(store: Store) -> bool:

@@ -14,8 +14,8 @@ from ui.store import Store
 from ui.tables import Child, Feedback
 
 
-def draw(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:
-    """Draw it; `last`: it is the newest question or reply."""
+def draw(store: Store, message: Message, child: Child, words: Sentences, *, last: bool, busy: bool) -> None:
+    """Draw it; `last`: it is the newest question or reply; `busy`: a reply is due, and nothing may cut it off."""
     if message.action == "crisis":
         adult.card(store, message, words)
     else:
@@ -28,7 +28,10 @@ def draw(store: Store, message: Message, child: Child, words: Sentences, *, last
                 if message.state == "stopped":
                     st.caption(words.stopped)
     if message.role == "assistant" and message.state != "waiting":
-        _acts(store, message, child, words, last=last)
+        acts = st.empty()  # a place of their own: whatever has none in this run stays on the page until the run ends
+        if not busy:
+            with acts.container():
+                _acts(store, message, child, words, last=last)
 
 
 def _acts(store: Store, message: Message, child: Child, words: Sentences, *, last: bool) -> None:

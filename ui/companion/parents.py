@@ -49,6 +49,8 @@ def show(store: Store, words: Sentences) -> None:
             st.button(words.pin.lock, icon=":material/lock:", key="lock", on_click=gate.leave)
     if (since := away.since(store)) is not None:
         st.warning(words.sending.away.format(when=moment(since)), icon=":material/cloud_off:")
+    if missed := gate.missed():
+        st.warning(words.pin.missed.format(missed=missed), icon=":material/key_off:")
     wanted = st.query_params.get("s", "")
     opened = st.segmented_control(
         words.for_parents,

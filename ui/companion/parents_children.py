@@ -65,7 +65,7 @@ def _limits(store: Store, child: Child, words: Sentences) -> None:
         )
         with st.container(horizontal=True):
             aloud = st.toggle(say.read_aloud, child.read_aloud, help=say.read_aloud_hint, key=f"{key}-aloud")
-            voice = st.toggle(say.voice, child.voice, key=f"{key}-voice")
+            voice = st.toggle(say.voice, child.voice, help=say.voice_hint, key=f"{key}-voice")
         if st.form_submit_button(words.save, type="primary"):
             topics = "\n".join(line.strip() for line in blocked.splitlines() if line.strip())
             store.set_limits(

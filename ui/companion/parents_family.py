@@ -16,6 +16,8 @@ def show(store: Store, words: Sentences) -> None:
         _consent(store, words)
     with st.container(border=True, key="settings-card"):
         _settings(store, words)
+    with st.container(key="panel-days"):
+        _days(store, words)
     with st.container(border=True, key="pin-card"), st.form("new-pin", border=False, clear_on_submit=True):
         st.subheader(words.home.new_pin, anchor=False)
         current = gate.current_pin(words, "pin-now")
@@ -76,9 +78,6 @@ def _settings(store: Store, words: Sentences) -> None:
             format_func=lambda access: telling.access("full" if access == "full" else "alerts", words),
             key="transcripts",
         )
-        days = st.number_input(
-            words.home.retention, 1, 3650, home.retention_days, help=words.home.retention_under, key="retention"
-        )
         if st.form_submit_button(words.save, type="primary"):
             if not emergency.strip():
                 st.warning(words.home.no_emergency)
@@ -86,9 +85,26 @@ def _settings(store: Store, words: Sentences) -> None:
             store.set_household(
                 emergency=emergency.strip(),
                 transcripts="full" if transcripts == "full" else "alerts",
-                retention_days=days,
             )
             st.toast(words.saved)
+
+
+def _days(store: Store, words: Sentences) -> None:
+    say, now = words.home, store.household().retention_days
+    with st.form("days", border=False, clear_on_submit=True):
+        st.subheader(say.retention, anchor=False)
+        st.caption(say.retention_under)
+        left, right = st.columns(2)
+        # A key keeps its choice: of a form that clears itself the browser would show the days from before.
+        days = left.number_input(say.days, 1, 3650, now, key=f"days-{now}")
+        with right:
+            typed = gate.current_pin(words, "pin-days")
+        if not st.form_submit_button(words.save):
+            return
+        if days < now and not gate.confirmed(store, typed, words):  # fewer days delete what was said
+            return
+        store.set_retention(days)
+        st.rerun()
 
 
 def _channels(store: Store, words: Sentences) -> None:
@@ -100,16 +116,16 @@ def _channels(store: Store, words: Sentences) -> None:
             st.markdown(f"`{name}`", width="stretch")
             if st.button(say.try_it, icon=":material/send:", key=f"try-{channel_id}"):
                 st.toast(say.tried if outbox.try_channel(store, channel_id) else say.not_tried)
-            # No callback: it would run before the door is looked at.
-            if st.button(say.remove, icon=":material/delete:", key=f"remove-{channel_id}"):
-                outbox.remove_channel(store, channel_id)
-                st.rerun()
+            with st.popover(say.remove, icon=":material/delete:"):
+                _remove(store, channel_id, words)
     with st.form("new-channel", border=False, clear_on_submit=True):
         address = st.text_input(say.address, placeholder="json://…", autocomplete="off", key="channel").strip()
         if st.form_submit_button(say.add) and address:
             try:
                 outbox.add_channel(store, address)
                 st.rerun()
+            except outbox.Several:
+                st.warning(say.several)
             except BadInput:
                 st.warning(say.unknown)
     waiting = outbox.waiting(store)
@@ -117,3 +133,13 @@ def _channels(store: Store, words: Sentences) -> None:
         st.caption(say.waiting.format(count=waiting))
     if lost := outbox.given_up(store):
         st.warning(say.given_up_under.format(count=len(lost)))
+
+
+def _remove(store: Store, channel_id: int, words: Sentences) -> None:
+    # No callback: it would run before the door is looked at.
+    with st.form(f"remove-{channel_id}", border=False, clear_on_submit=True):
+        typed = gate.current_pin(words, f"pin-remove-{channel_id}")
+        asked = st.form_submit_button(words.sending.remove, type="primary")
+        if asked and gate.confirmed(store, typed, words):
+            outbox.remove_channel(store, channel_id)
+            st.rerun()

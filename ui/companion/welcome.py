@@ -7,7 +7,7 @@ from ui.companion import calm, profile
 from ui.companion.look import LINGBAN, language_switch, line_broken
 from ui.locales import Sentences
 from ui.records import Profile
-from ui.store import Store
+from ui.store import RETENTION_DAYS, Store
 
 
 def show(store: Store) -> None:
@@ -63,7 +63,7 @@ def show(store: Store) -> None:
 def facts(words: Sentences) -> None:
     """What a guardian has to know before saying yes."""
     with st.container(key="facts"):
-        st.markdown("\n".join(f"- {fact}" for fact in words.facts))
+        st.markdown("\n".join(f"- {fact.format(days=RETENTION_DAYS)}" for fact in words.facts))
 
 
 def two_pins(words: Sentences, key: str) -> tuple[str, str]:

@@ -61,6 +61,7 @@ class Pin(Strict):
     repeat: Sentence
     open: Sentence
     wrong: Sentence
+    missed: Sentence
     locked: Sentence
     forgotten: Sentence
     lock: Sentence
@@ -127,6 +128,7 @@ class Home(Strict):
     read_aloud: Sentence
     read_aloud_hint: Sentence
     voice: Sentence
+    voice_hint: Sentence
     new_pin: Sentence
     no_consent: Sentence
     consent_again: Sentence
@@ -136,6 +138,7 @@ class Home(Strict):
     transcripts_full: Sentence
     transcripts_alerts: Sentence
     retention: Sentence
+    days: Sentence
     retention_under: Sentence
 
 
@@ -154,6 +157,7 @@ class Sending(Strict):
     tried: Sentence
     not_tried: Sentence
     unknown: Sentence
+    several: Sentence
     waiting: Sentence
     given_up: Sentence
     given_up_under: Sentence
@@ -297,7 +301,7 @@ class Sentences(Strict):
     language: Sentence
     welcome_title: Sentence
     welcome_under: Sentence
-    facts: Annotated[tuple[Sentence, ...], Field(min_length=4)]
+    facts: Annotated[tuple[Sentence, ...], Field(min_length=5)]
     guardian_name: Sentence
     child_nickname: Sentence
     child_nickname_hint: Sentence
