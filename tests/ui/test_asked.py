@@ -146,6 +146,21 @@ def test_a_crisis_stands_before_the_shut_door_and_nothing_calls_it_a_good_chat(
     assert WORDS.door.kept in [line.value for line in app.markdown]
 
 
+def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
+    child = family(store)
+    question = exchange.say(store, child.id, None, "厨房着火了")
+    reply = exchange.begin_reply(store, question, "马上离开。", "guarded", "crisis", "emergency")
+    assert reply is not None
+    exchange.end_reply(store, reply, "马上离开。", "guarded", "crisis", "emergency")
+    app.query_params["c"] = str(question.conversation_id)
+    app.run()
+    drawn = [line.value for line in app.markdown]
+    assert [line.split("**")[1] for line in drawn if line.startswith("**1")] == ["119", "120", "110"]
+    assert "马上离开。" in drawn
+    assert WORDS.crisis_adult not in drawn
+    assert WORDS.categories["emergency"]
+
+
 def test_two_runs_of_the_page_that_have_the_same_to_write_write_it_once(store: Store) -> None:
     child = family(store)
     held = Unsaid(None, None, "你好", 1)

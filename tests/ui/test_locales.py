@@ -21,6 +21,7 @@ def test_both_languages_have_every_sentence_with_the_same_blanks() -> None:
         assert re.findall(r"\{\w+\}", str(zh[key])) == re.findall(r"\{\w+\}", str(en[key])), key
     assert zh["categories"].keys() == en["categories"].keys() >= set(CRISIS)
     assert [line["number"] for line in zh["crisis_lines"]] == [line["number"] for line in en["crisis_lines"]]
+    assert [line["number"] for line in zh["emergency_lines"]] == [line["number"] for line in en["emergency_lines"]]
 
 
 def test_the_log_of_accesses_is_told_in_the_guardians_language() -> None:

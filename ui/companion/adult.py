@@ -1,12 +1,17 @@
 """Cards that a child can hand to an adult: what to do now, whom to call. In: a crisis. Out: a card and a dialog."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from ui.companion.look import LINGBAN
 from ui.companion.safe_text import plain, safe
-from ui.locales import Sentences
+from ui.locales import Line, Sentences
 from ui.records import Message
 from ui.store import Store
+
+# The guard's kind of crisis in which a fire brigade helps more than somebody to talk to.
+EMERGENCY = "emergency"
 
 
 def card(store: Store, message: Message, words: Sentences) -> None:
@@ -14,16 +19,18 @@ def card(store: Store, message: Message, words: Sentences) -> None:
     with st.container(key=f"card-{message.id}"), st.chat_message("assistant", avatar=LINGBAN):
         st.subheader(words.crisis_title, anchor=False)
         st.markdown(safe(message.text))
-        st.markdown(words.crisis_adult)
-        _lines(words, f"lines-{message.id}")
+        if message.category != EMERGENCY:
+            st.markdown(words.crisis_adult)
+        lines = words.emergency_lines if message.category == EMERGENCY else words.crisis_lines
+        _lines(lines, f"lines-{message.id}")
         if st.button(words.adult.show, icon=":material/volunteer_activism:", type="primary", key=f"adult-{message.id}"):
             st.session_state["adult"] = message.id
         # Held until it is put away: the page may be drawn again by itself while an adult reads.
         if st.session_state.get("adult") == message.id:
-            _dialog(store, words)
+            _dialog(store, lines, words)
 
 
-def _dialog(store: Store, words: Sentences) -> None:
+def _dialog(store: Store, lines: Sequence[Line], words: Sentences) -> None:
     @st.dialog(words.adult.title, width="large", on_dismiss=_put_away)
     def shown() -> None:
         st.markdown(f"### {words.adult.please}")
@@ -32,7 +39,7 @@ def _dialog(store: Store, words: Sentences) -> None:
         emergency = store.emergency()
         if emergency:
             st.markdown(f"**{words.adult.contact}** {plain(emergency)}")
-        _lines(words, "lines-adult")
+        _lines(lines, "lines-adult")
 
     shown()
 
@@ -41,7 +48,7 @@ def _put_away() -> None:
     st.session_state.pop("adult", None)
 
 
-def _lines(words: Sentences, key: str) -> None:
+def _lines(lines: Sequence[Line], key: str) -> None:
     with st.container(key=key, gap=None):
-        for line in words.crisis_lines:
+        for line in lines:
             st.markdown(f"**{line.number}**  {line.who}")

@@ -298,6 +298,7 @@ class Sentences(Strict):
     crisis_title: Sentence
     crisis_adult: Sentence
     crisis_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
+    emergency_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
     language: Sentence
     welcome_title: Sentence
     welcome_under: Sentence
