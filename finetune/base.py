@@ -55,8 +55,8 @@ class Base:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each weight file and of the tokenizer, by name."""
-        tokenizer = self.folder / TOKENIZER
-        return {path.name: sha256(path) for path in (*self.weight_files(), *[tokenizer] * tokenizer.is_file())}
+        files = [*self.weight_files(), self.folder / TOKENIZER]
+        return {path.name: sha256(path) for path in files if path.is_file()}
 
 
 def find_base(name: str, *, home: str | None = None) -> Base:

@@ -143,6 +143,7 @@ def _fit(model: Any, batches: list[list[Example]], epochs: float, pad: int, chan
     schedule = get_cosine_schedule_with_warmup(optimizer, min(WARMUP, steps // 4), steps)
     order: list[int] = []
     losses: list[float] = []
+    bf16 = cpu_has_bf16()
     model.train()
     with progress("pretraining", steps) as advance:
         for step in range(steps):
@@ -150,7 +151,7 @@ def _fit(model: Any, batches: list[list[Example]], epochs: float, pad: int, chan
                 order = list(range(len(batches)))
                 chance.shuffle(order)
             input_ids, labels = _tensors(batches[order.pop()], pad)
-            with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = model(input_ids=input_ids, labels=labels, use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

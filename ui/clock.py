@@ -1,12 +1,12 @@
 """The family's clock: quiet hours, days and the times that a guardian reads are those of the time zone TZ.
 
-In: TZ. Out: nothing, or a `BadInput`: the C library takes a zone that it does not know for UTC and says nothing, and
+In: TZ. Out: midnights; or a `BadInput`: the C library takes a zone that it does not know for UTC and says nothing, and
 quiet hours are hours off. Run: `check_zone(os.environ.get("TZ"))`, once, at the start.
 """
 
 import re
 import time
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from data.strict import BadInput
@@ -33,6 +33,11 @@ def check_zone(name: str | None) -> None:
             f'TZ is "{name}", but this machine\'s clock is {found / 3600:+g} h from UTC and not {expected / 3600:+g} h:'
             " quiet hours would be wrong. Install the package tzdata."
         )
+
+
+def midnight(day: date) -> datetime:
+    """When a day begins for the family, on its own side of a change to summer time: a day may have 23 or 25 hours."""
+    return datetime(day.year, day.month, day.day).astimezone()
 
 
 def _expected(name: str) -> float | None:

@@ -6,12 +6,13 @@ leaves this module.
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from sqlalchemy import select
 
 from ui import visits
+from ui.clock import midnight
 from ui.store import Store
 from ui.tables import Child, ConversationRow, MessageRow, Mood
 
@@ -83,9 +84,8 @@ class Week:
 def week(store: Store, child: Child) -> Week:
     """The last seven days by the server's calendar."""
     child_id = child.id
-    today = datetime.combine(store.now().astimezone(), time.min)
-    # Each midnight on its own side of a change to summer time: a day may have 23 or 25 hours.
-    midnights = [(today - timedelta(days=back)).astimezone() for back in range(DAYS - 1, -2, -1)]
+    today = store.now().astimezone().date()
+    midnights = [midnight(today - timedelta(days=back)) for back in range(DAYS - 1, -2, -1)]
     first = midnights[0]
     here = visits.since(store, child_id, first)
     moods = store.moods(child_id, first)

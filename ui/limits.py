@@ -10,6 +10,7 @@ from datetime import datetime, time, timedelta
 from typing import Literal
 
 from ui import visits
+from ui.clock import midnight
 from ui.store import Store
 from ui.tables import Child, Visit
 
@@ -32,8 +33,7 @@ def rule(store: Store, child: Child, visit: Visit | None = None) -> Ruling:
     """Judge this moment; with the running visit, also whether a reminder or a break is due."""
     now = store.now()
     local = now.astimezone()
-    midnight = datetime.combine(local, time.min).astimezone()  # on its own side of a change to summer time
-    used = visits.seconds_since(store, child.id, midnight)
+    used = visits.seconds_since(store, child.id, midnight(local.date()))
     left = max(0, round(child.minutes_a_day - used / 60))
     if in_quiet_hours(local, child.quiet_from, child.quiet_to):
         return Ruling("night", left)
