@@ -18,14 +18,16 @@ FROM $PYTHON_IMAGE AS on-cpu
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 ARG PIP_INDEX_URL
 # Installed here and not copied from a stage: a builder keeps both, gigabytes each.
-# vllm._C: vLLM itself only warns where a library of the system is missing, and then cannot start.
+# vLLM only warns where a library of the system is missing, and then cannot start: so one of its kernels is asked for. It
+# chooses between builds for AVX2 and AVX-512 itself, and the wrong one would end the process.
 RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
     --mount=source=docker,target=/build/docker \
     --mount=source=pyproject.toml,target=/build/pyproject.toml \
     --mount=source=constraints.txt,target=/build/constraints.txt \
     /build/docker/install.sh serve-cpu cpu \
-    torch vllm._C vllm.entrypoints.openai.api_server limits.storage limits.strategies onnxruntime tokenizers
+    torch vllm.entrypoints.openai.api_server limits.storage limits.strategies onnxruntime tokenizers \
+    && /venv/bin/python -c "import torch; from vllm.platforms.cpu import CpuPlatform as cpu; cpu.import_kernels(); torch.ops._C.rms_norm"
 ENV PATH=/venv/bin:$PATH
 
 FROM $VLLM_IMAGE AS on-cuda
