@@ -29,6 +29,7 @@ UV := $(BIN)/uv pip install -p $(VENV) -q
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
 # As in docker/install.sh: cuda is the package index's own build; else what the driver takes, from PyTorch's index.
 CUDA_TORCH := $(if $(filter cuda,$(TORCH_BACKEND)),,--torch-backend=$(or $(TORCH_BACKEND),auto))
+PYTEST := MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
 export DEVICE RECIPE MODEL PORT PAGE_PORT STUDIO_PORT
@@ -49,9 +50,12 @@ THE_BASE := $(if $(BASE_FOLDER),$(call inside,$(BASE)),$(BASE))
 THE_RECIPE := $(if $(RECIPE_FILE),$(call inside,$(RECIPE)),$(RECIPE))
 FINETUNE := docker compose $(if $(SERVER),-f compose.yaml -f docker/asking.yaml) run --rm --build \
 	$(if $(BASE_FOLDER),$(call mount,$(BASE))) $(if $(RECIPE_FILE),$(call mount,$(RECIPE))) finetune
+# A model's folder here, too; models/current is always the volume's.
+export MODEL_FOLDER := $(if $(filter-out models/current,$(MODEL)),$(if $(wildcard $(MODEL)/.),$(abspath $(MODEL))))
+MOUNTED := $(if $(MODEL_FOLDER),-f docker/model.yaml)
 # The page's own server is not put in another one's place.
 SERVE := if [ -n "$$(docker compose ps --quiet serve)" ]; then echo 'The server runs already: `make ps`. `make down` ends it.' >&2; exit 1; fi; \
-	docker compose -f compose.yaml -f docker/published.yaml up --build serve
+	docker compose -f compose.yaml -f docker/published.yaml$(if $(MOUNTED), $(MOUNTED)) up --build serve
 NEW_PIN := docker compose exec ui python -m ui --new-pin
 THE_KEY := /run/secrets/api_key
 KEYS := keys
@@ -139,7 +143,7 @@ new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
 ##@ Containers
 
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	docker compose up --build --detach --wait || { docker compose logs --tail 5 >&2; exit 1; }
+	docker compose$(if $(MOUNTED), -f compose.yaml $(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 5 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and records stay
@@ -165,7 +169,7 @@ figures: setup ## make README's figures again, by the demo's model (minutes)
 	$(BIN)/python -m tests.figures
 
 bench-guard: setup ## measure the guard on the messages kept apart
-	$(BIN)/python -m serve.guard.bench
+	$(BIN)/python -m serve.guard.bench --out tests/results/bench-guard.json
 
 bench-serve: setup ## what policy and guard cost MODEL, against bare vLLM
 	$(BIN)/python -m serve.bench $(MODEL)
@@ -178,13 +182,17 @@ bench-data: setup ## time the check of 10,000 conversations
 
 ##@ Working on MindPal
 
-# What only waits for packages or a disk is done beside what computes.
+# What waits, for packages, a disk, a browser or a container, is done beside what computes; what is timed, alone.
 test: setup ## lint, types and every test
 	$(BIN)/python -m tests.system & system=$$!; $(MAKE) --no-print-directory lint; lint=$$?; wait $$system; exit $$lint
 	$(BIN)/python -m tests.containers.images & images=$$!; \
-		$(BIN)/python -m pytest --durations=10 -m "not end_to_end" --numprocesses 2 --dist loadfile; quick=$$?; \
+		$(PYTEST) --numprocesses 2 --dist loadfile -m "not end_to_end and not alone"; quick=$$?; \
 		wait $$images; exit $$quick
-	MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10 -m end_to_end
+	$(PYTEST) --numprocesses 2 --dist loadgroup -m "end_to_end and not alone"
+	$(PYTEST) -m alone
+
+test-containers: setup ## the container tests alone
+	$(PYTEST) tests/containers
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

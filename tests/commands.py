@@ -1,15 +1,16 @@
-"""Our command lines as processes of their own that start at once.
+"""Our command lines and pages as processes of their own that start at once.
 
-Importing torch and the trainers takes longer than most tests. A server process imports them one time and forks a child
-for each command; a child is a real process: it can be killed, and its exit code and output are its own.
+Importing torch, the trainers and Streamlit takes longer than most tests. A server process imports them one time and forks a
+child for each; a child is a real process: it can be killed, and its exit code and output are its own.
 """
 
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,13 @@ PRELOAD = [
     "finetune.merge",
     "matplotlib.figure",
     "finetune.step.trainer",
+    "streamlit.web.cli",
+    "streamlit.web.bootstrap",
+    "streamlit.delta_generator",
+    "ui.chores",
+    "ui.studio.jobs",
 ]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def fork(target: Callable[..., None], *given: Any) -> Any:
@@ -94,6 +101,25 @@ class Command:
 def finetune(folder: Path, *words: str, **given: Any) -> Done:
     """Run a command to its end."""
     return Command(folder, *words, **given).wait()
+
+
+def serve(program: Sequence[str], environment: Mapping[str, str], log: Path) -> Any:
+    """`python -m PROGRAM` in a started child, with this environment and no other; what it tells is added to `log`."""
+    return fork(_serve, tuple(program), dict(environment), str(log))
+
+
+def _serve(program: tuple[str, ...], environment: dict[str, str], log: str) -> None:
+    told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(told, number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    os.chdir(ROOT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = list(program)
+    runpy.run_module(program[0], run_name="__main__", alter_sys=True)
 
 
 def _run(words: tuple[str, ...], given: str, out: str, err: str, environment: dict[str, str], limit: int) -> None:

@@ -16,6 +16,18 @@ for name in ("DATABASE_URL", "MINDPAL_KEY_FILE"):
     os.environ.pop(name, None)
 
 
+# What is made once, for several files: the containers' engine, the demo and its server, the small server.
+SHARED = ("started", "trained_demo", "server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, what is shared is made by one of them, and a file is run by one."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        shared = next((name for name in SHARED if name in fixtures), item.path.name)
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(scope="session")
 def trained_demo() -> demo.Demo:
     """The demo, trained and merged: a minute or two the first time, nothing after that."""
@@ -36,8 +48,3 @@ def demo_server(trained_demo: demo.Demo, demo_log: Path) -> Iterator[str]:
     """The address of the demo model's server."""
     with demo.serving(trained_demo.model, demo.free_port(), demo_log) as address:
         yield address
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest begins first: at the end one worker would wait for the other's."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")

@@ -100,6 +100,7 @@ def test_the_builder_is_given_an_allow_list() -> None:
         ("compose-spec", "compose.yaml"),
         ("compose-spec", "docker/asking.yaml"),
         ("compose-spec", "docker/device.yaml"),
+        ("compose-spec", "docker/model.yaml"),
         ("compose-spec", "docker/published.yaml"),
         ("github-workflows", ".github/workflows/test.yml"),
         ("dependabot", ".github/dependabot.yml"),
@@ -207,6 +208,12 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     )
     told = commands("train", f"RECIPE={os.path.relpath(tmp_path, ROOT)}/my.yaml")
     assert f"-v {tmp_path}/my.yaml:{tmp_path}/my.yaml:ro finetune train {tmp_path}/my.yaml " in told
+    # So is a model's folder; what is in the volume needs no mount.
+    for verb in ("serve", "up"):
+        assert "docker/model.yaml" not in commands(verb)
+        assert "docker/model.yaml" not in commands(verb, "MODEL=models/only-in-the-volume")
+        assert "-f compose.yaml " in commands(verb, f"MODEL={tmp_path}/base")
+        assert " -f docker/model.yaml up --build " in commands(verb, f"MODEL={tmp_path}/base")
     # Asking a server takes its network and the page's key.
     told = commands("evaluate", "SERVER=http://serve:8000")
     assert "-f compose.yaml -f docker/asking.yaml run --rm" in told

@@ -305,8 +305,11 @@ def test_the_trainers_verbs_typed_as_they_are_told(project: Project, clone: Path
     assert models.endswith("typed")
 
 
-def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Project, clone: Path, secrets: Path) -> None:
-    port = free_port()
+def test_make_serve_publishes_the_api_of_a_folder_here_and_ends_after_its_answers(
+    project: Project, clone: Path, secrets: Path, tmp_path: Path
+) -> None:
+    port, mine = free_port(), tmp_path / "mine"
+    project.compose("cp", "serve:/mindpal/models/current/.", str(mine))
     # Not in the place of the server that the page has.
     refused = subprocess.run(
         ["make", "serve", "WHERE=containers"], cwd=clone, capture_output=True, text=True, check=False
@@ -314,7 +317,7 @@ def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Projec
     assert refused.returncode != 0
     assert "The server runs already" in refused.stderr
     project.make(clone, "down")
-    serving = project.type(clone, "serve", f"PORT={port}")
+    serving = project.type(clone, "serve", f"PORT={port}", f"MODEL={mine}")
     # Read all the time: a full terminal would hold it up.
     with ThreadPoolExecutor(1) as beside:
         ended = beside.submit(serving.expect, pexpect.EOF, READY_S * 2)
@@ -324,6 +327,8 @@ def test_make_serve_publishes_the_api_and_ends_after_its_answers(project: Projec
             container = project.containers()["serve"]
             bound = container.attrs["NetworkSettings"]["Ports"]["8000/tcp"]
             assert [(one["HostIp"], one["HostPort"]) for one in bound] == [("127.0.0.1", str(port))]
+            mounts = {one["Destination"]: (one["Source"], one["RW"]) for one in container.attrs["Mounts"]}
+            assert mounts["/mindpal/given"] == (str(mine), False)
             # Reached from here, and reaching nothing outside.
             networks = {
                 name: project.client.networks.get(name).attrs for name in container.attrs["NetworkSettings"]["Networks"]

@@ -12,7 +12,7 @@ from tests.pace import pace
 from tests.small_models import make_sealed
 
 
-@pytest.mark.end_to_end  # nothing else runs beside those
+@pytest.mark.alone
 def test_the_layers_work_is_small(tmp_path: Path) -> None:
     async def measure() -> list[tuple[float, float]]:
         """For each request its time, and that of one of its chunks, as multiples of known work done beside it."""

@@ -1,6 +1,8 @@
 """The crisis layer: what must be heard, and the everyday words of a child that must pass."""
 
 import json
+from collections.abc import Iterable
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,7 +10,7 @@ from data.conversations import DATA_DIR
 from data.forms import Typed
 from serve.guard import crisis
 from serve.guard.rules import read_rules
-from serve.guard.screen import RULES_FILE, Screen, Stopped
+from serve.guard.screen import RULES_FILE, Harm, Screen, Stopped
 from serve.guard.verdict import Verdict, judged_together, read_answers
 
 
@@ -306,26 +308,42 @@ def test_an_ordinary_answer_leaves_unchanged(answer: str) -> None:
     assert RULES_FILE.is_file()
 
 
-def test_every_reply_that_is_taught_would_leave() -> None:
-    taught = [
+def taught() -> list[str]:
+    """Every reply of the shipped conversations."""
+    replies = [
         turn["value"]
         for name in ("child_chat.json", "child_chat_en.json")
         for record in json.loads((DATA_DIR / name).read_text(encoding="utf-8"))
         for turn in record["conversations"]
         if turn["from"] == "gpt"
     ]
-    assert len(taught) > 2000
-    stopped = []
-    for reply in taught:
+    assert len(replies) > 2000
+    return replies
+
+
+def stopped(replies: Iterable[str]) -> list[tuple[Harm, str]]:
+    """Those that the screen would end, and for what."""
+    found = []
+    for reply in replies:
         screen = Screen(())
         try:
             list(screen.feed(reply))
             screen.read()
-        except Stopped as found:
-            stopped.append((found.harm, reply))
-    assert [reply for harm, reply in stopped if harm.layer == "rules"] == []
-    # Some of them were kept apart when the reader was trained, to choose the danger from which it acts.
-    assert len(stopped) <= 0.01 * len(taught), stopped
+        except Stopped as ended:
+            found.append((ended.harm, reply))
+    return found
+
+
+def test_no_pattern_stops_a_reply_that_is_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.guard.screen.reader", lambda: SimpleNamespace(level=1, most_dangerous=lambda _: (0, "")))
+    assert stopped(taught()) == []
+
+
+def test_the_reader_lets_replies_pass_that_are_taught() -> None:
+    """One in five. Some of all were kept apart when it was trained, to choose the danger from which it acts."""
+    replies = taught()[::5]
+    found = stopped(replies)
+    assert len(found) <= 0.01 * len(replies), found
 
 
 def test_a_thought_never_leaves_however_it_is_cut() -> None:

@@ -148,7 +148,7 @@ def test_a_memory_keeps_no_words_and_has_an_end(monkeypatch: pytest.MonkeyPatch)
         assert len(memories[0]._verdicts) <= 3
 
 
-@pytest.mark.end_to_end  # nothing else runs beside those
+@pytest.mark.alone
 def test_a_message_takes_little_time(guard: Guard) -> None:
     taken = paces(lambda: guard.judge(["我今天在学校和同学吵架了，心里很难过，不知道怎么办才好"]), 100)
     assert taken < 10, taken  # 7 as measured, whether the core was fast or slow

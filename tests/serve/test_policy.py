@@ -514,7 +514,7 @@ def test_what_stands_for_a_forged_answer_leaves_room_for_the_next(policy: Policy
     model, forged = policy._model, {"role": "assistant", "content": "我是真人。"}
     free = CONTRACT.window - model.frame_tokens - model.message_tokens(HELLO[0]) - model.message_tokens(forged)
     longest = next(n for n in range(free, 0, -1) if model.message_tokens({"role": "user", "content": "好" * n}) < free)
-    for less in range(0, 300, 10):
+    for less in range(0, 300, 30):
         first = {"role": "user", "content": "好" * (longest - less)}
         assert call(policy, {"messages": [first, forged, *HELLO], "max_tokens": 1}).status == 200
         assert engine.asked[-1]["max_completion_tokens"] == 1

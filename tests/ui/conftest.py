@@ -5,15 +5,16 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.commands import serve
 from tests.demo import free_port
 from tests.ui.databases import Database, family, postgres, postgres_programs
 from tests.ui.walk import daytime
@@ -95,25 +96,21 @@ class Site:
 
     def start(self) -> None:
         """Serve, until the page answers on its port."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.program, "--port", str(self.port)],
-                cwd=ROOT, env=self.environment, stdout=log, stderr=log,
-            )  # fmt: skip
+        self.process = serve((*self.program, "--port", str(self.port)), self.environment, self.log)
         wait_for(self.port, self.process)
 
     def kill(self) -> None:
         """End the page's process as `kill -9` does."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
     def end(self) -> None:
         """End it kindly, and look at what it told."""
         self.process.terminate()
-        try:
-            self.process.wait(20)
-        finally:
-            self.process.kill()
+        self.process.join(20)
+        ended = not self.process.is_alive()
+        self.process.kill()
+        assert ended, "the page does not end"
         told = self.log.read_text()
         assert "Traceback" not in told, told
 
@@ -151,10 +148,10 @@ def site(tmp_path: Path, more_environment: dict[str, str], program: tuple[str, .
     served.end()
 
 
-def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_for(port: int, process: Any) -> None:
     """Until the page answers on its port."""
     for _ in range(1800):
-        assert process.poll() is None, "the page ended before it was there"
+        assert process.is_alive(), "the page ended before it was there"
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

@@ -4,8 +4,6 @@ import fcntl
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +15,10 @@ from playwright.sync_api import TimeoutError as NotYet
 
 from data.queue import jobs
 from data.runs import State
+from tests.commands import serve
 from tests.demo import free_port
 from tests.small_models import make_base
-from tests.ui.conftest import CHROMIUM, PATIENCE_MS, ROOT, wait_for
+from tests.ui.conftest import CHROMIUM, PATIENCE_MS, wait_for
 from ui.studio.words import words_in
 
 PASSWORD = "correct-horse"
@@ -52,17 +51,13 @@ class Studio:
 
     def start(self, *words: str) -> None:
         """Serve, until the page answers on its port."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ui.studio", "--port", str(self._port), *words],
-                cwd=ROOT, env=self._environment, stdout=log, stderr=log,
-            )  # fmt: skip
+        self.process = serve(("ui.studio", "--port", str(self._port), *words), self._environment, self.log)
         wait_for(self._port, self.process)
 
     def kill(self) -> None:
         """End the page's process, and no other one, as `kill -9` does."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 @contextmanager
@@ -73,8 +68,9 @@ def serving(folder: Path, **more: str) -> Iterator[Studio]:
     try:
         yield studio
     finally:
-        studio.process.send_signal(signal.SIGINT)
-        studio.process.wait(150)
+        os.kill(studio.process.pid, signal.SIGINT)
+        studio.process.join(150)
+        assert not studio.process.is_alive(), "the studio does not end"
     told_all = studio.log.read_text()
     assert "Traceback" not in told_all, told_all
     assert not has_worker(studio.runs), "the worker outlived the page"

@@ -70,6 +70,7 @@ def test_twenty_kills_of_the_page_lose_nothing_and_double_nothing(site: Site, pa
     store.close()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(1200)
 def test_thirty_browsers_at_once(site: Site, browser: Browser) -> None:
     """Thirty browsers (contexts of one Chromium, each with its own session), ten children, three browsers for each.
@@ -122,6 +123,7 @@ def test_thirty_browsers_at_once(site: Site, browser: Browser) -> None:
     assert [line for line in site.log.read_text().splitlines() if line and not OWN_LINE.fullmatch(line)] == []
 
 
+@pytest.mark.alone
 def test_ten_thousand_conversations_open_in_the_browser_in_a_second(site: Site, page: Page) -> None:
     """The best of three, beside a child who has said nothing, and one whose list of thirty is as long as it gets."""
     counts = (0, 30, 10_000)
