@@ -18,6 +18,7 @@ for name in ("DATABASE_URL", "MINDPAL_KEY_FILE"):
 
 # What is made once, for several files: the containers' engine, the demo and its server, the small server.
 SHARED = ("started", "trained_demo", "server")
+DEMO_S = 1800
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,11 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         shared = next((name for name in SHARED if name in fixtures), item.path.name)
         item.add_marker(pytest.mark.xdist_group(shared))
+        if shared == "trained_demo":
+            # Whichever comes first trains it, beside other tests.
+            item.add_marker(pytest.mark.timeout(DEMO_S))
 
 
 @pytest.fixture(scope="session")
 def trained_demo() -> demo.Demo:
-    """The demo, trained and merged: a minute or two the first time, nothing after that."""
+    """The demo, trained and merged: minutes the first time, nothing after that."""
     # By the name that `make demo` gives it: the name goes into the contract.
     planned = demo.plan(str(STANDIN.relative_to(demo.ROOT)))
     demo.make(planned)

