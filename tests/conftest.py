@@ -21,6 +21,8 @@ SHARED = ("started", "trained_demo", "server")
 DEMO_S = 1800
 
 
+# Before the plugin looks at the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes run the tests, what is shared is made by one of them, and a file is run by one."""
     for item in items:

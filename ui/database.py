@@ -62,7 +62,7 @@ class Database:
 
     def is_used(self) -> bool:
         """Whether it already holds sealed words: then a new key would be of no use. Raises `NotOpened`."""
-        with self._opening(), self._engine.connect() as connection:
+        with self.opening(), self._engine.connect() as connection:
             if not self._engine.dialect.has_table(connection, Household.__tablename__):
                 return False
             return bool(connection.execute(select(func.count()).select_from(Household)).scalar())
@@ -73,7 +73,7 @@ class Database:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         scripts = ScriptDirectory.from_config(config)
         known = {script.revision for script in scripts.walk_revisions()}
-        with self._opening(), self._engine.begin() as connection:
+        with self.opening(), self._engine.begin() as connection:
             stored = MigrationContext.configure(connection).get_current_revision()
             if stored is not None and stored not in known:
                 raise BadInput(
@@ -91,11 +91,14 @@ class Database:
             command.upgrade(config, "head")
 
     @contextmanager
-    def _opening(self) -> Iterator[None]:
+    def opening(self) -> Iterator[None]:
+        """What has to be done before the records are open: raises `NotOpened` where the database does not let it be done."""
         try:
             yield
         except OperationalError as error:
             raise NotOpened(f"{self._name()}: the database cannot be opened: {error.orig}.") from None
+        except Unreachable as error:
+            raise NotOpened(f"{self._name()}: the database cannot be opened: {error}.") from None
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -59,7 +59,8 @@ class Store:
         try:
             self.sealer = Sealer(read_key(key_file, make=not self._database.is_used()))
             self._database.migrate(self.sealer)
-            self._check_key()
+            with self._database.opening():
+                self._check_key()
         except WrongKey:
             self.close()
             raise BadInput(

@@ -17,7 +17,7 @@ from tests.ui.databases import Database, family
 from ui import exchange, forget
 from ui.database import Gone, Unreachable, url_for
 from ui.store import Store
-from ui.tables import Child, Table
+from ui.tables import Child, Household, Table
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store, database: Database) -> None:
@@ -91,6 +91,13 @@ def test_what_cannot_be_opened_now_is_a_sentence_for_a_start_and_a_moment_for_an
         Store(f"sqlite:///{tmp_path / 'held.db'}", tmp_path / "key", patience_s=0.2)
     assert isinstance(told.value, Unreachable)
     held.close()
+
+
+def test_records_that_are_held_between_their_tables_and_their_first_row_are_a_sentence_too(database: Database) -> None:
+    database.open().close()
+    database.rows(f"DELETE FROM {Household.__tablename__}")
+    with database.held(), pytest.raises(BadInput, match="the database cannot be opened"):
+        database.open(patience_s=0.2)
 
 
 def test_a_program_that_holds_the_records_is_waited_for_and_then_it_is_one_word(
