@@ -1,10 +1,13 @@
 """What the tests share: one demo model, trained once and kept, and one server of it."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from finetune.pretrain import STANDIN
 from tests import demo
@@ -16,21 +19,38 @@ for name in ("DATABASE_URL", "MINDPAL_KEY_FILE"):
     os.environ.pop(name, None)
 
 
-# What is made once, for several files: the containers' engine, the demo and its server, the small server.
-SHARED = ("started", "trained_demo", "server")
+# Files that share what takes long to make: the containers' engine, the demo's server, the small server.
+TOGETHER = {
+    "containers": ("tests/containers/",),
+    "demo": (
+        "tests/test_demo.py",
+        "tests/ui/test_story.py",
+        "tests/finetune/test_answers.py",
+        "tests/finetune/test_data_synthesize_served.py",
+        "tests/finetune/test_proof.py",
+    ),
+    "server": ("tests/serve/",),
+}
+# Whichever test comes first trains the demo, beside others.
 DEMO_S = 1800
 
 
-# Before the plugin looks at the groups.
-@pytest.hookimpl(tryfirst=True)
+class _Together(LoadScopeScheduling):  # type: ignore[misc]
+    """Where several processes run the tests, one runs a file, and all files that share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((name for name, paths in TOGETHER.items() if file.startswith(paths)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together | None:
+    """With `--dist loadgroup` the groups are ours: xdist's own need a mark that this pytest does not hand on."""
+    return _Together(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes run the tests, what is shared is made by one of them, and a file is run by one."""
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = next((name for name in SHARED if name in fixtures), item.path.name)
-        item.add_marker(pytest.mark.xdist_group(shared))
-        if shared == "trained_demo":
-            # Whichever comes first trains it, beside other tests.
+        if "trained_demo" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(DEMO_S))
 
 
@@ -39,7 +59,10 @@ def trained_demo() -> demo.Demo:
     """The demo, trained and merged: minutes the first time, nothing after that."""
     # By the name that `make demo` gives it: the name goes into the contract.
     planned = demo.plan(str(STANDIN.relative_to(demo.ROOT)))
-    demo.make(planned)
+    planned.run.parent.mkdir(exist_ok=True)
+    with (planned.run.parent / ".demo-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        demo.make(planned)
     return planned
 
 
