@@ -53,6 +53,15 @@ class Conversation:
 
 
 @dataclass(frozen=True)
+class Course:
+    """What has become of one thing said, without its words."""
+
+    id: int
+    state: State
+    action: str | None
+
+
+@dataclass(frozen=True)
 class Message:
     """One thing said, opened."""
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from data.strict import BadInput
 from ui.database import PATIENCE_S, Database, Gone
-from ui.records import Consent, Conversation, Limits, Message, Profile
+from ui.records import Consent, Conversation, Course, Limits, Message, Profile
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.tables import (
     AWAY,
@@ -306,6 +306,13 @@ class Store:
         with self.reading() as session:
             rows = list(session.scalars(said.order_by(MessageRow.id)))
         return [self.message(row) for row in rows]
+
+    def course(self, conversation_id: int) -> list[Course]:
+        """The same without the words, which take long to open in a long chat."""
+        said = select(MessageRow.id, MessageRow.state, MessageRow.action)
+        said = said.where(MessageRow.conversation_id == conversation_id, MessageRow.state != "replaced")
+        with self.reading() as session:
+            return [Course(*row) for row in session.execute(said.order_by(MessageRow.id))]
 
     # what the other modules of the store use
 

@@ -1,5 +1,6 @@
 """The store on a real SQLite file and a real PostgreSQL server. Run: `pytest tests/ui/test_store.py`."""
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from tests.ui.databases import ALLOWED, Database, family
 from ui import exchange, forget, outbox, visits
 from ui.database import Gone
 from ui.records import Profile
+from ui.sealing import Sealer
 from ui.store import Store
 from ui.tables import Channel, ConversationRow, Numbered
 
@@ -130,6 +132,19 @@ def test_after_a_withdrawal_nothing_that_a_child_says_is_kept(store: Store, chil
     assert database.rows("SELECT count(*) FROM moods") == [(0,)]
     store.consent_again("妈妈")
     assert exchange.ask_again(store, question).state == "waiting"
+
+
+def test_what_has_become_of_a_chat_is_told_without_its_words(store: Store, child_id: int) -> None:
+    question = exchange.say(store, child_id, None, "你好")
+    exchange.begin_reply(store, question, "嗨", "done")
+    again = exchange.ask_again(store, question, "早上好")
+    course = store.course(question.conversation_id)
+    assert [(one.id, one.state, one.action) for one in course] == [
+        (message.id, message.state, message.action) for message in store.messages(question.conversation_id)
+    ]
+    assert course[-1].id == again.id
+    store.sealer = Sealer(os.urandom(32))
+    assert store.course(question.conversation_id) == course
 
 
 def test_another_childs_conversation_is_not_found(store: Store, child_id: int) -> None:

@@ -1,6 +1,7 @@
 """The child's page: talk with 灵伴. In: the store, the settings, the child. Out: a conversation, stored as it is said."""
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Lock
@@ -19,7 +20,7 @@ from ui.companion.safe_text import plain, safe
 from ui.exchange import SAID_CHARS
 from ui.limits import Ruling, rule
 from ui.locales import Sentences
-from ui.records import Conversation, Message
+from ui.records import Conversation, Course, Message
 from ui.store import TITLE_CHARS, Store
 from ui.tables import Child, Mood
 
@@ -118,7 +119,7 @@ def _input(store: Store, settings: Settings, child: Child, here: int | None, wor
     """The field to write or speak in, unless the chat has ended with a goodbye."""
     # Before it is known whether there is a field: a chat that has ended in another tab goes on with what was said here.
     text = asked(settings, child, st.session_state.get("ask"), words)
-    if text or here is None or not _has_ended(store.messages(here)):
+    if text or here is None or not _has_ended(store.course(here)):
         speaks = bool(settings.stt_url and child.voice)
         st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", accept_audio=speaks, key="ask")
     return text
@@ -211,7 +212,7 @@ def _hide(store: Store, here: int) -> None:
     _open(None)
 
 
-def _has_ended(messages: list[Message]) -> bool:
+def _has_ended(messages: Sequence[Message | Course]) -> bool:
     return bool(messages) and messages[-1].action == "goodbye"
 
 

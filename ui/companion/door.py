@@ -11,6 +11,7 @@ from ui.companion.look import LINGBAN, brand
 from ui.database import Unreachable
 from ui.limits import Ruling, rule
 from ui.locales import Sentences
+from ui.records import Course
 from ui.store import Store
 from ui.tables import Child, Visit
 
@@ -67,7 +68,7 @@ def notes(store: Store, visit: Visit, ruling: Ruling, words: Sentences) -> None:
 def watch(store: Store, child: Child, now: Ruling, here: int | None) -> None:
     """Draw the page again when the door opens or closes, the guardian changes something, or something is said in the
     chat that is open (`here`), while the page is open: an answer may be given behind a shut door, or in another tab."""
-    readers, said = store.household().transcripts, _said(store, here)
+    readers, course = store.household().transcripts, _course(store, here)
 
     @st.fragment(run_every=LOOK_S)
     def look() -> None:
@@ -78,7 +79,7 @@ def watch(store: Store, child: Child, now: Ruling, here: int | None) -> None:
                 or store.consent() is None
                 or store.household().transcripts != readers
                 or rule(store, current).door != now.door
-                or _said(store, here) != said
+                or _course(store, here) != course
             )
         except Unreachable:  # the page as a whole says so, with the next act
             return
@@ -98,7 +99,6 @@ def _rest(child_id: int | None) -> None:
     st.session_state["resting"] = child_id
 
 
-def _said(store: Store, here: int | None) -> list[tuple[int, str, str | None]]:
-    """What was said, and what has become of it: of a crisis the guard may tell only as the reply ends, or much later."""
-    messages = store.messages(here) if here is not None else []
-    return [(message.id, message.state, message.action) for message in messages]
+def _course(store: Store, here: int | None) -> list[Course]:
+    """What has become of what was said: of a crisis the guard may tell only as the reply ends, or much later."""
+    return store.course(here) if here is not None else []
