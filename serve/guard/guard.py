@@ -10,6 +10,7 @@ is asked beside the generation: see `serve.guard.remote`.
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from data.answer_reader import spoken
@@ -136,7 +137,17 @@ class Guard:
         return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
 
 
-def read_guard(path: Path = CLASSIFIER_FILE) -> Guard:
-    """The guard with the shipped classifier. Raises `BadInput` where the file is not the one that was written."""
+def read_guard(path: Path | None = None) -> Guard:
+    """The guard with the shipped classifier, or another. Raises `BadInput` where the file is not the one that was written."""
+    return Guard(_read(path) if path else classifier())
+
+
+@cache
+def classifier() -> Reader:
+    """The shipped classifier: it takes half a second to open, so a process does it once."""
+    return _read(CLASSIFIER_FILE)
+
+
+def _read(path: Path) -> Reader:
     check_hash(path, "make both again with `python -m finetune guard`.")
-    return Guard(read_reader(path))
+    return read_reader(path)

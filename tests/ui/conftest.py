@@ -43,15 +43,42 @@ def postgres_server() -> Iterator[tuple[str, Path]]:
             yield server
 
 
+@pytest.fixture(scope="session")
+def sqlite_made(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """A database that holds nothing yet but its tables: making them takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("made")
+    made = Database(url_for(folder / "family", None), folder / "key", folder / "family")
+    made.open().close()
+    return made
+
+
+@pytest.fixture(scope="session")
+def postgresql_made(tmp_path_factory: pytest.TempPathFactory, postgres_server: tuple[str, Path]) -> Database:
+    """The same."""
+    made = _created(postgres_server, tmp_path_factory.mktemp("made") / "key", "made", "template1")
+    made.open().close()
+    return made
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    """An empty database of each kind."""
+    """An empty database of each kind; with its tables, a copy of them, where the test wants a store."""
+    made: Database | None = None
+    if "store" in request.fixturenames:
+        made = request.getfixturevalue(f"{request.param}_made")
+        shutil.copy(made.key_file, tmp_path / "key")
     if request.param == "sqlite":
+        if made:
+            shutil.copytree(made.files, tmp_path / "family")
         return Database(url_for(tmp_path / "family", None), tmp_path / "key", tmp_path / "family")
-    url, files = request.getfixturevalue("postgres_server")
-    name = f"family_{next(NUMBERS)}"
-    subprocess.run(["createdb", "-h", url.partition("host=")[2], "-U", "postgres", name], check=True)
-    return Database(url.replace("/postgres?", f"/{name}?"), tmp_path / "key", files)
+    server = request.getfixturevalue("postgres_server")
+    return _created(server, tmp_path / "key", f"family_{next(NUMBERS)}", "made" if made else "template1")
+
+
+def _created(server: tuple[str, Path], key_file: Path, name: str, template: str) -> Database:
+    url, files = server
+    subprocess.run(["createdb", "-h", url.partition("host=")[2], "-U", "postgres", "-T", template, name], check=True)
+    return Database(url.replace("/postgres?", f"/{name}?"), key_file, files)
 
 
 @pytest.fixture
