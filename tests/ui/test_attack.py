@@ -240,6 +240,9 @@ def test_an_export_behind_a_door_that_is_shut_meanwhile_is_refused_in_the_guardi
     page.goto(site.url)
     open_parents(page)
     section(page, WORDS.data.title)
+    # Whole: a button that is being drawn anew loses a press.
+    expect(page.get_by_text(WORDS.data.log_under)).to_be_visible()
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     expect(page.get_by_text(WORDS.data.export_failed)).to_be_hidden()
     with closing(site.store()) as store:
         pin.change(store, "8642")
