@@ -33,6 +33,7 @@ from finetune.bench_results import Bench, Compared, Side, write_bench
 from finetune.encode import Encoder, Example, encode_all
 from finetune.provenance import code_commit, versions
 from finetune.recipe import Recipe, read_recipe
+from finetune.sets import taken
 
 LLAMAFACTORY = "0.9.5"
 # A step is looked for this often: a hundredth of the shortest one, at next to no cost.
@@ -372,8 +373,7 @@ def fresh(run: Path) -> Path:
 
 def _examples(base: Base, recipe: Recipe, data_dir: Path) -> list[Example]:
     encoder = Encoder(load_tokenizer(base), thinking=False)
-    found = [talk for name in recipe.dataset for talk in conversations(name, data_dir)[0]]
-    return encode_all(encoder, found, recipe.max_length)
+    return encode_all(encoder, taken(recipe, data_dir)[0], recipe.max_length)
 
 
 def _compared(ours: Watched, theirs: Watched, other: str, loss: float, loss_trl: float) -> Compared:

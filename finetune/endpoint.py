@@ -3,10 +3,15 @@
 In: what is asked there, in a `with` block. Out: nothing, or `BadInput`.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from data.strict import BadInput
+
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 
 @contextmanager
@@ -25,3 +30,19 @@ def asking(who: str, seconds: float, *, unknown: str, otherwise: str, then: str 
     except APIStatusError as error:
         hint = unknown if error.status_code in (401, 403) else otherwise
         raise BadInput(f"{who} answered {error.status_code}; {hint}.{then}") from None
+
+
+async def ask_each(ask: Callable[[Given], Awaitable[Answer]], given: Sequence[Given], at_once: int) -> list[Answer]:
+    """What `ask` gives for each, in order, asked so many at a time. The first failure ends the others, and is raised."""
+    desk = asyncio.Semaphore(at_once)
+
+    async def one(this: Given) -> Answer:
+        async with desk:
+            return await ask(this)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(this)) for this in given]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

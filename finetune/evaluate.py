@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 
 from data.contract import SEAL_FILE, Contract, open_sealed
-from data.conversations import DATA_DIR, SHIPPED, Conversation, conversations, split
+from data.conversations import DATA_DIR, SHIPPED, Conversation, split
 from data.runs import RECIPE_FILE, RUN_FILE, newest_finished
 from data.safety import APART_DIR, read_messages
 from data.strict import BadInput
@@ -39,6 +39,7 @@ from finetune.progress import progress
 from finetune.recipe import Recipe, read_recipe
 from finetune.rubric import Spoken, judge_rubric, read_rubric
 from finetune.safety_run import Server, ask_server, run_safety
+from finetune.sets import taken
 from finetune.subject import Subject, find_subject
 
 
@@ -167,8 +168,7 @@ def recipe_of(what: str, otherwise: str) -> Recipe:
 
 def held_out_conversations(recipe: Recipe, data_dir: Path, *, skip_bad: bool = False) -> list[Conversation]:
     """What the training of this recipe keeps apart. Raises `BadInput` where that is nothing."""
-    found = [one for name in recipe.dataset for one in conversations(name, data_dir, skip_bad=skip_bad)[0]]
-    _, held_out = split(found[: recipe.max_samples], recipe.val_size)
+    _, held_out = split(taken(recipe, data_dir, skip_bad=skip_bad)[0], recipe.val_size)
     if not held_out:
         raise BadInput(f"No conversation was held out; val_size is {recipe.val_size}: train with a higher one.")
     return held_out

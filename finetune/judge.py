@@ -27,7 +27,7 @@ from pydantic import Field
 from data.strict import BadInput, Strict
 from data.template import split_thought
 from finetune.answers import Message
-from finetune.endpoint import asking
+from finetune.endpoint import ask_each, asking
 from finetune.progress import progress
 
 if TYPE_CHECKING:
@@ -198,7 +198,6 @@ async def _try(judge: Judge) -> None:
 
 async def _judge(judge: Judge, pairs: Sequence[Pair]) -> Judged:
     malformed = refused = done = 0
-    desk = asyncio.Semaphore(_CONCURRENCY)
     with progress("judging", len(pairs)) as advance:
         async with _client(judge) as client:
 
@@ -214,23 +213,16 @@ async def _judge(judge: Judge, pairs: Sequence[Pair]) -> Judged:
             async def both(pair: Pair) -> tuple[Reply, Reply] | None:
                 nonlocal done, refused
                 straight = swapped = None
-                async with desk:
-                    try:
-                        straight = await ask(instructions(pair.said, pair.age, pair.base, pair.tuned))
-                        swapped = await ask(instructions(pair.said, pair.age, pair.tuned, pair.base))
-                    except _Refused:
-                        refused += 1
+                try:
+                    straight = await ask(instructions(pair.said, pair.age, pair.base, pair.tuned))
+                    swapped = await ask(instructions(pair.said, pair.age, pair.tuned, pair.base))
+                except _Refused:
+                    refused += 1
                 done += 1
                 advance(done, f"{malformed} malformed")
                 return (straight, swapped) if straight and swapped else None
 
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(both(pair)) for pair in pairs]
-            except ExceptionGroup as failures:
-                # The first failure ended the others.
-                raise failures.exceptions[0] from None
-    counted = [replies for task in tasks if (replies := task.result())]
+            counted = [replies for replies in await ask_each(both, pairs, _CONCURRENCY) if replies]
     if not counted:
         raise BadInput(
             f"{judge.url}: none of {len(pairs)} pairs got two replies that can be read; take another JUDGE_MODEL."

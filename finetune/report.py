@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.contract import SEAL_FILE, Contract, read_contract, sha256
-from data.conversations import DATA_DIR, conversations
+from data.conversations import DATA_DIR
 from data.runs import (
     ADAPTER,
     METRICS_FILE,
@@ -36,6 +36,7 @@ from finetune.evaluation import table as evaluation_lines
 from finetune.page import facts, markdown, page, table
 from finetune.recipe import Recipe, read_recipe
 from finetune.report_loss import smoothed
+from finetune.sets import taken
 
 # The chart's inner size and margins, in its own units.
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 300, 48, 28, 8
@@ -184,14 +185,13 @@ def _data(record: RunRecord, recipe: Recipe, data_dir: Path, contract: Contract,
     )
     files = table(("file", "SHA-256"), [(name, digest[:16] + "…") for name, digest in record.data_files.items()])
     try:
-        found = [one for name in record.dataset for one in conversations(name, data_dir, skip_bad=True)[0]]
+        found, _ = taken(recipe, data_dir, skip_bad=True)
     except BadInput as error:
         return f"{taught}{files}{_unmeasured(f'The sets cannot be counted: {error}', 'python -m finetune data stats')}"
     changed = [
         name for name, digest in record.data_files.items()
         if not (data_dir / name).is_file() or sha256(data_dir / name) != digest
     ]  # fmt: skip
-    found = found[: recipe.max_samples]
     counts = count(
         list(record.dataset), found, find_ruler(None, contract, environment), recipe.val_size, record.skipped
     )

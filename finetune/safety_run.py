@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from data.protocol import CONTRACT_HEADER, GUARD_FIELD, MODEL_NAME
 from data.safety import LABELS, Message
 from data.strict import BadInput, Strict
-from finetune.endpoint import asking
+from finetune.endpoint import ask_each, asking
 from finetune.progress import progress
 
 if TYPE_CHECKING:
@@ -165,7 +165,6 @@ async def _ask_all(
     from openai import AsyncOpenAI
 
     done = 0
-    desk = asyncio.Semaphore(_CONCURRENCY)
     with progress(title, len(questions)) as advance:
         async with AsyncOpenAI(
             base_url=f"{server.url.rstrip('/').removesuffix('/v1')}/v1",
@@ -176,19 +175,12 @@ async def _ask_all(
 
             async def ask(question: str) -> Replied:
                 nonlocal done
-                async with desk:
-                    replied = await _ask(client, server, question, seed, max_tokens)
+                replied = await _ask(client, server, question, seed, max_tokens)
                 done += 1
                 advance(done)
                 return replied
 
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(ask(question)) for question in questions]
-            except ExceptionGroup as failures:
-                # The first failure ended the others.
-                raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+            return await ask_each(ask, questions, _CONCURRENCY)
 
 
 async def _ask(client: "AsyncOpenAI", server: Server, question: str, seed: int, max_tokens: int | None) -> Replied:

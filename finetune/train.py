@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from data.contract import Contract, read_contract, sha256
-from data.conversations import DATA_DIR, Conversation, conversations, find_dataset, split
+from data.conversations import DATA_DIR, find_dataset, split
 from data.queue import BY_WORKER
 from data.runs import (
     ADAPTER,
@@ -68,6 +68,7 @@ from finetune.plan import (
 from finetune.provenance import code_commit, versions
 from finetune.recipe import Recipe, dump_recipe, read_recipe
 from finetune.run_folder import Stopped, locked, logged, told_at_the_end
+from finetune.sets import taken
 from finetune.weights import rewrite, taken_from
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -225,15 +226,8 @@ def look_ahead(
 
 def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, skip_bad: bool) -> Prepared:
     """Read, split and encode the conversations."""
-    found: list[Conversation] = []
-    skipped, files = 0, {}
-    for name in recipe.dataset:
-        good, bad = conversations(name, data_dir, skip_bad=skip_bad)
-        found += good
-        skipped += bad
-        file = find_dataset(name, data_dir).file_name
-        files[file] = sha256(data_dir / file)
-    found = found[: recipe.max_samples]
+    found, skipped = taken(recipe, data_dir, skip_bad=skip_bad)
+    files = [find_dataset(name, data_dir).file_name for name in recipe.dataset]
     training, held_out = split(found, recipe.val_size)
     if not training:
         raise BadInput(f"No conversation is left to train on; val_size is {recipe.val_size}.")
@@ -247,7 +241,7 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         base_files=base.hashes(),
         contract=contract.fingerprint,
         dataset=list(recipe.dataset),
-        data_files=files,
+        data_files={file: sha256(data_dir / file) for file in files},
         conversations=len(examples),
         validation=len(validation),
         skipped=skipped,
