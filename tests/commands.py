@@ -1,7 +1,7 @@
 """Our command lines and pages as processes of their own that start at once.
 
-Importing torch, the trainers and Streamlit takes longer than most tests. A server process imports them one time and forks a
-child for each; a child is a real process: it can be killed, and its exit code and output are its own.
+Importing torch and the trainers, or Streamlit, takes longer than most tests. A server process imports them one time and forks
+a child for each; a child is a real process: it can be killed, and its exit code and output are its own.
 """
 
 import multiprocessing
@@ -12,13 +12,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.forkserver import ForkServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
-# The server runs no operation of torch: threads of its own would not live on in a child.
-PRELOAD = [
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _importing(*modules: str) -> ForkServer:
+    server = ForkServer()
+    server.set_forkserver_preload(list(modules))
+    return server
+
+
+# It runs no operation of torch: threads of its own would not live on in a child.
+TRAINER = _importing(
     "torch",
     "transformers",
     "trl",
@@ -29,21 +39,21 @@ PRELOAD = [
     "finetune.merge",
     "matplotlib.figure",
     "finetune.step.trainer",
-    "streamlit.web.cli",
-    "streamlit.web.bootstrap",
-    "streamlit.delta_generator",
-    "ui.chores",
-    "ui.studio.jobs",
-]
-ROOT = Path(__file__).resolve().parents[1]
+)
+# Without the trainer's: after a broken line Streamlit looks into every module that there is.
+PAGES = _importing(
+    "streamlit.web.cli", "streamlit.web.bootstrap", "streamlit.delta_generator", "ui.chores", "ui.studio.jobs"
+)
 
 
-def fork(target: Callable[..., None], *given: Any) -> Any:
-    """A started child of the server that calls `target`; what is given must be picklable, or a queue of `CONTEXT`."""
-    CONTEXT.set_forkserver_preload(PRELOAD)
+def fork(target: Callable[..., None], *given: Any, server: ForkServer = TRAINER) -> Any:
+    """A started child of `server` that calls `target`; what is given must be picklable, or a queue of `CONTEXT`."""
     process = CONTEXT.Process(target=target, args=given)
-    # Streamlit's test of a page leaves its script behind as the main module, which a child would run anew.
-    with patch.dict(sys.modules, __main__=sys.modules[__name__]):
+    with (
+        # Streamlit's test of a page leaves its script behind as the main module, which a child would run anew.
+        patch.dict(sys.modules, __main__=sys.modules[__name__]),
+        patch("multiprocessing.forkserver.connect_to_new_process", server.connect_to_new_process),
+    ):
         process.start()
     return process
 
@@ -105,7 +115,7 @@ def finetune(folder: Path, *words: str, **given: Any) -> Done:
 
 def serve(program: Sequence[str], environment: Mapping[str, str], log: Path) -> Any:
     """`python -m PROGRAM` in a started child, with this environment and no other; what it tells is added to `log`."""
-    return fork(_serve, tuple(program), dict(environment), str(log))
+    return fork(_serve, tuple(program), dict(environment), str(log), server=PAGES)
 
 
 def _serve(program: tuple[str, ...], environment: dict[str, str], log: str) -> None:

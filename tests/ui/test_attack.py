@@ -18,7 +18,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.databases import ALLOWED
 from tests.ui.model_server import CRISIS, ModelServer
-from tests.ui.walk import PIN, open_parents, replies, say, section
+from tests.ui.walk import PIN, at_rest, open_parents, replies, say, section
 from ui import exchange, forget, outbox, pin
 from ui.companion.chat import SHOWN
 from ui.locales import sentences
@@ -240,9 +240,8 @@ def test_an_export_behind_a_door_that_is_shut_meanwhile_is_refused_in_the_guardi
     page.goto(site.url)
     open_parents(page)
     section(page, WORDS.data.title)
-    # Whole: a button that is being drawn anew loses a press.
     expect(page.get_by_text(WORDS.data.log_under)).to_be_visible()
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    at_rest(page)
     expect(page.get_by_text(WORDS.data.export_failed)).to_be_hidden()
     with closing(site.store()) as store:
         pin.change(store, "8642")

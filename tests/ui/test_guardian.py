@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.databases import ALLOWED
 from tests.ui.model_server import ModelServer
-from tests.ui.walk import PIN, VOICES, open_parents, replies, say, section, wait_until
+from tests.ui.walk import PIN, VOICES, at_rest, open_parents, replies, say, section, wait_until
 from ui import visits
 from ui.locales import sentences
 from ui.tables import Visit
@@ -118,6 +118,7 @@ class TestWhatAGuardianSets:
             days.get_by_label(WORDS.home.days).fill("31")
             days.get_by_label(WORDS.pin.current).fill(PIN)
             _save(days, lambda: store.household().retention_days == 31)
+            at_rest(page)
             expect(days.get_by_label(WORDS.home.days)).to_have_value("31")
             section(page, WORDS.data.title)
             told = WORDS.data.acts["transcripts"].format(detail=WORDS.home.transcripts_alerts)

@@ -16,7 +16,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 from tests.ui.conftest import ROOT, Site
 from tests.ui.databases import PIN, PIN_HASH
 from tests.ui.model_server import SKY, ModelServer
-from tests.ui.walk import SOCKETS, first_run, fits, open_parents, replies, say, scrolling, section, wait_until
+from tests.ui.walk import SOCKETS, at_rest, first_run, fits, open_parents, replies, say, scrolling, section, wait_until
 from ui import exchange
 from ui.locales import sentences
 from ui.pin import Opened, check
@@ -182,7 +182,7 @@ def test_a_second_tap_on_a_page_that_is_slow_to_change_begins_no_second_chat(sit
         page.goto(site.url)
         starter = page.get_by_role("button", name="你好", exact=True)
         expect(starter).to_be_visible()
-        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        at_rest(page)
         slow.append(True)
         starter.click()
         wait_until(page, lambda: len(server.requests) == 1)

@@ -24,7 +24,7 @@ from tests import demo
 from tests.ui.conftest import Site
 from tests.ui.databases import ALLOWED
 from tests.ui.serving import Webhook
-from tests.ui.walk import PIN, first_run, open_parents, replies, say, section
+from tests.ui.walk import PIN, at_rest, first_run, open_parents, replies, say, section
 from ui.locales import sentences
 from ui.store import Store
 from ui.tables import MessageRow
@@ -130,7 +130,7 @@ def test_two_children_at_once_up_to_the_end_of_their_day(
     pages[1].get_by_role("button", name=WORDS.pin.open, exact=True).click()
     # The warning stays the same, so nothing in the page says when its answer has come.
     pages[1].wait_for_timeout(500)
-    expect(pages[1].get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    at_rest(pages[1])
     assert told, "the page never answered"
     expect(pages[1].get_by_text(WORDS.pin.locked.format(minutes=1))).to_be_visible()
     expect(pages[1].get_by_text(WORDS.overview.time_chart)).to_have_count(0)

@@ -107,6 +107,11 @@ def say(page: Page, text: str) -> None:
     field.press("Enter")
 
 
+def at_rest(page: Page) -> None:
+    """Until the page is drawn whole: what is being drawn anew loses a press, or stands there twice."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
 def tab_to(page: Page, target: Locator) -> None:
     """Go there by the Tab key, and see where one is."""
     expect(target).to_be_visible()
