@@ -30,6 +30,8 @@ CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backe
 # As in docker/install.sh: cuda is the package index's own build; else what the driver takes, from PyTorch's index.
 CUDA_TORCH := $(if $(filter cuda,$(TORCH_BACKEND)),,--torch-backend=$(or $(TORCH_BACKEND),auto))
 PYTEST := MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10
+# In the order of tests/conftest.py, and not the files with most tests first.
+ON_TWO := --numprocesses 2 --no-loadscope-reorder
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
 export DEVICE RECIPE MODEL PORT PAGE_PORT STUDIO_PORT
@@ -186,9 +188,9 @@ bench-data: setup ## time the check of 10,000 conversations
 test: setup ## lint, types and every test
 	$(BIN)/python -m tests.system & system=$$!; $(MAKE) --no-print-directory lint; lint=$$?; wait $$system; exit $$lint
 	$(BIN)/python -m tests.containers.images & images=$$!; \
-		$(PYTEST) --numprocesses 2 --dist loadfile -m "not end_to_end and not alone"; quick=$$?; \
+		OMP_NUM_THREADS=1 $(PYTEST) $(ON_TWO) --dist loadfile -m "not end_to_end and not alone"; quick=$$?; \
 		wait $$images; exit $$quick
-	$(PYTEST) --numprocesses 2 --dist loadgroup -m "end_to_end and not alone"
+	$(PYTEST) $(ON_TWO) --dist loadgroup -m "end_to_end and not alone"
 	$(PYTEST) -m alone
 
 test-containers: setup ## the container tests alone

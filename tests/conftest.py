@@ -31,6 +31,7 @@ TOGETHER = {
     ),
     "server": ("tests/serve/",),
 }
+LONGEST = ("test_worker.py", "test_train.py", "test_profiles.py", "test_project.py")
 # Whichever test comes first trains the demo, beside others.
 DEMO_S = 1800
 
@@ -49,6 +50,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together | 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The files that take longest begin: at the end one process would wait for the other's.
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if "trained_demo" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(DEMO_S))

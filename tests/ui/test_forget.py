@@ -103,7 +103,8 @@ def test_a_reader_that_lasts_does_not_let_the_log_grow(database: Database) -> No
         before = _size(database)
         for _ in range(5):
             assert not forget.scrub(store, patience_s=0)
-        assert _size(database) <= before
+        # PostgreSQL writes a page of its own now and then.
+        assert _size(database) < before + 2**16
     store.close()
 
 
