@@ -29,10 +29,10 @@ def test_the_layers_work_is_small(tmp_path: Path) -> None:
 
     requests, chunks = zip(*asyncio.run(measure()), strict=True)
     # Measured: 7 to 8, 26 to 29 (what is in doubt is read in windows, too) and 0.25 to 0.3 (every sentence is read); twice as
-    # much where a processor multiplies small integers no faster than others.
-    assert median(requests) < 18
-    assert sorted(requests)[-3] < 60
-    assert 0 < median(chunks) < 0.7
+    # much where a processor multiplies small integers no faster than others, and more where others fill its cache.
+    assert median(requests) < 24
+    assert sorted(requests)[-3] < 80
+    assert 0 < median(chunks) < 0.9
 
 
 def test_the_questions_reach_the_model() -> None:

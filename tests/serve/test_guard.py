@@ -151,8 +151,9 @@ def test_a_memory_keeps_no_words_and_has_an_end(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.alone
 def test_a_message_takes_little_time(guard: Guard) -> None:
     taken = paces(lambda: guard.judge(["我今天在学校和同学吵架了，心里很难过，不知道怎么办才好"]), 100)
-    # Measured: 7, whether the core was fast or slow; and 10 where it multiplies small integers no faster than others.
-    assert taken < 15, taken
+    # Measured: 7; 10 where a core multiplies small integers no faster than others, and more where others fill its cache, which
+    # the encoder's weights need and the known work does not.
+    assert taken < 30, taken
 
 
 def test_no_row_of_signs_takes_long(guard: Guard) -> None:
