@@ -29,7 +29,8 @@ UV := $(BIN)/uv pip install -p $(VENV) -q
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
 # As in docker/install.sh: cuda is the package index's own build; else what the driver takes, from PyTorch's index.
 CUDA_TORCH := $(if $(filter cuda,$(TORCH_BACKEND)),,--torch-backend=$(or $(TORCH_BACKEND),auto))
-PYTEST := MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10
+# PASSIVE: a thread that waits for another leaves the core to whoever computes; where tests share it, that halves a training.
+PYTEST := OMP_WAIT_POLICY=PASSIVE MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10
 # In the order of tests/conftest.py, and not the files with most tests first.
 ON_TWO := --numprocesses 2 --no-loadscope-reorder
 EXTRAS := finetune,serve-$(DEVICE),ui,dev

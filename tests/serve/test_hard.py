@@ -80,7 +80,6 @@ def test_ten_thousand_malformed_requests(server: Server) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
-@pytest.mark.alone
 def test_two_hundred_clients_for_two_minutes(server: Server) -> None:
     """Every request is answered or told to come back, and told when."""
     statuses: Counter[int] = Counter()
