@@ -55,10 +55,10 @@ FINETUNE := docker compose $(if $(SERVER),-f compose.yaml -f docker/asking.yaml)
 	$(if $(BASE_FOLDER),$(call mount,$(BASE))) $(if $(RECIPE_FILE),$(call mount,$(RECIPE))) finetune
 # A model's folder here, too; models/current is always the volume's.
 export MODEL_FOLDER := $(if $(filter-out models/current,$(MODEL)),$(if $(wildcard $(MODEL)/.),$(abspath $(MODEL))))
-MOUNTED := $(if $(MODEL_FOLDER),-f docker/model.yaml)
+MOUNTED := $(if $(MODEL_FOLDER), -f docker/model.yaml)
 # The page's own server is not put in another one's place.
 SERVE := if [ -n "$$(docker compose ps --quiet serve)" ]; then echo 'The server runs already: `make ps`. `make down` ends it.' >&2; exit 1; fi; \
-	docker compose -f compose.yaml -f docker/published.yaml$(if $(MOUNTED), $(MOUNTED)) up --build serve
+	docker compose -f compose.yaml -f docker/published.yaml$(MOUNTED) up --build serve
 NEW_PIN := docker compose exec ui python -m ui --new-pin
 THE_KEY := /run/secrets/api_key
 KEYS := keys
@@ -146,7 +146,7 @@ new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
 ##@ Containers
 
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	docker compose$(if $(MOUNTED), -f compose.yaml $(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 5 >&2; exit 1; }
+	docker compose$(if $(MOUNTED), -f compose.yaml$(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 5 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and records stay

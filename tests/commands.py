@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.forkserver import ForkServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest.mock import patch
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
@@ -119,10 +119,7 @@ def serve(program: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 
 
 def _serve(program: tuple[str, ...], environment: dict[str, str], log: str) -> None:
-    told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for number in (1, 2):
-        os.dup2(told, number)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (_told_in(log, number, os.O_APPEND) for number in (1, 2))
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -141,10 +138,7 @@ def _run(words: tuple[str, ...], given: str, out: str, err: str, environment: di
 
     os.dup2(os.open(given, os.O_RDONLY), 0)
     sys.stdin = os.fdopen(0, "r", encoding="utf-8", closefd=False)
-    for number, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    sys.stdout, sys.stderr = _told_in(out, 1, os.O_TRUNC), _told_in(err, 2, os.O_TRUNC)
     os.environ.update(environment)
     # Models this small gain nothing from a second thread, and two threads wait for one another on a busy machine.
     torch.set_num_threads(1)
@@ -156,3 +150,9 @@ def _run(words: tuple[str, ...], given: str, out: str, err: str, environment: di
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _told_in(path: str, number: int, how: int) -> TextIO:
+    """This process's output of that number goes into a file, line by line."""
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | how), number)
+    return os.fdopen(number, "w", buffering=1, closefd=False)

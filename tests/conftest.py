@@ -45,7 +45,7 @@ class _Together(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together | None:
-    """With `--dist loadgroup` the groups are ours: xdist's own need a mark that this pytest does not hand on."""
+    """With `--dist loadgroup` the groups are ours: xdist's own need an item's id changed, which this pytest does not let them."""
     return _Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
