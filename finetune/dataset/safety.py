@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.conversations import Problem
-from data.safety import ANSWER_LABELS, ANSWERS_DIR, APART_DIR, LABELS, PROBES_DIR
+from data.safety import ANSWER_LABELS, ANSWERS_DIR, APART_DIR, HELD_OUT, LABELS
 from data.strict import BadInput, suggestion
 from finetune.dataset.house import HAN
 from finetune.dataset.near import NearDuplicates
@@ -48,7 +48,8 @@ class Message:
 
 def files_in(data_dir: Path) -> list[Path]:
     """The files of the guard's messages in a data folder."""
-    inside = ("", APART_DIR.name, PROBES_DIR.name, ANSWERS_DIR.name, f"{ANSWERS_DIR.name}/{APART_DIR.name}")
+    held_out = (folder.name for folder in HELD_OUT)
+    inside = ("", *held_out, ANSWERS_DIR.name, f"{ANSWERS_DIR.name}/{APART_DIR.name}")
     return [path for name in inside for path in sorted((data_dir / FOLDER / name).glob("*.jsonl"))]
 
 

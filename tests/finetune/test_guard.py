@@ -14,8 +14,8 @@ from data.safety import (
     ANSWER_LABELS,
     ANSWERS_DIR,
     APART_DIR,
+    HELD_OUT,
     LABELS,
-    PROBES_DIR,
     Message,
     everyday_talk,
     in_talk,
@@ -114,13 +114,11 @@ def test_the_encoder_says_what_it_was_trained_to_say(toy: Path) -> None:
     """Eight bits and ONNX are near the model in fp32, for a text of any length."""
     import numpy as np
 
-    from finetune.guard_encoder import EncoderTrainer, read_pretrained
+    from finetune.guard_encoder import EncoderTrainer, from_pretrained, write_encoder
 
     messages = read_messages(toy / "safety")[:64]
-    trainer = EncoderTrainer(read_pretrained(), messages, layers=1)
+    trainer = EncoderTrainer(from_pretrained([message.text for message in messages], layers=1), messages)
     trainer.fit(1)
-    from finetune.guard_encoder import write_encoder
-
     write_encoder(trainer, toy / "other.onnx")
     encoder = read_encoder(toy / "other.onnx")
     whole = trainer.logits(messages)
@@ -128,6 +126,36 @@ def test_the_encoder_says_what_it_was_trained_to_say(toy: Path) -> None:
     assert np.abs(whole - eight).max() < 0.2 * np.abs(whole).max()
     assert np.isfinite(encoder.logits("")).all()
     assert np.isfinite(encoder.logits("很" * 5000)).all()
+
+
+def test_a_written_encoder_is_tuned_on(toy: Path, tmp_path: Path) -> None:
+    """It begins as it was written, learns what it did not know, and keeps the rest."""
+    import numpy as np
+
+    from finetune.guard_encoder import EncoderTrainer, from_written
+
+    messages = read_messages(toy / "safety")[:64]
+    trainer = EncoderTrainer(from_written(toy / ENCODER_FILE), messages)
+    encoder = read_encoder(toy / ENCODER_FILE)
+    eight = np.stack([encoder.logits(message.text) for message in messages])
+    # Weights of eight bits, read back, say the same; only what they are multiplied by is not rounded.
+    assert np.abs(trainer.logits(messages) - eight).max() < 0.2 * np.abs(eight).max()
+    harmless = [message for message in messages if message.category == "plain"]
+    changed = {"label": "disallowed", "category": "violence"}
+    dangerous = [message.model_copy(update=changed) for message in harmless]
+    before = trainer.logits(harmless)[:, 0].mean()
+    trainer.fit(40, dangerous)
+    assert trainer.logits(harmless)[:, 0].mean() > before + 0.5
+    words = ["--data", str(toy / "safety"), "--out", str(tmp_path / "classifier.safetensors")]
+    assert main([*words, "--from", str(toy / ENCODER_FILE)], {}) == 0
+    assert read_reader(tmp_path / "classifier.safetensors").read(Typed("想死 3")).category == "self_harm"
+
+
+def test_an_encoder_of_other_labels_is_not_tuned_on(toy: Path) -> None:
+    from finetune.guard_encoder import from_written
+
+    with pytest.raises(BadInput, match=r"encoder\.onnx: was tuned for other labels"):
+        from_written(toy / ENCODER_FILE, labels=3)
 
 
 def test_what_children_say_every_day_is_learned_as_harmless() -> None:
@@ -152,9 +180,8 @@ def test_nothing_written_apart_is_trained_on() -> None:
     apart = read_messages(APART_DIR)
     assert len(apart) > 700
     assert {message.category for message in apart} == set(LABELS) - {"personal_data"}
-    probes = read_messages(PROBES_DIR)
-    assert len(probes) > 1900
-    apart += probes
+    apart = [message for folder in HELD_OUT for message in read_messages(folder)]
+    assert len(apart) > 3200
     taught = [*read_messages(), *everyday()]
     assert not {message.id for message in apart} & {message.id for message in taught}
     assert not {plain(message.text) for message in apart} & {plain(message.text) for message in taught}
