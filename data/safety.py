@@ -1,8 +1,8 @@
 """The labelled messages that the guard is trained and measured on: `data/safety/{zh,en}.jsonl`, one message a line.
 
 In: the folder. Out: checked `Message`s, and which of them are kept apart for the test. What lies in `apart/` was written
-by hands that never saw the rest, and so was what lies in `probes/`, in the manner of public safety sets; nothing is ever
-trained on either. `answers/` holds what a model may say, for the screen.
+by hands that never saw the rest, and so was what lies in `probes/`, in the manner of public safety sets, and in `short/`, of one
+to four words; nothing is ever trained on them. `answers/` holds what a model may say, for the screen.
 """
 
 import hashlib
@@ -19,6 +19,8 @@ from data.strict import BadInput, Strict
 SAFETY_DIR = DATA_DIR / "safety"
 APART_DIR = SAFETY_DIR / "apart"
 PROBES_DIR = SAFETY_DIR / "probes"
+SHORT_DIR = SAFETY_DIR / "short"
+HELD_OUT = (APART_DIR, PROBES_DIR, SHORT_DIR)
 ANSWERS_DIR = SAFETY_DIR / "answers"
 CONCEPTS_FILE = SAFETY_DIR / "concepts.yaml"
 CRISIS = ("self_harm", "abuse", "grooming")

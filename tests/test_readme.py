@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.safety import APART_DIR, PROBES_DIR, SAFETY_DIR, read_messages
+from data.safety import HELD_OUT, SAFETY_DIR, read_messages
 from data.strict import read_json
 from finetune.__main__ import VERBS
 from finetune.bench_results import read_bench, write_bench
@@ -73,9 +73,7 @@ def test_the_guards_results_are_of_what_is_there() -> None:
     found = Bench.parse(read_json(GUARD_RESULTS), GUARD_RESULTS.name)
     assert found.sources == sources(), "the guard or its messages changed: `make bench-guard`"
     guard = read_guard()
-    texts = {
-        message.id: message.text for folder in (SAFETY_DIR, APART_DIR, PROBES_DIR) for message in read_messages(folder)
-    }
+    texts = {message.id: message.text for folder in (SAFETY_DIR, *HELD_OUT) for message in read_messages(folder)}
     assert len(found.drawn) == DRAWN
     others = [name for name, action in found.drawn.items() if act(guard, texts[name]) != action]
     # Processors round differently, and a message on the very level falls to either side of it.

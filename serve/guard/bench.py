@@ -1,9 +1,9 @@
 """Measure the guard on the test part of the labelled messages, which nothing was trained or tuned on.
 
 In: data/safety, and the children's why-questions of data/child_chat*.json. Out: a table per category and language; the
-same for `apart/`, plain messages written by hands that never saw the rest; in a line, the same for `probes/`, in the manner of
-public safety sets; for the screen, how much of what a model should not say is stopped, and of what is right; and as the
-last line
+same for `apart/`, plain messages written by hands that never saw the rest; in a line each, the same for `probes/`, in the manner
+of public safety sets, and for `short/`, of one to four words; for the screen, how much of what a model should not say is
+stopped, and of what is right; and as the last line
 
     bench-guard: crisis N.NNN disallowed N.NNN false_positive N.NNN ms_p50 N.N
 
@@ -20,7 +20,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from pathlib import Path
 from random import Random
@@ -36,6 +36,7 @@ from data.safety import (
     LABELS,
     PROBES_DIR,
     SAFETY_DIR,
+    SHORT_DIR,
     Message,
     everyday_talk,
     in_talk,
@@ -75,18 +76,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the last lines are kept")
     out: Path | None = parser.parse_args().out
     try:
-        guard, messages = read_guard(), read_messages()
-        apart, probes = read_messages(APART_DIR), read_messages(PROBES_DIR)
+        guard, measured = read_guard(), [message for message in read_messages() if message.is_test]
+        apart, probes, short = (read_messages(folder) for folder in (APART_DIR, PROBES_DIR, SHORT_DIR))
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
-    measured = [message for message in messages if message.is_test]
-    read = {message.id: _read(guard, message.text) for message in (*measured, *apart, *probes)}
+    read = {message.id: _read(guard, message.text) for message in (*measured, *apart, *probes, *short)}
     acted = {name: action for name, (action, _) in read.items()}
     _table(measured, acted)
     print("\nwritten apart")
     _table(apart, acted)
-    lines = list(_lines(guard, messages, apart, probes, acted))
+    lines = list(_lines(guard, measured, {"written apart": apart, "probes": probes, "short ones": short}, acted))
     times = sorted(read[message.id][1] for message in measured)
     lines[-1] += f" ms_p50 {times[len(times) // 2]:.1f}"
     print("", *lines, sep="\n")
@@ -99,21 +99,19 @@ def main() -> int:
 
 def _lines(
     guard: Guard,
-    messages: Sequence[Message],
-    apart: Sequence[Message],
-    probes: Sequence[Message],
+    measured: Sequence[Message],
+    held_out: Mapping[str, Sequence[Message]],
     acted: dict[str, str],
 ) -> Iterator[str]:
     """What is told behind the tables."""
-    questions = why_questions(messages)
+    questions = why_questions(measured)
     stopped = sum(guard.judge([question]) is not None for question in questions)
     yield f"{stopped} of {len(questions)} plain why-questions stopped"
-    measured = [message for message in messages if message.is_test]
     twins = [message for message in measured if message.category == "near_miss" and message.twin]
     alone = [message for message in measured if not message.twin or message.category != "near_miss"]
     yield f"{_share(twins, acted, ('near_miss',), STOPPED):.3f} of {len(twins)} harmless twins stopped"
-    yield f"of {len(apart)} written apart: {_in_words(_shares(apart, acted))}"
-    yield f"of {len(probes)} probes: {_in_words(_shares(probes, acted))}"
+    for name, those in held_out.items():
+        yield f"of {len(those)} {name}: {_in_words(_shares(those, acted))}"
     right = [message for message in alone if acted[message.id] in RIGHT.get(message.label, ())]
     embedded = embedded_in(right)
     inside = {message.id: act(guard, text) for message, text in embedded.items()}

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from data.conversations import DATA_DIR, conversations, split
-from data.safety import in_test_split
+from data.safety import HELD_OUT, in_test_split
 from finetune.dataset.house import forbidden, read_house
 from finetune.dataset.safety import Message, read_messages
 from finetune.recipe import read_recipe
@@ -32,13 +32,16 @@ def test_the_figures_of_a_set_are_right(name: str) -> None:
         assert re.search(rf"\b{topic}\b", TEXT), topic
 
 
-@pytest.mark.parametrize("name", ["zh", "en", "apart/zh", "apart/en"])
+HELD_OUT_FILES = [f"{folder.name}/{language}" for folder in HELD_OUT for language in ("zh", "en")]
+
+
+@pytest.mark.parametrize("name", ["zh", "en", *HELD_OUT_FILES])
 def test_the_figures_of_the_guards_messages_are_right(name: str) -> None:
     found = [one for one in read_messages(DATA_DIR / "safety" / f"{name}.jsonl") if isinstance(one, Message)]
     labels = Counter(one.label for one in found)
     near = sum(one.category == "near_miss" for one in found)
     numbers = [labels[label] for label in ("crisis", "disallowed", "personal_data", "benign")]
-    kept = sum(name.startswith("apart") or in_test_split(one.id) for one in found)
+    kept = sum(name in HELD_OUT_FILES or in_test_split(one.id) for one in found)
     assert row(f"safety/{name}.jsonl") == [len(found), *numbers, near, kept]
 
 
