@@ -156,6 +156,8 @@ def test_an_encoder_of_other_labels_is_not_tuned_on(toy: Path) -> None:
 
     with pytest.raises(BadInput, match=r"encoder\.onnx: was tuned for other labels"):
         from_written(toy / ENCODER_FILE, labels=3)
+    with pytest.raises(BadInput, match="--layers: an encoder that is tuned on keeps its own"):
+        main(["--from", str(toy / ENCODER_FILE), "--layers", "2"], {})
 
 
 def test_what_children_say_every_day_is_learned_as_harmless() -> None:
