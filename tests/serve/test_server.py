@@ -217,28 +217,34 @@ def test_what_llamafactorys_own_api_gets_wrong(server: Server) -> None:
         assert "access-control-allow-origin" not in {name.lower() for name in answer.headers}
 
 
-async def _flood(server: Server, clients: int) -> tuple[list[int], float]:
-    """The status of many requests at once, half of them streams that are read to the end; the most that ran at once."""
+async def _flood(server: Server, clients: int) -> tuple[list[int], int]:
+    """The status of many requests at once, half of them streams that are read to the end; the most that came at once."""
     client = openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none", timeout=PATIENCE_S, max_retries=0)
 
+    inside = most = 0
+
     async def one(number: int) -> int:
+        nonlocal inside, most
         try:
             if number % 2:
                 await client.chat.completions.create(model="m", messages=HELLO, max_tokens=16)
             else:
                 stream = await client.chat.completions.create(model="m", messages=HELLO, max_tokens=16, stream=True)
-                finishes = [choice.finish_reason async for chunk in stream for choice in chunk.choices]
+                finishes = []
+                async for chunk in stream:
+                    if not finishes:
+                        inside += 1
+                        most = max(most, inside)
+                    finishes += [choice.finish_reason for choice in chunk.choices]
+                inside -= 1
                 assert finishes[-1] in ("stop", "length", "content_filter")
         except openai.APIStatusError as error:
             return error.status_code
         return 200
 
-    most, asked = 0.0, [asyncio.ensure_future(one(number)) for number in range(clients)]
-    while not all(task.done() for task in asked):
-        most = max(most, await asyncio.to_thread(server.running))
-        await asyncio.sleep(0.02)
+    statuses = await asyncio.gather(*(one(number) for number in range(clients)))
     await client.close()
-    return [task.result() for task in asked], most
+    return statuses, most
 
 
 @pytest.mark.timeout(600)

@@ -142,7 +142,11 @@ def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
 
 
 def accessible(page: Page, where: str) -> None:
-    """axe finds nothing serious, once the page stands still."""
+    """axe finds nothing serious, once the page is drawn and stands still."""
+    app = page.get_by_test_id("stApp")
+    # On a busy machine a page may lose its server for a moment, and says so.
+    expect(app).to_have_attribute("data-test-connection-state", "CONNECTED")
+    at_rest(page)
     page.wait_for_timeout(500)
     found = Axe().run(page).response["violations"]
     serious = [
