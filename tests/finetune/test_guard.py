@@ -145,7 +145,7 @@ def test_a_written_encoder_is_tuned_on(toy: Path, tmp_path: Path) -> None:
     dangerous = [message.model_copy(update=changed) for message in harmless]
     before = trainer.logits(harmless)[:, 0].mean()
     trainer.fit(40, dangerous)
-    assert trainer.logits(harmless)[:, 0].mean() > before + 0.5
+    assert trainer.logits(harmless)[:, 0].mean() > before + 0.3
     words = ["--data", str(toy / "safety"), "--out", str(tmp_path / "classifier.safetensors")]
     assert main([*words, "--from", str(toy / ENCODER_FILE)], {}) == 0
     assert read_reader(tmp_path / "classifier.safetensors").read(Typed("想死 3")).category == "self_harm"
