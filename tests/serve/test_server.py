@@ -230,7 +230,7 @@ async def _flood(server: Server, clients: int) -> tuple[list[int], int]:
                 await client.chat.completions.create(model="m", messages=HELLO, max_tokens=16)
             else:
                 stream = await client.chat.completions.create(model="m", messages=HELLO, max_tokens=16, stream=True)
-                finishes = []
+                finishes = list[str | None]()
                 async for chunk in stream:
                     if not finishes:
                         inside += 1
