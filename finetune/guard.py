@@ -123,10 +123,7 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
     )
 
     learned, kept = split(messages)
-    if given.begin:
-        begin = from_written(given.begin)
-    else:
-        begin = from_pretrained([message.text for message in learned], given.layers or LAYERS)
+    begin = from_written(given.begin) if given.begin else from_pretrained(learned, given.layers or LAYERS)
     encoder = EncoderTrainer(begin, learned)
     encoder.fit(given.epochs or (EPOCHS_ON if given.begin else EPOCHS))
     linear = LinearTrainer(messages, read_parts())
@@ -306,7 +303,7 @@ def _without_source(messages: Sequence[Message]) -> None:
     parts = read_parts()
 
     def fitted(chosen: Sequence[Message]) -> tuple[Floats, Floats]:
-        encoder = EncoderTrainer(from_pretrained([message.text for message in chosen]), chosen)
+        encoder = EncoderTrainer(from_pretrained(chosen), chosen)
         encoder.fit()
         both = [*chosen, *kept]
         linear = LinearTrainer(both, parts)

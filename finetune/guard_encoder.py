@@ -298,10 +298,10 @@ class Beginning:
     kept: float
 
 
-def from_pretrained(texts: Sequence[str], layers: int = LAYERS, labels: int = len(LABELS)) -> Beginning:
-    """The pretrained model's lower layers, with the vocabulary for `texts` and a head that knows nothing."""
+def from_pretrained(messages: Sequence[Message], layers: int = LAYERS, labels: int = len(LABELS)) -> Beginning:
+    """The pretrained model's lower layers, with the vocabulary for `messages` and a head that knows nothing."""
     pretrained = read_pretrained()
-    kept = kept_pieces(pretrained, texts)
+    kept = kept_pieces(pretrained, [message.text for message in messages])
     torch.manual_seed(0)
     reader = Reader(pretrained, len(kept), layers, labels)
     reader.body.load_state_dict(_weights(pretrained.tensors, kept, layers, pretrained.config["hidden"]))

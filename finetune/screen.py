@@ -70,7 +70,7 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
     learned, kept = split([*answers, *replies])
     learned += (TIMES_TAUGHT - 1) * split(replies)[0]
     seen = [*learned, *asked]
-    begin = from_pretrained([message.text for message in seen], given.layers, len(ANSWER_LABELS))
+    begin = from_pretrained(seen, given.layers, len(ANSWER_LABELS))
     trainer = EncoderTrainer(begin, seen, ANSWER_LABELS, said)
     if asked:
         trainer.fit(1, Random(0).sample(asked, min(MESSAGES, len(asked))))

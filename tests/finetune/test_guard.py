@@ -16,6 +16,7 @@ from data.safety import (
     APART_DIR,
     HELD_OUT,
     LABELS,
+    PROBES_DIR,
     Message,
     everyday_talk,
     in_talk,
@@ -117,7 +118,7 @@ def test_the_encoder_says_what_it_was_trained_to_say(toy: Path) -> None:
     from finetune.guard_encoder import EncoderTrainer, from_pretrained, write_encoder
 
     messages = read_messages(toy / "safety")[:64]
-    trainer = EncoderTrainer(from_pretrained([message.text for message in messages], layers=1), messages)
+    trainer = EncoderTrainer(from_pretrained(messages, layers=1), messages)
     trainer.fit(1)
     write_encoder(trainer, toy / "other.onnx")
     encoder = read_encoder(toy / "other.onnx")
@@ -182,6 +183,7 @@ def test_nothing_written_apart_is_trained_on() -> None:
     apart = read_messages(APART_DIR)
     assert len(apart) > 700
     assert {message.category for message in apart} == set(LABELS) - {"personal_data"}
+    assert len(read_messages(PROBES_DIR)) > 1900
     apart = [message for folder in HELD_OUT for message in read_messages(folder)]
     assert len(apart) > 3200
     taught = [*read_messages(), *everyday()]
