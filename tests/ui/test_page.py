@@ -210,7 +210,10 @@ def test_another_chat_stops_a_reply_and_a_reload_asks_nothing_again(site: Site, 
         page.get_by_role("button", name=WORDS.new_chat).click()
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
         say(page, "再讲一个很长的故事")
+        # The first chat's sentences may stand here a while yet: what tells is that the second was asked for.
+        wait_until(page, lambda: len(server.requests) == 2)
         expect(page.get_by_text("第1句。")).to_be_visible()
+        server.hung_up.clear()
         page.get_by_role("button", name=WORDS.new_chat).click()
         expect(page.get_by_text(WORDS.greeting_under)).to_be_visible()
         assert server.hung_up.wait(20)
