@@ -36,6 +36,7 @@ from finetune.pretrain import STANDIN, check_standin
 from finetune.progress import progress
 from finetune.questions import TUTORIAL
 from finetune.recipe import RECIPES, read_recipe
+from tests.system import CHROMIUM, NO_CHROMIUM
 
 ROOT = Path(__file__).resolve().parents[1]
 # A family's own records, `family/` or a database, are no place for what is said to try it out.
@@ -220,16 +221,15 @@ def _chat(address: str, began: float) -> float:
 
 def _through_the_page(where: str, log: Path) -> None:
     """A guardian's consent, a child's first word, and its answer, in a real browser."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        print("SKIPPED: the page needs Chromium: apt-get install -y chromium fonts-noto-cjk", file=sys.stderr)
+    if CHROMIUM is None:
+        print(f"SKIPPED: {NO_CHROMIUM}", file=sys.stderr)
         return
     from playwright.sync_api import Error, expect, sync_playwright
 
     from tests.ui.walk import first_run, replies, say
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
             opened = browser.new_page(locale="zh-CN")
             opened.set_default_timeout(60_000)

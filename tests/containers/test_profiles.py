@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.containers.project import IMAGES, ROOT, Project, assert_locked_down, health, until
 from tests.demo import free_port
+from tests.system import CHROMIUM, NO_CHROMIUM
 from tests.ui.walk import first_run
 from ui.locales import sentences
 
@@ -97,9 +97,8 @@ def test_a_queued_job_is_done_and_a_killed_worker_does_the_next(studio: Project)
 
 
 def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("the page needs Chromium: apt-get install -y chromium fonts-noto-cjk")
+    if CHROMIUM is None:
+        pytest.skip(NO_CHROMIUM)
     port = free_port()
     files = "compose.yaml"
     if empty_project.compose("--profile", "db", "pull", "--quiet", "db", check=False).returncode:
@@ -113,7 +112,7 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
         # Together, on an empty volume: the page waits until its records can be had.
         own.compose("up", "--build", "--detach", "--wait", "db", "ui")
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(locale="zh-CN")
             page.set_default_timeout(90_000)
             page.goto(f"http://127.0.0.1:{port}")

@@ -24,6 +24,7 @@ import docker
 from tests.containers import engine
 from tests.containers.project import GIB, IMAGES, READY_S, ROOT, Project, assert_locked_down, health, until
 from tests.demo import QUESTIONS, free_port
+from tests.system import CHROMIUM, NO_CHROMIUM
 from tests.ui.walk import first_run, replies, say
 from ui.locales import sentences
 
@@ -230,11 +231,10 @@ def test_packages_are_asked_of_the_mirror_that_is_named(empty_project: Project) 
 @pytest.fixture
 def page(project: Project) -> Iterator[Page]:
     """The published page in a browser."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("the page needs Chromium: apt-get install -y chromium fonts-noto-cjk")
+    if CHROMIUM is None:
+        pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = browser.new_page(locale="zh-CN")
         opened.set_default_timeout(90_000)
         opened.goto(f"http://127.0.0.1:{project.page_port}")

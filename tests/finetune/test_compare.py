@@ -17,10 +17,9 @@ from finetune.questions import TUTORIAL, asked
 from tests.commands import finetune
 from tests.finetune.small_runs import make_run
 from tests.small_models import make_talker
+from tests.system import CHROMIUM, NO_CHROMIUM
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +154,7 @@ def test_a_damaged_file_of_lines_is_one_sentence(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium fonts-noto-cjk")
+        pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 

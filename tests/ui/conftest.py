@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.commands import serve
 from tests.demo import free_port
+from tests.system import CHROMIUM, NO_CHROMIUM
 from tests.ui.databases import Database, family, postgres, postgres_programs
 from tests.ui.walk import daytime
 from ui.database import url_for
@@ -24,7 +25,6 @@ from ui.store import Store
 from ui.tables import Child
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium")
 PATIENCE_MS = 60_000
 NUMBERS = itertools.count()
 
@@ -190,7 +190,7 @@ def wait_for(port: int, process: Any) -> None:
 def browser() -> Iterator[Browser]:
     """A browser for a module: Playwright keeps an event loop running in this thread, and the client has its own."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium fonts-noto-cjk")
+        pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -18,7 +18,8 @@ from data.runs import State
 from tests.commands import serve
 from tests.demo import free_port
 from tests.small_models import make_base
-from tests.ui.conftest import CHROMIUM, PATIENCE_MS, wait_for
+from tests.system import CHROMIUM
+from tests.ui.conftest import PATIENCE_MS, wait_for
 from ui.studio.words import words_in
 
 PASSWORD = "correct-horse"
