@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState
+from accelerate.utils.launch import prepare_multi_gpu_env
 from rich.cells import cell_len
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -445,16 +447,35 @@ DDP = ("--multi_gpu",)
 FSDP2 = ("--use_fsdp", "--fsdp_version", "2")
 
 
-def launched(kind: tuple[str, ...], *words: str) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch` of two processes on a CPU."""
-    return subprocess.run(
-        [
-            sys.executable, "-m", "accelerate.commands.launch", *kind, "--num_processes", "2", "--num_machines", "1",
-            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port()),
-            "-m", "finetune", *words,
-        ],
+def launching(kind: tuple[str, ...]) -> list[str]:
+    """How `accelerate launch` is told of two processes on a CPU."""
+    return [
+        *kind, "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--main_process_port", str(free_port()), "-m", "finetune",
+    ]  # fmt: skip
+
+
+def launched(kind: tuple[str, ...], *words: str) -> tuple[int, str]:
+    """`accelerate launch`: its exit code, and what both processes told."""
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *launching(kind), *words],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def forked(kind: tuple[str, ...], folder: Path, *words: str) -> tuple[int, str]:
+    """The same processes with the variables that the launcher gives them, and without its importing torch three times."""
+    told = launch_command_parser().parse_args(launching(kind))
+    given = {
+        name: value for name, value in prepare_multi_gpu_env(told).items() if name.startswith(("ACCELERATE_", "FSDP_"))
+    }
+    given |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(told.main_process_port)}
+    both = [
+        Command(folder / rank, *words, environment={**given, "RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+    ]
+    ended = [each.wait() for each in both]
+    return max(abs(each.code) for each in ended), "".join(each.err for each in ended)
 
 
 @pytest.mark.parametrize(
@@ -472,10 +493,10 @@ def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step:
     one, two = tmp_path / "one", tmp_path / "two"
     assert finetune(tmp_path / "told", *place.words(one, *words, "gradient_accumulation_steps=4")).code == 0
     again = place.words(two, *words, "gradient_accumulation_steps=2")
-    done = launched(kind, *again)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("step 4 of 4: loss") == 1
-    assert done.stderr.count("TRL's own step, because the model is spread over processes (FSDP)") == (kind == FSDP2)
+    code, told = launched(kind, *again) if kind == FSDP2 else forked(kind, tmp_path / "first", *again)
+    assert code == 0, told[-3000:]
+    assert told.count("step 4 of 4: loss") == 1
+    assert told.count("TRL's own step, because the model is spread over processes (FSDP)") == (kind == FSDP2)
     assert read_record(two).processes == 2
     expected = curve(one)
     nearly_same(curve(two), expected)
@@ -492,9 +513,9 @@ def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step:
         shutil.rmtree(last)
         shutil.rmtree(two / ADAPTER)
         write_status(two, Status(state="stopped"))
-        done = launched(kind, *again, "--resume")
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert "going on from checkpoint-2" in done.stderr
+        code, told = forked(kind, tmp_path / "again", *again, "--resume")
+        assert code == 0, told[-3000:]
+        assert "going on from checkpoint-2" in told
         nearly_same(curve(two), expected)
         assert (two / ADAPTER / WEIGHTS).is_file()
 
@@ -503,15 +524,15 @@ def test_a_loss_that_is_no_number_in_one_process_ends_both_with_its_records(plac
     run = tmp_path / "run"
     # With the recipe's seed process 1 gets the record.
     words = words_of_a_broken_base(place, tmp_path, "packing=false", "gradient_accumulation_steps=1")
-    done = launched(DDP, *words, "--run", str(run))
-    assert done.returncode != 0
+    code, told = launched(DDP, *words, "--run", str(run))
+    assert code != 0
     status = read_status(run)
     assert status.state == "failed"
     assert re.fullmatch(
         r"step \d+: the loss is not a finite number, in the batch of small-01; look at .*", status.message
     )
     # The process that writes no status says it as well.
-    assert f"process 1: {status.message}" in done.stderr
+    assert f"process 1: {status.message}" in told
 
 
 def nearly_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
