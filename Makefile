@@ -17,8 +17,14 @@ RUN ?=
 
 # containers or local: where download, train, merge and serve run; RUN names a run. up, down, logs and ps are always
 # containers'. Containers keep models and runs in volumes of theirs.
+BOTH_WAYS := download train merge compare evaluate report serve new-pin
 ifndef WHERE
 WHERE := $(shell docker info >/dev/null 2>&1 && echo containers || echo local)
+# A Docker that is here and does not answer, as to a user outside its group, is not taken for none without a word.
+ifeq ($(WHERE),local)
+TYPED := $(filter $(BOTH_WAYS),$(MAKECMDGOALS))
+$(if $(and $(TYPED),$(shell command -v docker 2>/dev/null)),$(warning `docker info` fails, so in .venv and not in containers: $(TYPED)))
+endif
 endif
 
 PYTHON ?= python3
@@ -77,7 +83,7 @@ endif
 # What compose passes on from .env, to the verbs that run here. Only what is set, since `export` makes an empty variable of
 # an undefined one, and only to these: the tests and the demo have no business with the family's database.
 from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
-PROGRAMS := ui new-pin worker studio $(if $(filter containers,$(WHERE)),,download train merge compare evaluate report serve)
+PROGRAMS := ui worker studio $(if $(filter containers,$(WHERE)),,$(BOTH_WAYS))
 $(foreach name,HF_ENDPOINT TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
 	MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S JUDGE_URL JUDGE_MODEL,$(call from_env,$(PROGRAMS),$(name)))
 $(call from_env,demo smoke,HF_ENDPOINT)
@@ -216,7 +222,7 @@ clean: ## remove what was made, but neither models, runs nor records
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
 engine:
-	@docker info >/dev/null 2>&1 || { echo "no container engine answers: start Docker, or set WHERE=local" >&2; exit 1; }
+	@said=$$(docker ps --quiet 2>&1 >/dev/null) || { echo "no container engine answers: $$said" >&2; exit 1; }
 
 # Makes .venv where there is none, and takes out what was installed for the other device: versions alone do not tell a
 # build for CUDA from one for a CPU.

@@ -223,6 +223,32 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     assert "docker compose build finetune serve ui\n" in commands("images")
 
 
+def test_a_docker_that_does_not_answer_is_told_and_not_taken_for_none(tmp_path: Path) -> None:
+    make = str(shutil.which("make"))
+    said = "permission denied while trying to connect to the Docker daemon"
+    (tmp_path / "none").mkdir()
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    docker.chmod(0o755)
+
+    def told(path: Path, *words: str) -> str:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "WHERE"))}
+        made = [make, "-n", "-o", "setup", *words]
+        return subprocess.run(made, cwd=ROOT, env={**clean, "PATH": str(path)}, capture_output=True, text=True).stderr
+
+    # Once, for what would have run in containers.
+    for verb in ("download", "train", "merge", "compare", "evaluate", "report", "serve", "new-pin"):
+        assert told(tmp_path, verb).count("docker info") == 1, verb
+        assert told(tmp_path / "none", verb) == told(tmp_path, verb, "WHERE=local") == "", verb
+    for verb in ("help", "demo", "test", "ui"):
+        assert "docker info" not in told(tmp_path, verb), verb
+    # What has no other way says what Docker said.
+    done = subprocess.run([make, "engine"], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "WHERE" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "option"),
     [("", " --torch-backend=auto"), ("TORCH_BACKEND=cu126", " --torch-backend=cu126"), ("TORCH_BACKEND=cuda", "")],
