@@ -152,7 +152,7 @@ new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
 ##@ Containers
 
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	docker compose$(if $(MOUNTED), -f compose.yaml$(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 5 >&2; exit 1; }
+	docker compose$(if $(MOUNTED), -f compose.yaml$(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 40 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and records stay

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from serve.keys import read_keys
-from serve.launch import GRACE_S, gpu_share_from, grace_from, limits_from, remote_from
+from serve.launch import GPU_SHARE, GRACE_S, gpu_share_from, grace_from, limits_from, remote_from
 from tests.containers.project import ROOT
 from ui.client import settings_from
 from ui.sealing import read_key
@@ -120,6 +120,8 @@ def test_every_variable_is_told_in_the_example() -> None:
     used |= set(re.findall(r"([A-Z_]+): null", COMPOSE))
     # make says the commit.
     assert used - {"COMMIT"} <= told
+    # As it is where nobody sets it.
+    assert f"\n#GPU_MEMORY={GPU_SHARE}\n" in (ROOT / ".env.example").read_text(encoding="utf-8")
     # Compose's own.
     assert told - {"COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"} <= used
 
@@ -194,7 +196,7 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     for verb in ("serve", "up", "download", "train", "merge", "compare", "evaluate", "report"):
         told = commands(verb)
         assert 0 < told.index("docker/keys.py") < told.index("docker compose"), verb
-    assert "docker compose logs" in commands("up")
+    assert "docker compose logs --tail 40" in commands("up")
     # A base's folder and a recipe's file are asked for by the name under which they are seen, read-only, whichever way they
     # are told; a shipped recipe needs no mount.
     assert " -v " not in commands("train")

@@ -14,7 +14,7 @@ import pytest
 from data.contract import open_sealed
 from data.strict import BadInput
 from serve.keys import add_key, read_keys
-from serve.launch import REFUSED, cpu_dtype, flags, prepare
+from serve.launch import REFUSED, cpu_dtype, flags, gpu_share_from, prepare
 from serve.request import STOPS_LIMIT
 from tests.demo import free_port
 from tests.small_models import make_sealed
@@ -151,8 +151,11 @@ def test_a_cpu_without_bf16_computes_in_fp32(tmp_path: Path, cpuinfo: str, dtype
 
 def test_the_share_of_the_gpu(folder: Path) -> None:
     contract = open_sealed(folder).contract
-    made = flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False, gpu_share=0.5)
-    assert made[made.index("--gpu-memory-utilization") + 1] == "0.5"
+    for given, share in (({}, "0.6"), ({"gpu_share": 0.5}, "0.5")):
+        made = flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False, **given)
+        assert made[made.index("--gpu-memory-utilization") + 1] == share
+    # Unless told otherwise, it leaves two fifths to others.
+    assert gpu_share_from({}) == 0.6
     # A CPU has no such memory: the same .env serves both.
     assert "--gpu-memory-utilization" not in flags(
         folder, contract, "127.0.0.1", 8000, cpu=True, compiled=False, gpu_share=0.5
