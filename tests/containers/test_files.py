@@ -121,7 +121,10 @@ def test_every_variable_is_told_in_the_example() -> None:
     # make says the commit.
     assert used - {"COMMIT"} <= told
     # As it is where nobody sets it.
-    assert f"\n#GPU_MEMORY={GPU_SHARE}\n" in (ROOT / ".env.example").read_text(encoding="utf-8")
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert f"\n#GPU_MEMORY={GPU_SHARE}\n" in example
+    # Who copies the file for another line is told what its one set line asks for.
+    assert "Without an NVIDIA GPU: cpu.\nDEVICE=cuda\n" in example
     # Compose's own.
     assert told - {"COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"} <= used
 
