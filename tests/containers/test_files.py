@@ -265,6 +265,18 @@ def test_the_build_of_torch_for_a_gpu_can_be_chosen(words: str, option: str) -> 
     assert f"constraints-cuda.txt{option} -e '.[finetune,serve-cuda," in " ".join(done.stdout.split())
 
 
+def test_on_a_gpu_the_versions_are_the_same() -> None:
+    made = ["make", "-n", "-W", "pyproject.toml", "setup", "DEVICE=cuda", "WHERE=local"]
+    told = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (command,) = re.findall(r"^(sed .*) > \S*constraints-cuda\.txt$", told, re.MULTILINE)
+    pinned = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    on_cpu = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    # vLLM and torch for CUDA pin two others.
+    without = re.sub(r"^(triton|apache-tvm-ffi)==.*\n", "", on_cpu, flags=re.MULTILINE)
+    assert pinned == without.replace("+cpu", "").replace("\nvllm-cpu==", "\nvllm==")
+    assert re.search(r"^vllm==0\.[\d.]+$", pinned, re.MULTILINE)
+
+
 def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     inside = settable("serve") | settable("ui")
