@@ -57,6 +57,6 @@ RUN python3 -m serve --help >/dev/null && python3 -c "import fastapi, limits.str
 USER 10001:10001
 EXPOSE 8000
 # Loading a model takes half a minute on CPU, and compiling it on a GPU a few.
-HEALTHCHECK --interval=10s --timeout=6s --start-period=10m CMD ["python3", "-m", "serve.health"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10m CMD ["python3", "-m", "data.health", "http://127.0.0.1:8000/health"]
 ENTRYPOINT ["python3", "-m", "serve"]
 CMD ["models/current", "--host", "0.0.0.0"]

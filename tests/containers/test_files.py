@@ -46,7 +46,6 @@ KEPT = {
         "VLLM_API_KEY": "never handed on: keys stand in a file",
         "MINDPAL_COMPILE": "compiles on a CPU, and that image has no compiler",
         "MINDPAL_MODEL_FOLDER": "what the server tells its own policy",
-        "MINDPAL_PORT": "inside the port is always the same; PORT publishes it",
     },
     "ui": {"MINDPAL_FAMILY": "the volume's place"},
     "studio": {

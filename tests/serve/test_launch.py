@@ -5,8 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -195,26 +193,3 @@ def test_a_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> None:
 def test_a_broken_keys_file_stops_the_start(folder: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
     sentence_of(serve(str(folder), MINDPAL_API_KEYS_FILE=str(tmp_path / "keys")))
-
-
-def test_health_is_an_exit_code() -> None:
-    class Healthy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/health" else 404)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    def health(port: int) -> int:
-        environment = {**os.environ, "MINDPAL_PORT": str(port)}
-        done = subprocess.run(
-            [sys.executable, "-m", "serve.health"], cwd=ROOT, env=environment, timeout=180, check=False
-        )
-        return done.returncode
-
-    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert health(server.server_port) == 0
-        server.shutdown()
-    assert health(free_port()) == 1
