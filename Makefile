@@ -31,7 +31,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install -p $(VENV) -q
-# A folder of wheels that pip knows stays the source of the CPU build of torch; elsewhere uv knows where it is.
+# A folder or page of wheels that pip knows stays the source of the CPU build of torch; elsewhere uv knows where it is.
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
 # As in docker/install.sh: cuda is the package index's own build; else what the driver takes, from PyTorch's index.
 CUDA_TORCH := $(if $(filter cuda,$(TORCH_BACKEND)),,--torch-backend=$(or $(TORCH_BACKEND),auto))

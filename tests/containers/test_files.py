@@ -342,7 +342,7 @@ def test_the_server_is_given_the_time_that_it_gives_its_answers() -> None:
 def test_packages_come_from_the_mirror_that_is_named(tmp_path: Path) -> None:
     # uv itself is told by what it is given; where pip and uv are called, the builder passes the name on.
     uv = tmp_path / "uv"
-    uv.write_text("#!/bin/sh\nenv\nexit 3\n")
+    uv.write_text('#!/bin/sh\n[ "$1" = pip ] || exit 0\necho "$@"\nenv\nexit 3\n')
     uv.chmod(0o755)
 
     def given(**mirror: str) -> "subprocess.CompletedProcess[str]":
@@ -357,11 +357,19 @@ def test_packages_come_from_the_mirror_that_is_named(tmp_path: Path) -> None:
     assert f"UV_DEFAULT_INDEX={mirror}\n" in told.stdout
     for unset in ({}, {"PIP_INDEX_URL": ""}):
         assert "UV_DEFAULT_INDEX" not in given(**unset).stdout
+    # So does the CPU build of torch; a folder that the image lacks is none.
+    page = "http://127.0.0.1:9/torch.html"
+    for links, source in ((page, f"--find-links={page}"), (str(tmp_path), f"--find-links={tmp_path}"),
+                          (str(tmp_path / "none"), "--torch-backend=cpu"), ("", "--torch-backend=cpu")):  # fmt: skip
+        assert f" {source}\n" in given(PIP_FIND_LINKS=links).stdout, links
     for path in DOCKERFILES:
         for stage in re.split(r"^FROM ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             calls = re.search(r"^RUN (?:.*\\\n)*.*(pip install|install\.sh)", stage, re.MULTILINE)
             assert ("\nARG PIP_INDEX_URL\n" in stage) == bool(calls), f"{path.name}: FROM {stage.splitlines()[0]}"
             assert not calls or stage.index("\nARG PIP_INDEX_URL\n") < calls.start()
+            # The page has no torch.
+            torch = re.search(r"install\.sh (finetune|serve)", stage)
+            assert ("\nARG PIP_FIND_LINKS\n" in stage) == bool(torch), f"{path.name}: FROM {stage.splitlines()[0]}"
 
 
 def test_every_service_is_as_safe_as_the_others() -> None:
