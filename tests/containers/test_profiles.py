@@ -120,6 +120,9 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
             first_run(page)
             assert own.containers()["db"].exec_run(rows).output.strip() == b"1"
             assert own.containers()["ui"].exec_run("ls family").output.strip() == b""
+            # As README copies them.
+            dump = own.compose("exec", "-T", "db", "pg_dump", "-U", "mindpal", "mindpal").stdout
+            assert "COPY public.consents " in dump
 
             own.compose("--profile", "db", "down")
             assert own.containers() == {}
