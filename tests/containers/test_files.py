@@ -8,10 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from serve.keys import read_keys
 from serve.launch import GPU_SHARE, GRACE_S, gpu_share_from, grace_from, limits_from, remote_from
@@ -110,6 +114,24 @@ def test_what_no_test_can_run_is_at_least_well_formed(schema: str, name: str) ->
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(ROOT / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_update_is_asked_for_that_another_package_forbids() -> None:
+    update = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"][0]
+    by_hand = {one["dependency-name"] for one in update["ignore"]}
+    together = [group["patterns"] for group in update["groups"].values()]
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    # What asks for one version of what.
+    pairs = set()
+    for one in metadata.distributions():
+        for wanted in map(Requirement, one.requires or []):
+            here = not wanted.marker or wanted.marker.evaluate({"extra": ""})
+            if here and canonicalize_name(wanted.name) in pinned and re.fullmatch("==[^*]+", str(wanted.specifier)):
+                pairs.add((canonicalize_name(one.name), canonicalize_name(wanted.name)))
+    assert {other for _, other in pairs} >= {"torch", "xgrammar", "outlines-core", "pydantic-core"}
+    for pair in pairs:
+        grouped = any(all(any(fnmatch(one, each) for each in group) for one in pair) for group in together)
+        assert grouped or by_hand.issuperset(pair), pair
 
 
 def test_every_variable_is_told_in_the_example() -> None:
