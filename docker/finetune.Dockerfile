@@ -18,6 +18,8 @@ RUN useradd --uid 10001 --create-home mindpal \
     && install -d -o mindpal -g mindpal /mindpal/models /mindpal/runs /mindpal/hub /mindpal/sets
 ARG TORCH_BACKEND=cuda
 ARG PIP_INDEX_URL
+# A page of wheels, for the CPU build of torch.
+ARG PIP_FIND_LINKS
 # Installed here and not copied from a stage: a builder keeps both, gigabytes each.
 RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     --mount=from=installer,source=/usr/local/bin/uv,target=/usr/local/bin/uv \

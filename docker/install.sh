@@ -10,8 +10,10 @@ shift 2
 
 cd "$(dirname "$0")/.."
 cp constraints.txt /tmp/constraints.txt
-# A folder of wheels that this machine's pip knows is where the CPU build of torch comes from; elsewhere uv knows.
+# A folder or page of wheels that pip knows is where the CPU build of torch comes from; elsewhere uv knows.
 links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
+# A folder of the machine that builds is not in here.
+case $links in /*) [ -d "$links" ] || links= ;; esac
 case $torch in
 cpu) source=${links:+--find-links=$links} source=${source:---torch-backend=cpu} ;;
 cuda) source= ;;

@@ -17,6 +17,8 @@ FROM $PYTHON_IMAGE AS on-cpu
 # vLLM binds its threads to cores with it.
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 ARG PIP_INDEX_URL
+# A page of wheels, for the CPU build of torch.
+ARG PIP_FIND_LINKS
 # Installed here and not copied from a stage: a builder keeps both, gigabytes each.
 # vLLM only warns where a library of the system is missing, and then cannot start: so one of its kernels is asked for. It
 # chooses between builds for AVX2 and AVX-512 itself, and the wrong one would end the process.
@@ -57,6 +59,6 @@ RUN python3 -m serve --help >/dev/null && python3 -c "import fastapi, limits.str
 USER 10001:10001
 EXPOSE 8000
 # Loading a model takes half a minute on CPU, and compiling it on a GPU a few.
-HEALTHCHECK --interval=10s --timeout=6s --start-period=10m CMD ["python3", "-m", "serve.health"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10m CMD ["python3", "-m", "data.health", "http://127.0.0.1:8000/health"]
 ENTRYPOINT ["python3", "-m", "serve"]
 CMD ["models/current", "--host", "0.0.0.0"]

@@ -33,7 +33,6 @@ COPY finetune/recipes finetune/recipes
 COPY ui ui
 USER 10001:10001
 EXPOSE 8501
-HEALTHCHECK --interval=10s --timeout=6s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=5)"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["python", "-m", "data.health", "http://127.0.0.1:8501/_stcore/health"]
 ENTRYPOINT ["python", "-m", "ui"]
 CMD ["--host", "0.0.0.0"]

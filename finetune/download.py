@@ -28,7 +28,7 @@ _TOLD_EVERY_S = 1.0
 _BYTES = ("huggingface_hub.snapshot_download", "huggingface_hub.http_get")
 _SHA256_DIGITS = 64
 # What a Qwen3 base consists of; pickles are never fetched.
-_WANTED = ["*.safetensors", "*.json", "*.txt", "LICENSE*"]
+_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "LICENSE*"]
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:

@@ -220,8 +220,8 @@ def matmul_speed(machine: Machine, *, bf16: bool) -> float:
     return 2.0 * size**3 / best
 
 
-def this_machine(environment: Mapping[str, str]) -> Machine:
-    """The device that training would use, and its free memory."""
+def this_machine(environment: Mapping[str, str], nvidia_driver: Path = Path("/proc/driver/nvidia/version")) -> Machine:
+    """The device that training would use, and its free memory. Raises `BadInput` where that would be a CPU by mistake."""
     import torch
 
     if torch.cuda.is_available():
@@ -232,6 +232,14 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
         # A launcher names the number of its processes.
         idle = 0 if "WORLD_SIZE" in environment else torch.cuda.device_count() - 1
         return Machine("cuda", torch.cuda.get_device_name(device), free, able, idle)
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if torch.version.cuda and nvidia_driver.exists() and not hidden:
+        # torch itself warns, and then computes for days what takes a GPU an hour.
+        raise BadInput(
+            f"{nvidia_driver}: an NVIDIA driver is loaded, and torch for CUDA {torch.version.cuda} finds no GPU; install a "
+            "newer driver, or set TORCH_BACKEND=cu126 in .env (without containers `make clean` as well); "
+            "CUDA_VISIBLE_DEVICES= trains on the CPU."
+        )
     return Machine("cpu", f"CPU ({torch.get_num_threads()} threads)", free_memory(), cpu_has_bf16())
 
 

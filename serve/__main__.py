@@ -25,9 +25,8 @@ environment:
   GUARD_MODEL              its name there (Qwen/Qwen3Guard-Gen-0.6B)
   GUARD_TIMEOUT_S          seconds that it may take (2); later, or where it is down, the other two layers decide alone
   MINDPAL_GRACE_S          seconds that answers may still take after SIGTERM (55); a second one ends at once
-  MINDPAL_GPU_MEMORY       on a GPU: the share of its memory to take (vLLM's default is nearly all of it)
+  MINDPAL_GPU_MEMORY       on a GPU: the share of its memory to take (0.6); a larger base: 0.9
   MINDPAL_COMPILE=1        on CPU: compile the model (faster answers, a minute more of start-up)
-  MINDPAL_PORT             the port that `python -m serve.health` asks (8000)
   VLLM_CPU_KVCACHE_SPACE   on CPU: GiB for the conversations being answered (1)
   VLLM_CPU_NUM_OF_RESERVED_CPU, VLLM_ENABLE_V1_MULTIPROCESSING   on CPU: 0 and 0 unless set; see vLLM
   VLLM_HTTP_TIMEOUT_KEEP_ALIVE   seconds that a quiet connection stays open (75)

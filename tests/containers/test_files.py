@@ -8,13 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from serve.keys import read_keys
-from serve.launch import GRACE_S, gpu_share_from, grace_from, limits_from, remote_from
+from serve.launch import GPU_SHARE, GRACE_S, gpu_share_from, grace_from, limits_from, remote_from
 from tests.containers.project import ROOT
 from ui.client import settings_from
 from ui.sealing import read_key
@@ -46,7 +50,6 @@ KEPT = {
         "VLLM_API_KEY": "never handed on: keys stand in a file",
         "MINDPAL_COMPILE": "compiles on a CPU, and that image has no compiler",
         "MINDPAL_MODEL_FOLDER": "what the server tells its own policy",
-        "MINDPAL_PORT": "inside the port is always the same; PORT publishes it",
     },
     "ui": {"MINDPAL_FAMILY": "the volume's place"},
     "studio": {
@@ -113,6 +116,24 @@ def test_what_no_test_can_run_is_at_least_well_formed(schema: str, name: str) ->
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_no_update_is_asked_for_that_another_package_forbids() -> None:
+    update = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"][0]
+    by_hand = {one["dependency-name"] for one in update["ignore"]}
+    together = [group["patterns"] for group in update["groups"].values()]
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    # What asks for one version of what.
+    pairs = set()
+    for one in metadata.distributions():
+        for wanted in map(Requirement, one.requires or []):
+            here = not wanted.marker or wanted.marker.evaluate({"extra": ""})
+            if here and canonicalize_name(wanted.name) in pinned and re.fullmatch("==[^*]+", str(wanted.specifier)):
+                pairs.add((canonicalize_name(one.name), canonicalize_name(wanted.name)))
+    assert {other for _, other in pairs} >= {"torch", "xgrammar", "outlines-core", "pydantic-core"}
+    for pair in pairs:
+        grouped = any(all(any(fnmatch(one, each) for each in group) for one in pair) for group in together)
+        assert grouped or by_hand.issuperset(pair), pair
+
+
 def test_every_variable_is_told_in_the_example() -> None:
     told = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
     used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE + (ROOT / "docker/device.yaml").read_text(encoding="utf-8")))
@@ -120,6 +141,11 @@ def test_every_variable_is_told_in_the_example() -> None:
     used |= set(re.findall(r"([A-Z_]+): null", COMPOSE))
     # make says the commit.
     assert used - {"COMMIT"} <= told
+    # As it is where nobody sets it.
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert f"\n#GPU_MEMORY={GPU_SHARE}\n" in example
+    # Who copies the file for another line is told what its one set line asks for.
+    assert "Without an NVIDIA GPU: cpu.\nDEVICE=cuda\n" in example
     # Compose's own.
     assert told - {"COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"} <= used
 
@@ -194,7 +220,7 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     for verb in ("serve", "up", "download", "train", "merge", "compare", "evaluate", "report"):
         told = commands(verb)
         assert 0 < told.index("docker/keys.py") < told.index("docker compose"), verb
-    assert "docker compose logs" in commands("up")
+    assert "docker compose logs --tail 40" in commands("up")
     # A base's folder and a recipe's file are asked for by the name under which they are seen, read-only, whichever way they
     # are told; a shipped recipe needs no mount.
     assert " -v " not in commands("train")
@@ -223,6 +249,32 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     assert "docker compose build finetune serve ui\n" in commands("images")
 
 
+def test_a_docker_that_does_not_answer_is_told_and_not_taken_for_none(tmp_path: Path) -> None:
+    make = str(shutil.which("make"))
+    said = "permission denied while trying to connect to the Docker daemon"
+    (tmp_path / "none").mkdir()
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    docker.chmod(0o755)
+
+    def told(path: Path, *words: str) -> str:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "WHERE"))}
+        made = [make, "-n", "-o", "setup", *words]
+        return subprocess.run(made, cwd=ROOT, env={**clean, "PATH": str(path)}, capture_output=True, text=True).stderr
+
+    # Once, for what would have run in containers.
+    for verb in ("download", "train", "merge", "compare", "evaluate", "report", "serve", "new-pin"):
+        assert told(tmp_path, verb).count("docker info") == 1, verb
+        assert told(tmp_path / "none", verb) == told(tmp_path, verb, "WHERE=local") == "", verb
+    for verb in ("help", "demo", "test", "ui"):
+        assert "docker info" not in told(tmp_path, verb), verb
+    # What has no other way says what Docker said.
+    done = subprocess.run([make, "engine"], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "WHERE" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "option"),
     [("", " --torch-backend=auto"), ("TORCH_BACKEND=cu126", " --torch-backend=cu126"), ("TORCH_BACKEND=cuda", "")],
@@ -232,6 +284,18 @@ def test_the_build_of_torch_for_a_gpu_can_be_chosen(words: str, option: str) -> 
     made = ["make", "-n", "-W", "pyproject.toml", "setup", "DEVICE=cuda", "WHERE=local", *words.split()]
     done = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"constraints-cuda.txt{option} -e '.[finetune,serve-cuda," in " ".join(done.stdout.split())
+
+
+def test_on_a_gpu_the_versions_are_the_same() -> None:
+    made = ["make", "-n", "-W", "pyproject.toml", "setup", "DEVICE=cuda", "WHERE=local"]
+    told = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (command,) = re.findall(r"^(sed .*) > \S*constraints-cuda\.txt$", told, re.MULTILINE)
+    pinned = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    on_cpu = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    # vLLM and torch for CUDA pin two others.
+    without = re.sub(r"^(triton|apache-tvm-ffi)==.*\n", "", on_cpu, flags=re.MULTILINE)
+    assert pinned == without.replace("+cpu", "").replace("\nvllm-cpu==", "\nvllm==")
+    assert re.search(r"^vllm==0\.[\d.]+$", pinned, re.MULTILINE)
 
 
 def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(tmp_path: Path) -> None:
@@ -300,7 +364,7 @@ def test_the_server_is_given_the_time_that_it_gives_its_answers() -> None:
 def test_packages_come_from_the_mirror_that_is_named(tmp_path: Path) -> None:
     # uv itself is told by what it is given; where pip and uv are called, the builder passes the name on.
     uv = tmp_path / "uv"
-    uv.write_text("#!/bin/sh\nenv\nexit 3\n")
+    uv.write_text('#!/bin/sh\n[ "$1" = pip ] || exit 0\necho "$@"\nenv\nexit 3\n')
     uv.chmod(0o755)
 
     def given(**mirror: str) -> "subprocess.CompletedProcess[str]":
@@ -315,11 +379,19 @@ def test_packages_come_from_the_mirror_that_is_named(tmp_path: Path) -> None:
     assert f"UV_DEFAULT_INDEX={mirror}\n" in told.stdout
     for unset in ({}, {"PIP_INDEX_URL": ""}):
         assert "UV_DEFAULT_INDEX" not in given(**unset).stdout
+    # So does the CPU build of torch; a folder that the image lacks is none.
+    page = "http://127.0.0.1:9/torch.html"
+    for links, source in ((page, f"--find-links={page}"), (str(tmp_path), f"--find-links={tmp_path}"),
+                          (str(tmp_path / "none"), "--torch-backend=cpu"), ("", "--torch-backend=cpu")):  # fmt: skip
+        assert f" {source}\n" in given(PIP_FIND_LINKS=links).stdout, links
     for path in DOCKERFILES:
         for stage in re.split(r"^FROM ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             calls = re.search(r"^RUN (?:.*\\\n)*.*(pip install|install\.sh)", stage, re.MULTILINE)
             assert ("\nARG PIP_INDEX_URL\n" in stage) == bool(calls), f"{path.name}: FROM {stage.splitlines()[0]}"
             assert not calls or stage.index("\nARG PIP_INDEX_URL\n") < calls.start()
+            # The page has no torch.
+            torch = re.search(r"install\.sh (finetune|serve)", stage)
+            assert ("\nARG PIP_FIND_LINKS\n" in stage) == bool(torch), f"{path.name}: FROM {stage.splitlines()[0]}"
 
 
 def test_every_service_is_as_safe_as_the_others() -> None:
@@ -332,6 +404,9 @@ def test_every_service_is_as_safe_as_the_others() -> None:
         assert service["mem_limit"], name
         assert service["pids_limit"], name
         assert ("ports" in service) == (name in ("ui", "studio")), name
+        # Nobody else's image takes the name of one of ours, which may read the family's key.
+        ours = service["image"].startswith("${IMAGES:-mindpal}/")
+        assert (service.get("pull_policy") == "never") == ours == ("@sha256:" not in service["image"]), name
         assert not any("docker.sock" in str(volume) for volume in service.get("volumes", [])), name
         # A secret is a file and stands in no variable.
         assert not any(re.search(r"(PASSWORD|SECRET|TOKEN|API_KEY)$", key) for key in service.get("environment", {}))

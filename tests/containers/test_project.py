@@ -26,7 +26,9 @@ from tests.containers.project import GIB, IMAGES, READY_S, ROOT, Project, assert
 from tests.demo import QUESTIONS, free_port
 from tests.system import CHROMIUM, NO_CHROMIUM
 from tests.ui.walk import first_run, replies, say
+from ui.database import url_for
 from ui.locales import sentences
+from ui.store import Store
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
 MB = 1_000_000
@@ -242,7 +244,9 @@ def page(project: Project) -> Iterator[Page]:
         browser.close()
 
 
-def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Project, clone: Path, page: Page) -> None:
+def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(
+    project: Project, clone: Path, page: Page, secrets: Path, tmp_path: Path
+) -> None:
     words = sentences("zh")
     first_run(page)
     say(page, QUESTIONS[0])
@@ -265,6 +269,14 @@ def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(project: Pr
     page.reload()
     expect(page.get_by_text(said)).to_be_visible()
     expect(replies(page).first).to_be_visible()
+
+    # A copy of the records, made as README tells, opens with the key.
+    for verb in (["stop", "ui"], ["cp", "ui:/mindpal/family", str(tmp_path / "copy")], ["start", "ui"]):
+        project.compose(*verb)
+    store = Store(url_for(tmp_path / "copy", None), secrets / "family_key")
+    (child,) = store.children()
+    assert said in [message.text for chat in store.conversations(child.id) for message in store.messages(chat.id)]
+    store.close()
 
     project.make(clone, "down")
     assert project.containers() == {}

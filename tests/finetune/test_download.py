@@ -67,6 +67,8 @@ def test_a_model_that_the_hub_does_not_have(tmp_path: Path, hub: str) -> None:
 
 def test_a_mirror_is_asked_without_the_token_and_tells_how_much_has_come(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
+    # Qwen3Guard, say, keeps what it is asked by there.
+    (base / "chat_template.jinja").write_text("{{ messages }}")
     with running(Hub(base)) as mirror:
         cache = str(tmp_path / "cache")
         done = online("download", "o/m", "--endpoint", mirror.url, HF_HUB_CACHE=cache, HF_TOKEN="hf_secret")
@@ -74,6 +76,7 @@ def test_a_mirror_is_asked_without_the_token_and_tells_how_much_has_come(tmp_pat
         assert {token for _, token in mirror.asked} == {""}
     fetched = Path(done.out.strip())
     assert (fetched / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+    assert (fetched / "chat_template.jinja").read_text() == "{{ messages }}"
     assert done.err.splitlines()[0] == f"o/m from {mirror.url}"
     assert re.search(r"^fetching: [\d.]+ of [\d.]+ MB$", done.err, re.MULTILINE), done.err
 

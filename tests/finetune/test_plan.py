@@ -144,6 +144,26 @@ def test_a_gpu_that_nothing_trains_on_is_told(
     assert unusual(recipe, plan, machine) == told * idle
 
 
+def test_a_driver_that_is_too_old_for_torch_does_not_mean_days_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = tmp_path / "version"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert this_machine({}, driver).kind == "cpu"
+    driver.touch()
+    for given in ({}, {"CUDA_VISIBLE_DEVICES": "0"}):
+        with pytest.raises(
+            BadInput, match=r"version: .*torch for CUDA 13\.0 finds no GPU; .*TORCH_BACKEND=cu126 in \.env"
+        ):
+            this_machine(given, driver)
+    # Whoever hides the GPU means the CPU, and so does a build without CUDA.
+    for hidden in ("", "-1"):
+        assert this_machine({"CUDA_VISIBLE_DEVICES": hidden}, driver).kind == "cpu"
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert this_machine({}, driver).kind == "cpu"
+
+
 @pytest.mark.parametrize("name", ["embed_tokens", "lm_head"])
 def test_embeddings_and_head_get_no_adapter(tmp_path: Path, name: str) -> None:
     base = find_base(str(make_talker(tmp_path / "base")))

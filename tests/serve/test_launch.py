@@ -5,8 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from data.contract import open_sealed
 from data.strict import BadInput
 from serve.keys import add_key, read_keys
-from serve.launch import REFUSED, cpu_dtype, flags, prepare
+from serve.launch import REFUSED, cpu_dtype, flags, gpu_share_from, prepare
 from serve.request import STOPS_LIMIT
 from tests.demo import free_port
 from tests.small_models import make_sealed
@@ -151,8 +149,11 @@ def test_a_cpu_without_bf16_computes_in_fp32(tmp_path: Path, cpuinfo: str, dtype
 
 def test_the_share_of_the_gpu(folder: Path) -> None:
     contract = open_sealed(folder).contract
-    made = flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False, gpu_share=0.5)
-    assert made[made.index("--gpu-memory-utilization") + 1] == "0.5"
+    for given, share in (({}, "0.6"), ({"gpu_share": 0.5}, "0.5")):
+        made = flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False, **given)
+        assert made[made.index("--gpu-memory-utilization") + 1] == share
+    # Unless told otherwise, it leaves two fifths to others.
+    assert gpu_share_from({}) == 0.6
     # A CPU has no such memory: the same .env serves both.
     assert "--gpu-memory-utilization" not in flags(
         folder, contract, "127.0.0.1", 8000, cpu=True, compiled=False, gpu_share=0.5
@@ -192,26 +193,3 @@ def test_a_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> None:
 def test_a_broken_keys_file_stops_the_start(folder: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
     sentence_of(serve(str(folder), MINDPAL_API_KEYS_FILE=str(tmp_path / "keys")))
-
-
-def test_health_is_an_exit_code() -> None:
-    class Healthy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/health" else 404)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    def health(port: int) -> int:
-        environment = {**os.environ, "MINDPAL_PORT": str(port)}
-        done = subprocess.run(
-            [sys.executable, "-m", "serve.health"], cwd=ROOT, env=environment, timeout=180, check=False
-        )
-        return done.returncode
-
-    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert health(server.server_port) == 0
-        server.shutdown()
-    assert health(free_port()) == 1

@@ -1,11 +1,10 @@
-"""Whether the server of this container answers, by the standard library alone.
+"""Whether a container's own page or server answers, by the standard library alone.
 
-In: MINDPAL_PORT (8000). Out: exit code 0, or 1 with a sentence.
+In: the address. Out: exit code 0, or 1 with a sentence.
 
-    python -m serve.health
+    python -m data.health http://127.0.0.1:8000/health
 """
 
-import os
 import sys
 import urllib.request
 
@@ -14,8 +13,8 @@ TIMEOUT_S = 5
 
 
 def main() -> int:
-    """Ask GET /health once."""
-    address = f"http://127.0.0.1:{os.environ.get('MINDPAL_PORT', '8000')}/health"
+    """Ask once."""
+    address = sys.argv[1]
     # A proxy of the environment must not be asked for this machine's own address.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
