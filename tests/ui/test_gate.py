@@ -73,10 +73,10 @@ def test_a_child_is_deleted_by_whoever_knows_the_pin(store: Store, app: AppTest)
     app.query_params["s"] = "data"
     app.run()
     for typed, left in (("9999", 4), ("", 3)):
-        _delete_child(app, child.id, typed)
+        _confirm(app, f"delete-child-{child.id}", typed)
         assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
     assert [found.id for found in store.children()] == [child.id]
-    _delete_child(app, child.id, PIN)
+    _confirm(app, f"delete-child-{child.id}", PIN)
     assert store.children() == []
     assert _is_open(app), "nothing else is gone"
     assert not app.exception
@@ -201,10 +201,10 @@ def test_a_channel_is_removed_by_whoever_knows_the_pin(store: Store, app: AppTes
     app.query_params["s"] = "family"
     app.run()
     for typed, left in (("9999", 4), ("", 3)):
-        _remove(app, typed)
+        _confirm(app, "remove-1", typed)
         assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
     assert len(outbox.channels(store)) == 1
-    _remove(app, PIN)
+    _confirm(app, "remove-1", PIN)
     assert outbox.channels(store) == []
     assert [line.what for line in store.audited()] == ["channel removed", "channel added"]
     assert not app.exception
@@ -275,6 +275,23 @@ def test_an_export_looks_at_the_door_when_it_is_pressed(
     assert [line.what for line in store.audited()][:-lines] == ["delete child"]
 
 
+def test_a_chat_with_its_alert_is_deleted_by_whoever_knows_the_pin(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    question = exchange.say(store, child.id, None, "我不想活了")
+    exchange.begin_reply(store, question, "我在。", "guarded", "crisis", "self_harm")
+    app.query_params["s"] = "chats"
+    app.run()
+    app.selectbox(key=f"chat-{child.id}").set_value(question.conversation_id).run()
+    form = f"delete-chat-{question.conversation_id}"
+    for typed, left in (("9999", 4), ("", 3)):
+        _confirm(app, form, typed)
+        assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+    _confirm(app, form, PIN)
+    assert (store.conversations(child.id, hidden=True), store.alerts()) == ([], [])
+    assert not app.exception
+
+
 def test_each_look_at_a_chat_is_a_line_in_the_log(store: Store, app: AppTest) -> None:
     (child,) = store.children()
     question = exchange.say(store, child.id, None, "我的秘密")
@@ -322,7 +339,7 @@ def test_every_chat_can_be_read_and_deleted_the_oldest_and_one_of_two_that_read_
     assert f"chats-earlier-{child.id}" not in [button.key for button in app.button]
     for oldest in (1, 2):
         app.selectbox(key=f"chat-{child.id}").set_value(oldest).run()
-        app.button(key=f"delete-chat-{oldest}").click().run()
+        _confirm(app, f"delete-chat-{oldest}", PIN)
         assert store.conversation(child.id, oldest) is None
     assert not app.exception
 
@@ -354,18 +371,13 @@ def _days(app: AppTest, days: int, typed: str) -> None:
     _save(app, "days")
 
 
-def _remove(app: AppTest, typed: str) -> None:
-    app.text_input(key="pin-remove-1").input(typed)
-    _save(app, "remove-1")
-
-
 def _save(app: AppTest, form: str) -> None:
     next(button for button in app.button if button.form_id == form).click().run()
 
 
-def _delete_child(app: AppTest, child_id: int, typed: str) -> None:
-    app.text_input(key=f"pin-delete-{child_id}").input(typed)
-    next(button for button in app.button if button.form_id == f"delete-child-{child_id}").click().run()
+def _confirm(app: AppTest, form: str, typed: str) -> None:
+    app.text_input(key=f"pin-{form}").input(typed)
+    _save(app, form)
 
 
 def _delete(app: AppTest, typed: str) -> None:

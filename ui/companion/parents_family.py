@@ -5,6 +5,7 @@ import streamlit as st
 from data.strict import BadInput
 from ui import outbox, pin, telling
 from ui.companion import gate
+from ui.companion.parents_form import pin_again
 from ui.companion.welcome import facts, pin_trouble, two_pins
 from ui.locales import Sentences
 from ui.store import Store
@@ -117,7 +118,9 @@ def _channels(store: Store, words: Sentences) -> None:
             if st.button(say.try_it, icon=":material/send:", key=f"try-{channel_id}"):
                 st.toast(say.tried if outbox.try_channel(store, channel_id) else say.not_tried)
             with st.popover(say.remove, icon=":material/delete:"):
-                _remove(store, channel_id, words)
+                if pin_again(store, say.remove, f"remove-{channel_id}", words):
+                    outbox.remove_channel(store, channel_id)
+                    st.rerun()
     with st.form("new-channel", border=False, clear_on_submit=True):
         address = st.text_input(say.address, placeholder="json://…", autocomplete="off", key="channel").strip()
         if st.form_submit_button(say.add) and address:
@@ -133,13 +136,3 @@ def _channels(store: Store, words: Sentences) -> None:
         st.caption(say.waiting.format(count=waiting))
     if lost := outbox.given_up(store):
         st.warning(say.given_up_under.format(count=len(lost)))
-
-
-def _remove(store: Store, channel_id: int, words: Sentences) -> None:
-    # No callback: it would run before the door is looked at.
-    with st.form(f"remove-{channel_id}", border=False, clear_on_submit=True):
-        typed = gate.current_pin(words, f"pin-remove-{channel_id}")
-        asked = st.form_submit_button(words.sending.remove, type="primary")
-        if asked and gate.confirmed(store, typed, words):
-            outbox.remove_channel(store, channel_id)
-            st.rerun()
