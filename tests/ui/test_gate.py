@@ -194,6 +194,30 @@ def test_fewer_days_delete_what_was_said_and_so_need_the_pin(store: Store, app: 
     assert not app.exception
 
 
+def test_a_number_out_of_its_range_is_told_and_nothing_is_saved(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "children"
+    app.run()
+    _number(app, WORDS.home.minutes_a_day, 500)
+    app.toggle(key=f"limit-{child.id}-voice").set_value(False)
+    _save(app, f"limit-{child.id}")
+    told = WORDS.home.not_within.format(what=WORDS.home.minutes_a_day, low=0, high=240)
+    assert ([line.value for line in app.warning], list(app.toast), store.audited()) == ([told], [], [])
+    _number(app, WORDS.home.minutes_a_day, 240)
+    _save(app, f"limit-{child.id}")
+    assert not app.warning
+    assert [line.value for line in app.toast] == [WORDS.saved]
+    assert (store.children()[0].minutes_a_day, store.children()[0].voice) == (240, False)
+    app.segmented_control(key="section").set_value("family").run()
+    for days in (0, 4000):
+        _days(app, days, PIN)
+        assert [line.value for line in app.warning] == [
+            WORDS.home.not_within.format(what=WORDS.home.days, low=1, high=3650)
+        ]
+    assert store.household().retention_days == RETENTION_DAYS
+    assert not app.exception
+
+
 # As in test_outbox.py: a module of apprise's.
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 def test_a_channel_is_removed_by_whoever_knows_the_pin(store: Store, app: AppTest) -> None:
@@ -366,9 +390,13 @@ def _open(app: AppTest) -> None:
 
 
 def _days(app: AppTest, days: int, typed: str) -> None:
-    next(field for field in app.number_input if field.label == WORDS.home.days).set_value(days)
+    _number(app, WORDS.home.days, days)
     app.text_input(key="pin-days").input(typed)
     _save(app, "days")
+
+
+def _number(app: AppTest, what: str, typed: int) -> None:
+    next(field for field in app.number_input if field.label.startswith(what)).set_value(typed)
 
 
 def _save(app: AppTest, form: str) -> None:

@@ -5,7 +5,7 @@ import streamlit as st
 from data.strict import BadInput
 from ui import outbox, pin, telling
 from ui.companion import gate
-from ui.companion.parents_form import pin_again
+from ui.companion.parents_form import number, pin_again
 from ui.companion.welcome import facts, pin_trouble, two_pins
 from ui.locales import Sentences
 from ui.store import Store
@@ -97,10 +97,11 @@ def _days(store: Store, words: Sentences) -> None:
         st.caption(say.retention_under)
         left, right = st.columns(2)
         # A key keeps its choice: of a form that clears itself the browser would show the days from before.
-        days = left.number_input(say.days, 1, 3650, now, key=f"days-{now}")
+        with left:
+            days = number(say.days, 1, 3650, now, f"days-{now}", words)
         with right:
             typed = gate.current_pin(words, "pin-days")
-        if not st.form_submit_button(words.save):
+        if not st.form_submit_button(words.save) or days is None:
             return
         if days < now and not gate.confirmed(store, typed, words):  # fewer days delete what was said
             return

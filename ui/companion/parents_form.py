@@ -1,4 +1,4 @@
-"""What forms of the parents' area share. In: the store, sentences. Out: whether the PIN was given once more."""
+"""What forms of the parents' area share: the PIN once more, a number in its range. In: what is known. Out: what was typed."""
 
 import streamlit as st
 
@@ -15,3 +15,16 @@ def pin_again(store: Store, act: str, key: str, words: Sentences) -> bool:
     with st.form(key, border=False, clear_on_submit=True):
         typed = gate.current_pin(words, f"pin-{key}")
         return st.form_submit_button(act, type="primary") and gate.confirmed(store, typed, words)
+
+
+def number(what: str, low: int, high: int, known: int, key: str, words: Sentences, step: int = 1) -> int | None:
+    """A field for a whole number, its range beside its name; outside of that a sentence, and None.
+
+    Streamlit is not told the range: it would send the number that was there before, and that would be saved.
+    """
+    said = {"what": what, "low": low, "high": high}
+    typed = st.number_input(words.home.within.format(**said), value=known, step=step, key=key)
+    if low <= typed <= high:
+        return typed
+    st.warning(words.home.not_within.format(**said))
+    return None

@@ -140,6 +140,8 @@ class Home(Strict):
     retention: Sentence
     days: Sentence
     retention_under: Sentence
+    within: Sentence
+    not_within: Sentence
 
 
 class Sending(Strict):
