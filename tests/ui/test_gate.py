@@ -5,6 +5,7 @@ Run: `pytest tests/ui/test_gate.py`.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from ui.companion import gate
 from ui.companion.parents_chats import SHOWN
 from ui.database import Gone, url_for
 from ui.locales import sentences
-from ui.records import Profile
+from ui.records import Limits, Profile
 from ui.store import RETENTION_DAYS, Store
 from ui.tables import ConversationRow
 
@@ -157,14 +158,47 @@ def test_the_emergency_contact_is_not_taken_away(store: Store, app: AppTest) -> 
     app.query_params["s"] = "family"
     app.run()
     held = store.emergency()
-    app.text_input(key="emergency-now").input(" ")
+    _contact(app, " ")
     _save(app, "settings")
     assert [line.value for line in app.warning] == [WORDS.home.no_emergency]
     assert store.emergency() == held
-    app.text_input(key="emergency-now").input("外公 13900000000")
+    _contact(app, "外公 13900000000")
     _save(app, "settings")
     assert not app.warning
     assert store.emergency() == "外公 13900000000"
+    assert not app.exception
+
+
+def test_no_form_writes_back_what_another_device_has_changed_since_it_was_drawn(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "family"
+    app.run()
+    store.set_household(emergency="外婆", transcripts="alerts")
+    _save(app, "settings")
+    home = store.household()
+    assert (home.transcripts, store.emergency()) == ("alerts", "外婆")
+    store.set_household(emergency="外婆", transcripts="full")
+    _contact(app, "外公 13900000000")
+    _save(app, "settings")
+    assert (store.household().transcripts, store.emergency()) == ("full", "外公 13900000000")
+    assert app.radio[0].value == "full", "the page follows"
+
+    app.segmented_control(key="section").set_value("children").run()
+    stricter = Limits(20, "20:00", "07:30", 30, "恐怖片\n游戏", read_aloud=False, voice=False)
+    store.set_limits(child.id, stricter)
+    store.set_profile(child.id, Profile("果果", "10-12", "en", "frog"))
+    _number(app, WORDS.home.break_minutes, 45)
+    _save(app, f"limit-{child.id}")
+    assert _limits(store) == replace(stricter, break_minutes=45)
+    store.set_limits(child.id, replace(stricter, minutes_a_day=10, break_minutes=45))
+    _number(app, WORDS.home.break_minutes, 15)
+    _save(app, f"limit-{child.id}")
+    assert _limits(store) == replace(stricter, minutes_a_day=10, break_minutes=15)
+
+    store.set_profile(child.id, Profile("豆豆", "4-6", "zh", "bear"))
+    _save(app, f"profile-{child.id}")
+    (kept,) = store.children()
+    assert (kept.nickname, kept.age_band, kept.language, kept.avatar) == ("豆豆", "4-6", "zh", "bear")
     assert not app.exception
 
 
@@ -199,7 +233,7 @@ def test_a_number_out_of_its_range_is_told_and_nothing_is_saved(store: Store, ap
     app.query_params["s"] = "children"
     app.run()
     _number(app, WORDS.home.minutes_a_day, 500)
-    app.toggle(key=f"limit-{child.id}-voice").set_value(False)
+    next(toggle for toggle in app.toggle if toggle.label == WORDS.home.voice).set_value(False)
     _save(app, f"limit-{child.id}")
     told = WORDS.home.not_within.format(what=WORDS.home.minutes_a_day, low=0, high=240)
     assert ([line.value for line in app.warning], list(app.toast), store.audited()) == ([told], [], [])
@@ -397,6 +431,17 @@ def _days(app: AppTest, days: int, typed: str) -> None:
 
 def _number(app: AppTest, what: str, typed: int) -> None:
     next(field for field in app.number_input if field.label.startswith(what)).set_value(typed)
+
+
+def _contact(app: AppTest, typed: str) -> None:
+    next(field for field in app.text_input if field.label == WORDS.first_run.emergency).input(typed)
+
+
+def _limits(store: Store) -> Limits:
+    (it,) = store.children()
+    return Limits(
+        it.minutes_a_day, it.quiet_from, it.quiet_to, it.break_minutes, it.blocked_topics, it.read_aloud, it.voice
+    )
 
 
 def _save(app: AppTest, form: str) -> None:

@@ -5,7 +5,7 @@ import streamlit as st
 from data.strict import BadInput
 from ui import outbox, pin, telling
 from ui.companion import gate
-from ui.companion.parents_form import number, pin_again
+from ui.companion.parents_form import number, pin_again, saved
 from ui.companion.welcome import facts, pin_trouble, two_pins
 from ui.locales import Sentences
 from ui.store import Store
@@ -66,18 +66,18 @@ def _consent(store: Store, words: Sentences) -> None:
 
 
 def _settings(store: Store, words: Sentences) -> None:
-    home = store.household()
+    home, contact = store.household(), store.emergency()
     with st.form("settings", border=False):
         st.subheader(words.home.settings, anchor=False)
         emergency = st.text_input(
-            words.first_run.emergency, store.emergency(), max_chars=80, autocomplete="off", key="emergency-now"
+            words.first_run.emergency, contact, max_chars=80, autocomplete="off", key=f"emergency-now-{contact}"
         )
         transcripts = st.radio(
             words.home.transcripts,
             ["full", "alerts"],
             index=["full", "alerts"].index(home.transcripts),
             format_func=lambda access: telling.access("full" if access == "full" else "alerts", words),
-            key="transcripts",
+            key=f"transcripts-{home.transcripts}",
         )
         if st.form_submit_button(words.save, type="primary"):
             if not emergency.strip():
@@ -87,7 +87,7 @@ def _settings(store: Store, words: Sentences) -> None:
                 emergency=emergency.strip(),
                 transcripts="full" if transcripts == "full" else "alerts",
             )
-            st.toast(words.saved)
+            saved()
 
 
 def _days(store: Store, words: Sentences) -> None:
@@ -96,9 +96,8 @@ def _days(store: Store, words: Sentences) -> None:
         st.subheader(say.retention, anchor=False)
         st.caption(say.retention_under)
         left, right = st.columns(2)
-        # A key keeps its choice: of a form that clears itself the browser would show the days from before.
         with left:
-            days = number(say.days, 1, 3650, now, f"days-{now}", words)
+            days = number(say.days, 1, 3650, now, "days", words)
         with right:
             typed = gate.current_pin(words, "pin-days")
         if not st.form_submit_button(words.save) or days is None:

@@ -1,4 +1,10 @@
-"""What forms of the parents' area share: the PIN once more, a number in its range. In: what is known. Out: what was typed."""
+"""What forms of the parents' area share: the PIN once more, a number in its range, what follows a save.
+
+A key keeps what was typed or chosen, and a form sends all of its fields. So each field's key holds the value that is
+stored: what another device has changed since is a new field with the new value, before which one's own edit of that field
+gives way, and no form writes an old value back.
+In: what is stored. Out: what was typed.
+"""
 
 import streamlit as st
 
@@ -23,8 +29,14 @@ def number(what: str, low: int, high: int, known: int, key: str, words: Sentence
     Streamlit is not told the range: it would send the number that was there before, and that would be saved.
     """
     said = {"what": what, "low": low, "high": high}
-    typed = st.number_input(words.home.within.format(**said), value=known, step=step, key=key)
+    typed = st.number_input(words.home.within.format(**said), value=known, step=step, key=f"{key}-{known}")
     if low <= typed <= high:
         return typed
     st.warning(words.home.not_within.format(**said))
     return None
+
+
+def saved() -> None:
+    """Draw the page anew, each field with what is stored now; it says that it was saved."""
+    st.session_state["saved"] = True
+    st.rerun()
