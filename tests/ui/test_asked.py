@@ -28,7 +28,7 @@ from ui.database import url_for
 from ui.locales import sentences
 from ui.records import Limits, Profile
 from ui.store import Store
-from ui.tables import MessageRow, Visit
+from ui.tables import Language, MessageRow, Visit
 
 WORDS = sentences("zh")
 
@@ -159,6 +159,21 @@ def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
     assert "马上离开。" in drawn
     assert WORDS.crisis_adult not in drawn
     assert WORDS.categories["emergency"]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_child_who_is_hurt_is_not_sent_to_the_parents(store: Store, app: AppTest, language: Language) -> None:
+    child, words = family(store), sentences(language)
+    store.set_profile(child.id, Profile("豆豆", language=language))
+    question = exchange.say(store, child.id, None, "爸爸打我")
+    assert exchange.begin_reply(store, question, "谢谢你告诉我。", "guarded", "crisis", "abuse") is not None
+    app.query_params["c"] = str(question.conversation_id)
+    app.run()
+    drawn = [line.value for line in app.main.markdown]
+    assert words.abuse_adult in drawn
+    assert words.crisis_adult not in drawn
+    assert not any(parents in words.abuse_adult for parents in ("爸爸", "妈妈", "parents"))
+    assert [line.split("**")[1] for line in drawn if line.startswith("**1")] == ["12355", "12356", "110", "120"]
 
 
 def test_two_runs_of_the_page_that_have_the_same_to_write_write_it_once(store: Store) -> None:

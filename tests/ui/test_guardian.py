@@ -250,6 +250,7 @@ def _save(card: Locator, is_saved: Callable[[], bool]) -> None:
     """Press the card's last button to save, and wait until it lies in the records."""
     card.get_by_role("button", name=WORDS.save, exact=True).last.click()
     wait_until(card.page, is_saved)
+    at_rest(card.page)  # it is drawn once more, with what is stored now
 
 
 def _time(page: Page, name: str, digits: str) -> None:

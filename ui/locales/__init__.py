@@ -299,6 +299,7 @@ class Sentences(Strict):
     thinking: Sentence
     crisis_title: Sentence
     crisis_adult: Sentence
+    abuse_adult: Sentence
     crisis_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
     emergency_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
     language: Sentence
