@@ -202,14 +202,39 @@ def test_no_form_writes_back_what_another_device_has_changed_since_it_was_drawn(
     assert not app.exception
 
 
-def test_who_agrees_reads_what_is_kept_and_for_how_long(store: Store, app: AppTest) -> None:
+@pytest.mark.parametrize("days", [RETENTION_DAYS, 31])
+def test_who_agrees_reads_what_is_kept_and_for_how_long(store: Store, app: AppTest, days: int) -> None:
+    store.set_retention(days)
     store.withdraw()
     app.query_params["s"] = "family"
     app.run()
     (facts,) = [line.value for line in app.markdown if WORDS.facts[0] in line.value]
-    assert f"保留 {RETENTION_DAYS} 天" in facts
+    assert f"保留 {days} 天" in facts
     for told in ("孩子说的心情", "查看、导出和删除", "只写孩子的昵称和是哪一类提醒"):
         assert told in facts
+    assert not app.exception
+
+
+def test_an_export_promises_no_more_than_its_files_hold(store: Store, app: AppTest) -> None:
+    app.query_params["s"] = "data"
+    app.run()
+    told = {WORDS.data.export_under, WORDS.data.export_under_alerts}
+    assert [line.value for line in app.caption if line.value in told] == [WORDS.data.export_under]
+    store.set_household(emergency="外婆", transcripts="alerts")
+    app.run()
+    assert [line.value for line in app.caption if line.value in told] == [WORDS.data.export_under_alerts]
+
+
+def test_a_child_without_a_nickname_is_asked_for_that_alone(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "children"
+    app.run()
+    _save(app, "new-child")
+    assert [line.value for line in app.warning] == [WORDS.home.no_nickname]
+    next(field for field in app.text_input if field.value == child.nickname).input(" ")
+    _save(app, f"profile-{child.id}")
+    assert [line.value for line in app.warning] == [WORDS.home.no_nickname]
+    assert [found.nickname for found in store.children()] == ["豆豆"]
     assert not app.exception
 
 

@@ -32,7 +32,7 @@ def show(store: Store, words: Sentences) -> None:
             if new.nickname:
                 store.add_child(new)
                 st.rerun()
-            st.warning(words.missing)
+            st.warning(words.home.no_nickname)
 
 
 def _profile(store: Store, child: Child, words: Sentences) -> None:
@@ -43,7 +43,7 @@ def _profile(store: Store, child: Child, words: Sentences) -> None:
             if changed.nickname:
                 store.set_profile(child.id, changed)
                 st.rerun()
-            st.warning(words.missing)
+            st.warning(words.home.no_nickname)
 
 
 def _limits(store: Store, child: Child, words: Sentences) -> None:

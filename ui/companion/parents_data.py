@@ -27,10 +27,11 @@ FORMS: tuple[tuple[str, str, str, Writer], ...] = (
 
 def show(store: Store, words: Sentences) -> None:
     """Draw the cards."""
+    full = store.household().transcripts == "full"
     for child in store.children():
         with st.container(key=f"panel-data-{child.id}"):
             st.subheader(plain(child.nickname), anchor=False)
-            st.caption(words.data.export_under)
+            st.caption(words.data.export_under if full else words.data.export_under_alerts)
             with st.container(horizontal=True):
                 for form, ending, mime, writer in FORMS:
                     st.download_button(

@@ -54,7 +54,7 @@ def _consent(store: Store, words: Sentences) -> None:
             st.rerun()
         return
     st.markdown(words.home.no_consent)
-    facts(words)
+    facts(words, store.household().retention_days)
     with st.form("consent-again", border=False):
         guardian = st.text_input(words.guardian_name, max_chars=40, autocomplete="off", key="guardian-again").strip()
         agreed = st.checkbox(words.consent, key="agreed-again")
