@@ -25,7 +25,7 @@ from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
 from ui import away, chores, exchange, forget
 from ui.client import Asleep, Settings, settings_from
-from ui.companion import talk
+from ui.companion import talk, topics
 from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable, url_for
 from ui.exchange import SAID_CHARS
@@ -330,6 +330,56 @@ def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(stor
     for conversation in (asked, question):
         reply = store.messages(conversation.conversation_id)[1]
         assert (reply.text, reply.action) == (WORDS.door.topic, "topic")
+
+
+@pytest.mark.parametrize(
+    ("blocked", "text", "found"),
+    [
+        ("war", "It is warm, said the steward, and no software.", None),
+        ("war", "A WAR.", "war"),
+        ("war", "many wars", "war"),
+        ("war", "我们聊war吧", "war"),
+        ("war", "what he wares", None),
+        ("die", "The soldier put in a diet.", None),
+        ("die", "does it die?", "die"),
+        ("witch\nbaby", "two Babies", "baby"),
+        ("witch\nbaby", "the witches", "witch"),
+        ("ghost story", "tell me ghost stories!", "ghost story"),
+        ("18", "180 + 1800", None),
+        ("c++", "I like C++code", "c++"),
+        ("\n恐怖片", "讲个恐怖片吧", "恐怖片"),
+        ("iPad游戏", "玩ipad游戏机", "iPad游戏"),
+    ],
+)
+def test_an_english_topic_is_a_word_and_no_part_of_one(blocked: str, text: str, found: str | None) -> None:
+    assert topics.named(blocked, text) == found
+
+
+def test_pieces_cut_no_word_and_lose_none() -> None:
+    pieces = ["It is", " wa", "r", "m", "", "，天", "空 4", "0 ok"]
+    assert list(topics.whole_words(pieces)) == ["It ", "is ", "", "", "", "warm，天", "空 ", "40 ", "ok"]
+
+
+@pytest.mark.parametrize(("topic", "stops"), [("lamb", False), ("prop", False), ("lambda", True), ("蓝光", True)])
+@pytest.mark.parametrize("signs", [1, 7])
+def test_a_word_is_shown_when_it_is_known_to_be_no_blocked_one(
+    store: Store, topic: str, signs: int, *, stops: bool
+) -> None:
+    made = family(store)
+    store.set_limits(made.id, replace(ALLOWED, blocked_topics=topic))
+    child = store.child(made.id)
+    assert child is not None
+    question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
+    with ModelServer(signs=signs) as server:
+        seen = list(talk.reply_to(store, settings(server.url), child, question))
+    kept = store.messages(question.conversation_id)[1]
+    assert all(SKY.startswith(text) for text in seen)
+    if stops:
+        assert all(topic not in text for text in seen)
+        assert kept.text.endswith(WORDS.door.topic)
+        assert topic not in kept.text
+    else:
+        assert (seen[-1], kept.text, kept.state, kept.action) == (SKY, SKY, "done", None)
 
 
 @pytest.mark.parametrize("pause_s", [0.01, 1], ids=["told at the end", "told with the first words, slowly"])

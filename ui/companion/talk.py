@@ -12,6 +12,7 @@ from ui import exchange
 from ui.client import Asleep, Refused, Reply, Settings, Turn
 from ui.companion.farewell import is_farewell
 from ui.companion.record import Record
+from ui.companion.topics import named
 from ui.limits import rule
 from ui.locales import sentences
 from ui.records import Message
@@ -108,13 +109,13 @@ def judge(store: Store, settings: Settings, question: Message) -> None:
 
 def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, None]:
     """Let the reply grow: up to its end, a blocked topic, a withdrawn consent, or a page that was quicker."""
-    asked_blocked = blocked_topic(child, record.question.text) is not None
+    asked_blocked = named(child.blocked_topics, record.question.text) is not None
     now = time.monotonic()
     save_at, visit_at = now + SAVE_S, now + VISIT_S
-    for piece in record.coming:
+    for piece in record.pieces:
         record.text += piece
         # The guard is asked about a blocked word too: a crisis may be told with just that word.
-        blocked = piece and (asked_blocked or blocked_topic(child, record.text))
+        blocked = piece and (asked_blocked or named(child.blocked_topics, record.text))
         if blocked and record.coming.ending.action != "crisis":
             said = "" if asked_blocked else _last_sentence(record.text[: -len(piece)])
             record.hear_out()
@@ -133,12 +134,6 @@ def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, No
             visit_at = now + VISIT_S if counted else visit_at
         yield record.text
     record.finish()
-
-
-def blocked_topic(child: Child, text: str) -> str | None:
-    """The first of the guardian's blocked topics that the text names, or None."""
-    plain = text.casefold()
-    return next((topic for topic in child.blocked_topics.splitlines() if topic and topic.casefold() in plain), None)
 
 
 def _bytes(text: str) -> int:
