@@ -294,6 +294,35 @@ def test_a_goodbye_is_answered_here_but_not_after_a_crisis(store: Store, child: 
     assert (first.text, first.action) == (WORDS.door.goodbye.format(nickname="豆豆"), "goodbye")
 
 
+def test_for_a_day_after_a_crisis_a_goodbye_in_another_chat_is_read_with_it(store: Store, child: Child) -> None:
+    sibling = store.add_child(Profile("果果"))
+    with ModelServer() as server:
+
+        def say(whose: Child, words: str) -> str | None:
+            question = exchange.say(store, whose.id, None, words)
+            list(talk.reply_to(store, settings(server.url), whose, question))
+            return store.messages(question.conversation_id)[1].action
+
+        assert say(child, "我不想活了") == "crisis"
+        store.set_limits(sibling.id, ALLOWED)
+        assert say(store.children()[1], "再见") == "goodbye", "another child's"
+        assert len(server.requests) == 1
+        assert say(child, "再见了") is None, "the server answers"
+        asked = server.requests[1]["messages"]
+        assert [said["content"] for said in asked] == ["我不想活了", CRISIS, "再见了"]
+        verdict = read_guard().judge([said["content"] for said in asked if said["role"] == "user"])
+        assert verdict is not None
+        assert verdict.action == "crisis"
+        left = exchange.say(store, child.id, None, "晚安")  # and stopped before anybody had read it
+        assert exchange.begin_reply(store, left, "", "stopped", judged=False) is not None
+        chores.answer_left(store, settings(server.url))
+        assert [said["content"] for said in server.requests[2]["messages"]] == ["我不想活了", CRISIS, "晚安"]
+        later = datetime.now(UTC) + timedelta(hours=25)
+        store.now = lambda: later
+        assert say(child, "再见") == "goodbye"
+        assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize(
     "said", ["再见", "拜拜啦！", "灵伴再见～", "我走了", "晚安", "Bye!", "good night", "Bye bye, MindPal", "exit"]
 )
@@ -303,7 +332,17 @@ def test_a_farewell_is_known(said: str) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["再见是什么意思？", "他和我说再见了我很难过", "再见了世界", "晚安故事", "讲个晚安故事", "what is bye", "你好"],
+    [
+        "再见是什么意思？",
+        "他和我说再见了我很难过",
+        "再见了世界",
+        "晚安故事",
+        "讲个晚安故事",
+        "what is bye",
+        "你好",
+        "I want to stop",
+        "that's all",
+    ],
 )
 def test_a_sentence_with_a_farewell_in_it_is_none(said: str) -> None:
     assert not is_farewell(said)

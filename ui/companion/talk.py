@@ -7,6 +7,7 @@ The page may walk away at any moment (Stop, another chat, a closed tab): what wa
 import json
 import time
 from collections.abc import Generator
+from datetime import timedelta
 
 from ui import exchange
 from ui.client import Asleep, Refused, Reply, Settings, Turn
@@ -22,6 +23,7 @@ from ui.tables import Child
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
 SLOW_S = 5.0  # a page that follows takes a reply that is silent for longer for a lost one
 VISIT_S = 20.0  # how often the time of a child who reads a growing reply is counted
+GRAVE = timedelta(days=1)  # how long after a crisis no goodbye in another chat is an ordinary one
 UNANSWERED = Turn("assistant", "…")  # beside a question without an answer: user and assistant take turns
 SENT_BYTES = 192 * 1024  # the server takes 256 KiB at once, and its window holds less than this
 
@@ -70,7 +72,7 @@ def reply_to(
     """
     if store.consent() is None or (here and rule(store, child).door != "open"):
         return
-    before = store.messages(question.conversation_id)
+    before = _before(store, child, question)
     # After a crisis a goodbye may mean another thing: then the server's guard, which sees the whole talk, answers.
     if is_farewell(question.text) and all(message.action != "crisis" for message in before):
         goodbye = sentences(child.language).door.goodbye.format(nickname=child.nickname)
@@ -93,11 +95,11 @@ def reply_to(
             record.end()
 
 
-def judge(store: Store, settings: Settings, question: Message) -> None:
+def judge(store: Store, settings: Settings, child: Child, question: Message) -> None:
     """Let the guard read a question of which the child awaits no answer. Raises what `reply_to` raises."""
     if store.consent() is None:
         return
-    with Reply(settings, turns(store.messages(question.conversation_id), question)) as coming:
+    with Reply(settings, turns(_before(store, child, question), question)) as coming:
         try:
             text = "".join(coming)
         except Refused:
@@ -105,6 +107,15 @@ def judge(store: Store, settings: Settings, question: Message) -> None:
             raise
         ending = coming.ending
     exchange.judged(store, question, text, ending.action, ending.category, ending.contract)
+
+
+def _before(store: Store, child: Child, question: Message) -> list[Message]:
+    """The chat of the question. Before a goodbye comes the chat in which there was a crisis lately: a new one is no other day."""
+    here = store.messages(question.conversation_id)
+    grave = store.crisis_since(child.id, store.now() - GRAVE) if is_farewell(question.text) else None
+    if grave is None or grave == question.conversation_id:
+        return here
+    return [*store.messages(grave), *here]
 
 
 def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, None]:
