@@ -54,7 +54,7 @@ def answer_left(store: Store, settings: Settings) -> None:
         # A server that sleeps does so perhaps because of this question alone: those behind it must not wait for it.
         with suppress(Asleep, Refused, Gone):
             if question.state == "unjudged":
-                talk.judge(store, settings, question)
+                talk.judge(store, settings, child, question)
                 continue
             for _ in talk.reply_to(store, settings, child, question, here=False):
                 pass

@@ -15,8 +15,10 @@ from ui.store import Store
 from ui.tables import Child, Visit
 
 REMIND_AGAIN = timedelta(minutes=60)
+NIGHT = ("21:00", "06:00")  # quiet hours may lie in the day, too, and nobody sleeps then
 
-Door = Literal["open", "night", "enough"]
+# `quiet`: quiet hours by day; `none`: the guardian gives no time at all, and nothing was said today.
+Door = Literal["open", "night", "quiet", "enough", "none"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ def rule(store: Store, child: Child, visit: Visit | None = None) -> Ruling:
     used = visits.seconds_since(store, child.id, midnight(local.date()))
     left = max(0, round(child.minutes_a_day - used / 60))
     if in_quiet_hours(local, child.quiet_from, child.quiet_to):
-        return Ruling("night", left)
+        return Ruling("night" if in_quiet_hours(local, *NIGHT) else "quiet", left)
     if used >= 60 * child.minutes_a_day:
-        return Ruling("enough", 0)
+        return Ruling("enough" if used else "none", 0)
     if visit is None:
         return Ruling("open", left)
     return Ruling(

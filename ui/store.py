@@ -236,6 +236,17 @@ class Store:
                 found = found.where(ConversationRow.child_id == child_id)
             return list(session.scalars(found.order_by(Alert.id.desc())))
 
+    def crisis_since(self, child_id: int, start: datetime) -> int | None:
+        """The chat in which the guard last answered a crisis of this child, if that was since `start`."""
+        heard = (
+            select(MessageRow.conversation_id)
+            .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
+            .where(ConversationRow.child_id == child_id, MessageRow.created >= start)
+            .where(MessageRow.action == "crisis", MessageRow.state != "replaced")
+        )
+        with self.reading() as session:
+            return session.scalar(heard.order_by(MessageRow.id.desc()).limit(1))
+
     def alerts_seen(self, drawn: Sequence[int]) -> None:
         """The guardian has looked at these alerts."""
         with self.writing() as session:

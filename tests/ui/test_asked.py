@@ -28,7 +28,7 @@ from ui.database import url_for
 from ui.locales import sentences
 from ui.records import Limits, Profile
 from ui.store import Store
-from ui.tables import MessageRow, Visit
+from ui.tables import Access, Language, MessageRow, Visit
 
 WORDS = sentences("zh")
 
@@ -138,12 +138,41 @@ def test_a_crisis_stands_before_the_shut_door_and_nothing_calls_it_a_good_chat(
     drawn = [line.value for line in app.markdown]
     line = WORDS.crisis_lines[0]
     assert {"我在。", f"### {WORDS.adult.please}", f"**{line.number}**  {line.who}"} <= set(drawn)
-    assert not {WORDS.door.enough, WORDS.door.night.format(until=limits.quiet_to)} & set(drawn)
+    until = [told.format(until=limits.quiet_to) for told in (WORDS.door.night, WORDS.door.quiet)]
+    assert not {WORDS.door.enough, *until} & set(drawn)
     assert WORDS.urgent in [line.value for line in app.caption]
     exchange.say(store, child.id, question.conversation_id, "你还在吗")
     app.run()
     assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
     assert WORDS.door.kept in [line.value for line in app.markdown]
+
+
+def test_a_shut_door_says_nothing_that_is_not_so(store: Store, app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    child, door = family(store), WORDS.door
+
+    def drawn(limits: Limits) -> tuple[str, bool]:
+        store.set_limits(child.id, limits)
+        app.run()
+        assert not app.exception
+        assert WORDS.urgent in [line.value for line in app.caption]
+        told = {door.night, door.quiet.format(until=limits.quiet_to), door.none} & {line.value for line in app.markdown}
+        return app.title[0].value, bool(told)
+
+    assert drawn(replace(ALLOWED, minutes_a_day=0)) == (door.none_title, True)
+    monkeypatch.setattr("ui.limits.NIGHT", ("00:00", "00:00"))
+    assert drawn(replace(ALLOWED, quiet_to="23:59")) == (door.quiet_title, True)
+
+
+def test_what_is_put_away_stays_to_be_seen_as_far_as_the_family_has_set(store: Store, app: AppTest) -> None:
+    question = exchange.say(store, family(store).id, None, "你好")
+    exchange.begin_reply(store, question, "嗨", "done")
+    app.query_params["c"] = str(question.conversation_id)
+    told = {"full": WORDS.talk.hide_under, "alerts": WORDS.talk.hide_under_alerts}
+    readers: list[Access] = ["full", "alerts"]
+    for transcripts in readers:
+        store.set_household(emergency="外婆", transcripts=transcripts)
+        app.run()
+        assert [line.value for line in app.caption if line.value in told.values()] == [told[transcripts]]
 
 
 def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
@@ -159,6 +188,21 @@ def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
     assert "马上离开。" in drawn
     assert WORDS.crisis_adult not in drawn
     assert WORDS.categories["emergency"]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_child_who_is_hurt_is_not_sent_to_the_parents(store: Store, app: AppTest, language: Language) -> None:
+    child, words = family(store), sentences(language)
+    store.set_profile(child.id, Profile("豆豆", language=language))
+    question = exchange.say(store, child.id, None, "爸爸打我")
+    assert exchange.begin_reply(store, question, "谢谢你告诉我。", "guarded", "crisis", "abuse") is not None
+    app.query_params["c"] = str(question.conversation_id)
+    app.run()
+    drawn = [line.value for line in app.main.markdown]
+    assert words.abuse_adult in drawn
+    assert words.crisis_adult not in drawn
+    assert not any(parents in words.abuse_adult for parents in ("爸爸", "妈妈", "parents"))
+    assert [line.split("**")[1] for line in drawn if line.startswith("**1")] == ["12355", "12356", "110", "120"]
 
 
 def test_two_runs_of_the_page_that_have_the_same_to_write_write_it_once(store: Store) -> None:

@@ -5,6 +5,7 @@ Run: `pytest tests/ui/test_gate.py`.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from ui.companion import gate
 from ui.companion.parents_chats import SHOWN
 from ui.database import Gone, url_for
 from ui.locales import sentences
-from ui.records import Profile
+from ui.records import Limits, Profile
 from ui.store import RETENTION_DAYS, Store
 from ui.tables import ConversationRow
 
@@ -73,10 +74,10 @@ def test_a_child_is_deleted_by_whoever_knows_the_pin(store: Store, app: AppTest)
     app.query_params["s"] = "data"
     app.run()
     for typed, left in (("9999", 4), ("", 3)):
-        _delete_child(app, child.id, typed)
+        _confirm(app, f"delete-child-{child.id}", typed)
         assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
     assert [found.id for found in store.children()] == [child.id]
-    _delete_child(app, child.id, PIN)
+    _confirm(app, f"delete-child-{child.id}", PIN)
     assert store.children() == []
     assert _is_open(app), "nothing else is gone"
     assert not app.exception
@@ -157,25 +158,83 @@ def test_the_emergency_contact_is_not_taken_away(store: Store, app: AppTest) -> 
     app.query_params["s"] = "family"
     app.run()
     held = store.emergency()
-    app.text_input(key="emergency-now").input(" ")
+    _contact(app, " ")
     _save(app, "settings")
     assert [line.value for line in app.warning] == [WORDS.home.no_emergency]
     assert store.emergency() == held
-    app.text_input(key="emergency-now").input("外公 13900000000")
+    _contact(app, "外公 13900000000")
     _save(app, "settings")
     assert not app.warning
     assert store.emergency() == "外公 13900000000"
     assert not app.exception
 
 
-def test_who_agrees_reads_what_is_kept_and_for_how_long(store: Store, app: AppTest) -> None:
+def test_no_form_writes_back_what_another_device_has_changed_since_it_was_drawn(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "family"
+    app.run()
+    store.set_household(emergency="外婆", transcripts="alerts")
+    _save(app, "settings")
+    home = store.household()
+    assert (home.transcripts, store.emergency()) == ("alerts", "外婆")
+    store.set_household(emergency="外婆", transcripts="full")
+    _contact(app, "外公 13900000000")
+    _save(app, "settings")
+    assert (store.household().transcripts, store.emergency()) == ("full", "外公 13900000000")
+    assert app.radio[0].value == "full", "the page follows"
+
+    app.segmented_control(key="section").set_value("children").run()
+    stricter = Limits(20, "20:00", "07:30", 30, "恐怖片\n游戏", read_aloud=False, voice=False)
+    store.set_limits(child.id, stricter)
+    store.set_profile(child.id, Profile("果果", "10-12", "en", "frog"))
+    _number(app, WORDS.home.break_minutes, 45)
+    _save(app, f"limit-{child.id}")
+    assert _limits(store) == replace(stricter, break_minutes=45)
+    store.set_limits(child.id, replace(stricter, minutes_a_day=10, break_minutes=45))
+    _number(app, WORDS.home.break_minutes, 15)
+    _save(app, f"limit-{child.id}")
+    assert _limits(store) == replace(stricter, minutes_a_day=10, break_minutes=15)
+
+    store.set_profile(child.id, Profile("豆豆", "4-6", "zh", "bear"))
+    _save(app, f"profile-{child.id}")
+    (kept,) = store.children()
+    assert (kept.nickname, kept.age_band, kept.language, kept.avatar) == ("豆豆", "4-6", "zh", "bear")
+    assert not app.exception
+
+
+@pytest.mark.parametrize("days", [RETENTION_DAYS, 31])
+def test_who_agrees_reads_what_is_kept_and_for_how_long(store: Store, app: AppTest, days: int) -> None:
+    store.set_retention(days)
     store.withdraw()
     app.query_params["s"] = "family"
     app.run()
     (facts,) = [line.value for line in app.markdown if WORDS.facts[0] in line.value]
-    assert f"保留 {RETENTION_DAYS} 天" in facts
+    assert f"保留 {days} 天" in facts
     for told in ("孩子说的心情", "查看、导出和删除", "只写孩子的昵称和是哪一类提醒"):
         assert told in facts
+    assert not app.exception
+
+
+def test_an_export_promises_no_more_than_its_files_hold(store: Store, app: AppTest) -> None:
+    app.query_params["s"] = "data"
+    app.run()
+    told = {WORDS.data.export_under, WORDS.data.export_under_alerts}
+    assert [line.value for line in app.caption if line.value in told] == [WORDS.data.export_under]
+    store.set_household(emergency="外婆", transcripts="alerts")
+    app.run()
+    assert [line.value for line in app.caption if line.value in told] == [WORDS.data.export_under_alerts]
+
+
+def test_a_child_without_a_nickname_is_asked_for_that_alone(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "children"
+    app.run()
+    _save(app, "new-child")
+    assert [line.value for line in app.warning] == [WORDS.home.no_nickname]
+    next(field for field in app.text_input if field.value == child.nickname).input(" ")
+    _save(app, f"profile-{child.id}")
+    assert [line.value for line in app.warning] == [WORDS.home.no_nickname]
+    assert [found.nickname for found in store.children()] == ["豆豆"]
     assert not app.exception
 
 
@@ -194,6 +253,30 @@ def test_fewer_days_delete_what_was_said_and_so_need_the_pin(store: Store, app: 
     assert not app.exception
 
 
+def test_a_number_out_of_its_range_is_told_and_nothing_is_saved(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    app.query_params["s"] = "children"
+    app.run()
+    _number(app, WORDS.home.minutes_a_day, 500)
+    next(toggle for toggle in app.toggle if toggle.label == WORDS.home.voice).set_value(False)
+    _save(app, f"limit-{child.id}")
+    told = WORDS.home.not_within.format(what=WORDS.home.minutes_a_day, low=0, high=240)
+    assert ([line.value for line in app.warning], list(app.toast), store.audited()) == ([told], [], [])
+    _number(app, WORDS.home.minutes_a_day, 240)
+    _save(app, f"limit-{child.id}")
+    assert not app.warning
+    assert [line.value for line in app.toast] == [WORDS.saved]
+    assert (store.children()[0].minutes_a_day, store.children()[0].voice) == (240, False)
+    app.segmented_control(key="section").set_value("family").run()
+    for days in (0, 4000):
+        _days(app, days, PIN)
+        assert [line.value for line in app.warning] == [
+            WORDS.home.not_within.format(what=WORDS.home.days, low=1, high=3650)
+        ]
+    assert store.household().retention_days == RETENTION_DAYS
+    assert not app.exception
+
+
 # As in test_outbox.py: a module of apprise's.
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 def test_a_channel_is_removed_by_whoever_knows_the_pin(store: Store, app: AppTest) -> None:
@@ -201,10 +284,10 @@ def test_a_channel_is_removed_by_whoever_knows_the_pin(store: Store, app: AppTes
     app.query_params["s"] = "family"
     app.run()
     for typed, left in (("9999", 4), ("", 3)):
-        _remove(app, typed)
+        _confirm(app, "remove-1", typed)
         assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
     assert len(outbox.channels(store)) == 1
-    _remove(app, PIN)
+    _confirm(app, "remove-1", PIN)
     assert outbox.channels(store) == []
     assert [line.what for line in store.audited()] == ["channel removed", "channel added"]
     assert not app.exception
@@ -275,6 +358,23 @@ def test_an_export_looks_at_the_door_when_it_is_pressed(
     assert [line.what for line in store.audited()][:-lines] == ["delete child"]
 
 
+def test_a_chat_with_its_alert_is_deleted_by_whoever_knows_the_pin(store: Store, app: AppTest) -> None:
+    (child,) = store.children()
+    question = exchange.say(store, child.id, None, "我不想活了")
+    exchange.begin_reply(store, question, "我在。", "guarded", "crisis", "self_harm")
+    app.query_params["s"] = "chats"
+    app.run()
+    app.selectbox(key=f"chat-{child.id}").set_value(question.conversation_id).run()
+    form = f"delete-chat-{question.conversation_id}"
+    for typed, left in (("9999", 4), ("", 3)):
+        _confirm(app, form, typed)
+        assert [line.value for line in app.warning] == [WORDS.pin.wrong.format(left=left)]
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+    _confirm(app, form, PIN)
+    assert (store.conversations(child.id, hidden=True), store.alerts()) == ([], [])
+    assert not app.exception
+
+
 def test_each_look_at_a_chat_is_a_line_in_the_log(store: Store, app: AppTest) -> None:
     (child,) = store.children()
     question = exchange.say(store, child.id, None, "我的秘密")
@@ -322,7 +422,7 @@ def test_every_chat_can_be_read_and_deleted_the_oldest_and_one_of_two_that_read_
     assert f"chats-earlier-{child.id}" not in [button.key for button in app.button]
     for oldest in (1, 2):
         app.selectbox(key=f"chat-{child.id}").set_value(oldest).run()
-        app.button(key=f"delete-chat-{oldest}").click().run()
+        _confirm(app, f"delete-chat-{oldest}", PIN)
         assert store.conversation(child.id, oldest) is None
     assert not app.exception
 
@@ -349,23 +449,33 @@ def _open(app: AppTest) -> None:
 
 
 def _days(app: AppTest, days: int, typed: str) -> None:
-    next(field for field in app.number_input if field.label == WORDS.home.days).set_value(days)
+    _number(app, WORDS.home.days, days)
     app.text_input(key="pin-days").input(typed)
     _save(app, "days")
 
 
-def _remove(app: AppTest, typed: str) -> None:
-    app.text_input(key="pin-remove-1").input(typed)
-    _save(app, "remove-1")
+def _number(app: AppTest, what: str, typed: int) -> None:
+    next(field for field in app.number_input if field.label.startswith(what)).set_value(typed)
+
+
+def _contact(app: AppTest, typed: str) -> None:
+    next(field for field in app.text_input if field.label == WORDS.first_run.emergency).input(typed)
+
+
+def _limits(store: Store) -> Limits:
+    (it,) = store.children()
+    return Limits(
+        it.minutes_a_day, it.quiet_from, it.quiet_to, it.break_minutes, it.blocked_topics, it.read_aloud, it.voice
+    )
 
 
 def _save(app: AppTest, form: str) -> None:
     next(button for button in app.button if button.form_id == form).click().run()
 
 
-def _delete_child(app: AppTest, child_id: int, typed: str) -> None:
-    app.text_input(key=f"pin-delete-{child_id}").input(typed)
-    next(button for button in app.button if button.form_id == f"delete-child-{child_id}").click().run()
+def _confirm(app: AppTest, form: str, typed: str) -> None:
+    app.text_input(key=f"pin-{form}").input(typed)
+    _save(app, form)
 
 
 def _delete(app: AppTest, typed: str) -> None:

@@ -128,8 +128,8 @@ class TestWhatAGuardianSets:
             _time(page, WORDS.home.quiet_to, "2359")
             _save(card, lambda: store.children()[0].quiet_to == "23:59")
             childs.reload()
-            expect(childs.get_by_text(WORDS.door.night_title)).to_be_visible()
-            expect(childs.get_by_text(WORDS.door.night.format(until="23:59"))).to_be_visible()
+            expect(childs.get_by_text(WORDS.door.quiet_title)).to_be_visible()
+            expect(childs.get_by_text(WORDS.door.quiet.format(until="23:59"))).to_be_visible()
             childs.close()
 
         new = page.locator(".st-key-child-card-new")
@@ -176,7 +176,7 @@ def test_two_children_in_two_browsers_see_their_own_chats(site: Site, browser: B
             opened.close()
 
 
-def test_the_days_time_and_the_night_end_kindly(site: Site, page: Page, shot: Shot) -> None:
+def test_the_days_time_and_quiet_hours_end_kindly(site: Site, page: Page, shot: Shot) -> None:
     (child,) = site.family()
     with ModelServer(site.model_port) as server:
         page.goto(site.url)
@@ -188,8 +188,8 @@ def test_the_days_time_and_the_night_end_kindly(site: Site, page: Page, shot: Sh
         shot(page, "enough")
         store.set_limits(child.id, replace(ALLOWED, quiet_from="00:00", quiet_to="23:59"))
         page.reload()
-        expect(page.get_by_text(WORDS.door.night_title)).to_be_visible()
-        shot(page, "night")
+        expect(page.get_by_text(WORDS.door.quiet_title)).to_be_visible()
+        shot(page, "quiet")
         store.close()
         assert server.requests == []
 
@@ -250,6 +250,7 @@ def _save(card: Locator, is_saved: Callable[[], bool]) -> None:
     """Press the card's last button to save, and wait until it lies in the records."""
     card.get_by_role("button", name=WORDS.save, exact=True).last.click()
     wait_until(card.page, is_saved)
+    at_rest(card.page)  # it is drawn once more, with what is stored now
 
 
 def _time(page: Page, name: str, digits: str) -> None:

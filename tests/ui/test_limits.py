@@ -99,6 +99,16 @@ def test_quiet_hours_come_first_and_pass_midnight(timed: Store, child: Child, cl
     for hour, minute, door in ((21, 59, "open"), (22, 0, "night"), (23, 59, "night"), (5, 59, "night"), (6, 0, "open")):
         clock[0] = clock[0].replace(hour=hour, minute=minute)
         assert rule(timed, child).door == door
+    child.quiet_from, child.quiet_to = "20:00", "15:30"
+    for hour, minute, door in (
+        (20, 59, "quiet"),
+        (21, 0, "night"),
+        (5, 59, "night"),
+        (6, 0, "quiet"),
+        (10, 0, "quiet"),
+    ):
+        clock[0] = clock[0].replace(hour=hour, minute=minute)
+        assert rule(timed, child).door == door, "by day nobody is told to sleep"
     noon = clock[0].replace(hour=12)
     assert in_quiet_hours(noon, "11:30", "13:00")
     assert not in_quiet_hours(noon, "12:00", "12:00")
@@ -111,7 +121,17 @@ def test_the_guardian_sets_other_limits(timed: Store, child: Child, clock: list[
     be_here(timed, changed, clock, 10)
     assert rule(timed, changed).door == "enough"
     clock[0] = clock[0].replace(hour=20)
-    assert rule(timed, changed).door == "night"
+    assert rule(timed, changed).door == "quiet"
+
+
+def test_a_day_without_any_time_is_not_told_as_one_that_is_used_up(
+    timed: Store, child: Child, clock: list[datetime]
+) -> None:
+    be_here(timed, child, clock, 10)
+    child.minutes_a_day = 0
+    assert rule(timed, child) == Ruling("enough", 0)
+    clock[0] += timedelta(days=1)
+    assert rule(timed, child) == Ruling("none", 0), "there was no chat that could have been a good one"
 
 
 def test_what_it_is_is_said_at_the_start_and_every_hour(timed: Store, child: Child, clock: list[datetime]) -> None:

@@ -39,6 +39,9 @@ def test_the_log_of_accesses_is_told_in_the_guardians_language() -> None:
 def test_what_must_be_said_is_said() -> None:
     words = sentences("zh")
     assert words.ai_line == "灵伴是人工智能，可能会说错；爸爸妈妈可以看到我们的聊天。"
+    # With "alerts only", a guardian reads what stands around an alert: the child's page says no less.
+    for told in (words.ai_line_alerts, words.talk.hide_under_alerts, words.home.transcripts_alerts):
+        assert "前后的几句话" in told
     assert [line.number for line in words.crisis_lines] == ["12355", "12356", "110", "120"]
     for questions in (words.starters.little, words.starters.middle, words.starters.big):
         assert {"你好", "为什么天空是蓝色的？"} <= set(questions)

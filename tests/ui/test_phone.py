@@ -106,8 +106,8 @@ def test_every_state_of_the_childs_page_on_a_dark_phone(site: Site, browser: Bro
     look("enough")
     store.set_limits(first.id, replace(ALLOWED, quiet_from="00:00", quiet_to="23:59"))
     page.reload()
-    expect(page.get_by_text(words.door.night_title)).to_be_visible()
-    look("night")
+    expect(page.get_by_text(words.door.quiet_title)).to_be_visible()
+    look("quiet")
 
     store.withdraw()
     page.goto(f"{site.url}/?k={first.id}")

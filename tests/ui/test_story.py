@@ -83,7 +83,7 @@ def test_from_the_first_run_to_a_family_that_has_gone(
 def test_two_children_at_once_up_to_the_end_of_their_day(
     site: Site, browser: Browser, demo_log: Path, shot: Shot
 ) -> None:
-    """One on a phone and one on a computer; then the limit, the night and a PIN that is guessed."""
+    """One on a phone and one on a computer; then the limit, quiet hours and a PIN that is guessed."""
     first, second = site.family("豆豆", "果果")
     store = site.store()
     phone = browser.new_context(locale="zh-CN", viewport={"width": 390, "height": 844}, has_touch=True)
@@ -111,12 +111,12 @@ def test_two_children_at_once_up_to_the_end_of_their_day(
 
     store.set_limits(first.id, replace(ALLOWED, minutes_a_day=0))
     store.set_limits(second.id, replace(ALLOWED, quiet_from="00:00", quiet_to="23:59"))
-    for opened, title in zip(pages, (WORDS.door.enough_title, WORDS.door.night_title), strict=True):
+    for opened, title in zip(pages, (WORDS.door.enough_title, WORDS.door.quiet_title), strict=True):
         opened.reload()
         expect(opened.get_by_text(title)).to_be_visible()
         expect(opened.get_by_test_id("stChatInput")).to_have_count(0)
     shot(pages[0], "story-15-enough")
-    shot(pages[1], "story-16-night")
+    shot(pages[1], "story-16-quiet")
     assert _answers(demo_log) == answered_before + 2, "a shut door asks nothing"
 
     open_parents(pages[1], pin="0000")

@@ -25,7 +25,7 @@ from tests.ui.model_server import CRISIS, SKY, ModelServer
 from tests.ui.serving import Serving
 from ui import away, chores, exchange, forget
 from ui.client import Asleep, Settings, settings_from
-from ui.companion import talk
+from ui.companion import talk, topics
 from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable, url_for
 from ui.exchange import SAID_CHARS
@@ -294,6 +294,35 @@ def test_a_goodbye_is_answered_here_but_not_after_a_crisis(store: Store, child: 
     assert (first.text, first.action) == (WORDS.door.goodbye.format(nickname="豆豆"), "goodbye")
 
 
+def test_for_a_day_after_a_crisis_a_goodbye_in_another_chat_is_read_with_it(store: Store, child: Child) -> None:
+    sibling = store.add_child(Profile("果果"))
+    with ModelServer() as server:
+
+        def say(whose: Child, words: str) -> str | None:
+            question = exchange.say(store, whose.id, None, words)
+            list(talk.reply_to(store, settings(server.url), whose, question))
+            return store.messages(question.conversation_id)[1].action
+
+        assert say(child, "我不想活了") == "crisis"
+        store.set_limits(sibling.id, ALLOWED)
+        assert say(store.children()[1], "再见") == "goodbye", "another child's"
+        assert len(server.requests) == 1
+        assert say(child, "再见了") is None, "the server answers"
+        asked = server.requests[1]["messages"]
+        assert [said["content"] for said in asked] == ["我不想活了", CRISIS, "再见了"]
+        verdict = read_guard().judge([said["content"] for said in asked if said["role"] == "user"])
+        assert verdict is not None
+        assert verdict.action == "crisis"
+        left = exchange.say(store, child.id, None, "晚安")  # and stopped before anybody had read it
+        assert exchange.begin_reply(store, left, "", "stopped", judged=False) is not None
+        chores.answer_left(store, settings(server.url))
+        assert [said["content"] for said in server.requests[2]["messages"]] == ["我不想活了", CRISIS, "晚安"]
+        later = datetime.now(UTC) + timedelta(hours=25)
+        store.now = lambda: later
+        assert say(child, "再见") == "goodbye"
+        assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize(
     "said", ["再见", "拜拜啦！", "灵伴再见～", "我走了", "晚安", "Bye!", "good night", "Bye bye, MindPal", "exit"]
 )
@@ -303,7 +332,17 @@ def test_a_farewell_is_known(said: str) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["再见是什么意思？", "他和我说再见了我很难过", "再见了世界", "晚安故事", "讲个晚安故事", "what is bye", "你好"],
+    [
+        "再见是什么意思？",
+        "他和我说再见了我很难过",
+        "再见了世界",
+        "晚安故事",
+        "讲个晚安故事",
+        "what is bye",
+        "你好",
+        "I want to stop",
+        "that's all",
+    ],
 )
 def test_a_sentence_with_a_farewell_in_it_is_none(said: str) -> None:
     assert not is_farewell(said)
@@ -330,6 +369,56 @@ def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(stor
     for conversation in (asked, question):
         reply = store.messages(conversation.conversation_id)[1]
         assert (reply.text, reply.action) == (WORDS.door.topic, "topic")
+
+
+@pytest.mark.parametrize(
+    ("blocked", "text", "found"),
+    [
+        ("war", "It is warm, said the steward, and no software.", None),
+        ("war", "A WAR.", "war"),
+        ("war", "many wars", "war"),
+        ("war", "我们聊war吧", "war"),
+        ("war", "what he wares", None),
+        ("die", "The soldier put in a diet.", None),
+        ("die", "does it die?", "die"),
+        ("witch\nbaby", "two Babies", "baby"),
+        ("witch\nbaby", "the witches", "witch"),
+        ("ghost story", "tell me ghost stories!", "ghost story"),
+        ("18", "180 + 1800", None),
+        ("c++", "I like C++code", "c++"),
+        ("\n恐怖片", "讲个恐怖片吧", "恐怖片"),
+        ("iPad游戏", "玩ipad游戏机", "iPad游戏"),
+    ],
+)
+def test_an_english_topic_is_a_word_and_no_part_of_one(blocked: str, text: str, found: str | None) -> None:
+    assert topics.named(blocked, text) == found
+
+
+def test_pieces_cut_no_word_and_lose_none() -> None:
+    pieces = ["It is", " wa", "r", "m", "", "，天", "空 4", "0 ok"]
+    assert list(topics.whole_words(pieces)) == ["It ", "is ", "", "", "", "warm，天", "空 ", "40 ", "ok"]
+
+
+@pytest.mark.parametrize(("topic", "stops"), [("lamb", False), ("prop", False), ("lambda", True), ("蓝光", True)])
+@pytest.mark.parametrize("signs", [1, 7])
+def test_a_word_is_shown_when_it_is_known_to_be_no_blocked_one(
+    store: Store, topic: str, signs: int, *, stops: bool
+) -> None:
+    made = family(store)
+    store.set_limits(made.id, replace(ALLOWED, blocked_topics=topic))
+    child = store.child(made.id)
+    assert child is not None
+    question = exchange.say(store, child.id, None, "为什么天空是蓝色的？")
+    with ModelServer(signs=signs) as server:
+        seen = list(talk.reply_to(store, settings(server.url), child, question))
+    kept = store.messages(question.conversation_id)[1]
+    assert all(SKY.startswith(text) for text in seen)
+    if stops:
+        assert all(topic not in text for text in seen)
+        assert kept.text.endswith(WORDS.door.topic)
+        assert topic not in kept.text
+    else:
+        assert (seen[-1], kept.text, kept.state, kept.action) == (SKY, SKY, "done", None)
 
 
 @pytest.mark.parametrize("pause_s", [0.01, 1], ids=["told at the end", "told with the first words, slowly"])

@@ -12,6 +12,8 @@ from ui.store import Store
 
 # The guard's kind of crisis in which a fire brigade helps more than somebody to talk to.
 EMERGENCY = "emergency"
+# And the one in which a parent may be who hurts: the card names no parents, as the guard's words above it name none.
+ABUSE = "abuse"
 
 
 def card(store: Store, message: Message, words: Sentences) -> None:
@@ -20,7 +22,7 @@ def card(store: Store, message: Message, words: Sentences) -> None:
         st.subheader(words.crisis_title, anchor=False)
         st.markdown(safe(message.text))
         if message.category != EMERGENCY:
-            st.markdown(words.crisis_adult)
+            st.markdown(words.abuse_adult if message.category == ABUSE else words.crisis_adult)
         lines = words.emergency_lines if message.category == EMERGENCY else words.crisis_lines
         _lines(lines, f"lines-{message.id}")
         if st.button(words.adult.show, icon=":material/volunteer_activism:", type="primary", key=f"adult-{message.id}"):

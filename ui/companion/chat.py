@@ -204,7 +204,8 @@ def _manage(store: Store, child: Child, here: int, words: Sentences) -> None:
                 words.talk.hide, icon=":material/inventory_2:", width="stretch", key=f"hide-{here}",
                 on_click=gently(_hide), args=(store, here),
             )  # fmt: skip
-            st.caption(words.talk.hide_under)
+            full = store.household().transcripts == "full"
+            st.caption(words.talk.hide_under if full else words.talk.hide_under_alerts)
 
 
 def _hide(store: Store, here: int) -> None:

@@ -19,7 +19,7 @@ LOOK_S = 20  # how often an open page looks whether the door is still what it wa
 
 
 def closed(ruling: Ruling, child: Child, words: Sentences, *, kept: bool, crisis: bool) -> None:
-    """Say kindly that it is enough for today, or night; and, since nobody is listening, where help is.
+    """Say kindly that it is enough for today, or night, or why else; and, since nobody is listening, where help is.
 
     `kept`: a question waits in the chat that is open. `crisis`: its card stands above, and nothing was a good chat then.
     """
@@ -28,9 +28,15 @@ def closed(ruling: Ruling, child: Child, words: Sentences, *, kept: bool, crisis
     with st.container(key="closed"):
         if not crisis:
             st.image(LINGBAN, width=120, alt=words.name)
-            night = ruling.door == "night"
-            st.title(words.door.night_title if night else words.door.enough_title, anchor=False)
-            st.markdown(words.door.night.format(until=child.quiet_to) if night else words.door.enough)
+            say = words.door
+            title, under = {
+                "night": (say.night_title, say.night),
+                "quiet": (say.quiet_title, say.quiet),
+                "enough": (say.enough_title, say.enough),
+                "none": (say.none_title, say.none),
+            }[ruling.door]
+            st.title(title, anchor=False)
+            st.markdown(under.format(until=child.quiet_to))
         if kept:
             st.markdown(words.door.kept)
         st.caption(words.urgent)

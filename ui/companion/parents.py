@@ -47,6 +47,8 @@ def show(store: Store, words: Sentences) -> None:
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             _language(store)
             st.button(words.pin.lock, icon=":material/lock:", key="lock", on_click=gate.leave)
+    if st.session_state.pop("saved", False):
+        st.toast(words.saved)
     if (since := away.since(store)) is not None:
         st.warning(words.sending.away.format(when=moment(since)), icon=":material/cloud_off:")
     if missed := gate.missed():

@@ -10,6 +10,7 @@ import streamlit as st
 from ui import forget
 from ui.companion import gate
 from ui.companion.look import LINGBAN, avatar
+from ui.companion.parents_form import pin_again
 from ui.companion.safe_text import plain, safe
 from ui.locales import Sentences
 from ui.records import Conversation
@@ -91,7 +92,7 @@ def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> N
     said(store, messages, avatar(child.avatar))
     with st.popover(words.chats.delete, icon=":material/delete:"):
         st.markdown(words.data.for_good)
-        if st.button(words.chats.delete, key=f"delete-chat-{chat.id}", type="primary"):
+        if pin_again(store, words.chats.delete, f"delete-chat-{chat.id}", words):
             forget.chat(store, chat.id)
             st.rerun()
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from ui.companion import profile
 from ui.companion.look import avatar
+from ui.companion.parents_form import number, saved
 from ui.companion.safe_text import plain
 from ui.locales import Sentences
 from ui.records import Limits, Profile
@@ -31,7 +32,7 @@ def show(store: Store, words: Sentences) -> None:
             if new.nickname:
                 store.add_child(new)
                 st.rerun()
-            st.warning(words.missing)
+            st.warning(words.home.no_nickname)
 
 
 def _profile(store: Store, child: Child, words: Sentences) -> None:
@@ -42,18 +43,22 @@ def _profile(store: Store, child: Child, words: Sentences) -> None:
             if changed.nickname:
                 store.set_profile(child.id, changed)
                 st.rerun()
-            st.warning(words.missing)
+            st.warning(words.home.no_nickname)
 
 
 def _limits(store: Store, child: Child, words: Sentences) -> None:
     say, key = words.home, f"limit-{child.id}"
     with st.form(key, border=False):
         left, right = st.columns(2)
-        minutes = left.number_input(say.minutes_a_day, 0, 240, child.minutes_a_day, step=5, key=f"{key}-minutes")
-        rest = right.number_input(say.break_minutes, 10, 120, child.break_minutes, step=5, key=f"{key}-break")
+        with left:
+            minutes = number(say.minutes_a_day, 0, 240, child.minutes_a_day, f"{key}-minutes", words, step=5)
+        with right:
+            rest = number(say.break_minutes, 10, 120, child.break_minutes, f"{key}-break", words, step=5)
         left, right = st.columns(2)  # a row of its own: on a phone the one column stands below the other
-        begins = left.time_input(say.quiet_from, time.fromisoformat(child.quiet_from), key=f"{key}-from")
-        ends = right.time_input(say.quiet_to, time.fromisoformat(child.quiet_to), key=f"{key}-to")
+        begins = left.time_input(
+            say.quiet_from, time.fromisoformat(child.quiet_from), key=f"{key}-from-{child.quiet_from}"
+        )
+        ends = right.time_input(say.quiet_to, time.fromisoformat(child.quiet_to), key=f"{key}-to-{child.quiet_to}")
         st.caption(say.clock.format(now=f"{store.now().astimezone():%H:%M}"))
         blocked = st.text_area(
             say.blocked_topics,
@@ -61,12 +66,15 @@ def _limits(store: Store, child: Child, words: Sentences) -> None:
             max_chars=500,
             help=say.blocked_hint,
             height=96,
-            key=f"{key}-blocked",
+            key=f"{key}-blocked-{child.blocked_topics}",
         )
         with st.container(horizontal=True):
-            aloud = st.toggle(say.read_aloud, child.read_aloud, help=say.read_aloud_hint, key=f"{key}-aloud")
-            voice = st.toggle(say.voice, child.voice, help=say.voice_hint, key=f"{key}-voice")
-        if st.form_submit_button(words.save, type="primary"):
+            aloud = st.toggle(
+                say.read_aloud, child.read_aloud, help=say.read_aloud_hint, key=f"{key}-aloud-{child.read_aloud}"
+            )
+            voice = st.toggle(say.voice, child.voice, help=say.voice_hint, key=f"{key}-voice-{child.voice}")
+        asked = st.form_submit_button(words.save, type="primary")
+        if asked and minutes is not None and rest is not None:
             topics = "\n".join(line.strip() for line in blocked.splitlines() if line.strip())
             store.set_limits(
                 child.id,
@@ -80,4 +88,4 @@ def _limits(store: Store, child: Child, words: Sentences) -> None:
                     voice=voice,
                 ),
             )
-            st.toast(words.saved)
+            saved()

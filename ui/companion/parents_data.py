@@ -7,6 +7,7 @@ import streamlit as st
 
 from ui import export, forget, readable
 from ui.companion import gate
+from ui.companion.parents_form import pin_again
 from ui.companion.safe_text import plain
 from ui.database import Gone
 from ui.locales import Sentences
@@ -26,10 +27,11 @@ FORMS: tuple[tuple[str, str, str, Writer], ...] = (
 
 def show(store: Store, words: Sentences) -> None:
     """Draw the cards."""
+    full = store.household().transcripts == "full"
     for child in store.children():
         with st.container(key=f"panel-data-{child.id}"):
             st.subheader(plain(child.nickname), anchor=False)
-            st.caption(words.data.export_under)
+            st.caption(words.data.export_under if full else words.data.export_under_alerts)
             with st.container(horizontal=True):
                 for form, ending, mime, writer in FORMS:
                     st.download_button(
@@ -42,7 +44,10 @@ def show(store: Store, words: Sentences) -> None:
                         on_click="ignore",
                     )
                 with st.popover(words.data.delete_child, icon=":material/delete:"):
-                    _delete_child(store, child, words)
+                    st.markdown(words.data.for_good)
+                    if pin_again(store, words.data.delete_child, f"delete-child-{child.id}", words):
+                        forget.child(store, child.id)
+                        st.rerun()
             # Shown by the style sheet where a download was refused: Streamlit would say so in English.
             with st.container(key=f"refused-{child.id}"):
                 st.markdown(words.data.export_failed)
@@ -74,16 +79,6 @@ def show(store: Store, words: Sentences) -> None:
                 border="horizontal",
                 hide_index=True,
             )
-
-
-def _delete_child(store: Store, child: Child, words: Sentences) -> None:
-    st.markdown(words.data.for_good)
-    with st.form(f"delete-child-{child.id}", border=False, clear_on_submit=True):
-        typed = gate.current_pin(words, f"pin-delete-{child.id}")
-        asked = st.form_submit_button(words.data.delete_child, type="primary")
-        if asked and gate.confirmed(store, typed, words):
-            forget.child(store, child.id)
-            st.rerun()
 
 
 def _file(store: Store, child: Child, words: Sentences, writer: Writer) -> Callable[[], bytes]:

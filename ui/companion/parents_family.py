@@ -5,6 +5,7 @@ import streamlit as st
 from data.strict import BadInput
 from ui import outbox, pin, telling
 from ui.companion import gate
+from ui.companion.parents_form import number, pin_again, saved
 from ui.companion.welcome import facts, pin_trouble, two_pins
 from ui.locales import Sentences
 from ui.store import Store
@@ -53,7 +54,7 @@ def _consent(store: Store, words: Sentences) -> None:
             st.rerun()
         return
     st.markdown(words.home.no_consent)
-    facts(words)
+    facts(words, store.household().retention_days)
     with st.form("consent-again", border=False):
         guardian = st.text_input(words.guardian_name, max_chars=40, autocomplete="off", key="guardian-again").strip()
         agreed = st.checkbox(words.consent, key="agreed-again")
@@ -65,18 +66,18 @@ def _consent(store: Store, words: Sentences) -> None:
 
 
 def _settings(store: Store, words: Sentences) -> None:
-    home = store.household()
+    home, contact = store.household(), store.emergency()
     with st.form("settings", border=False):
         st.subheader(words.home.settings, anchor=False)
         emergency = st.text_input(
-            words.first_run.emergency, store.emergency(), max_chars=80, autocomplete="off", key="emergency-now"
+            words.first_run.emergency, contact, max_chars=80, autocomplete="off", key=f"emergency-now-{contact}"
         )
         transcripts = st.radio(
             words.home.transcripts,
             ["full", "alerts"],
             index=["full", "alerts"].index(home.transcripts),
             format_func=lambda access: telling.access("full" if access == "full" else "alerts", words),
-            key="transcripts",
+            key=f"transcripts-{home.transcripts}",
         )
         if st.form_submit_button(words.save, type="primary"):
             if not emergency.strip():
@@ -86,7 +87,7 @@ def _settings(store: Store, words: Sentences) -> None:
                 emergency=emergency.strip(),
                 transcripts="full" if transcripts == "full" else "alerts",
             )
-            st.toast(words.saved)
+            saved()
 
 
 def _days(store: Store, words: Sentences) -> None:
@@ -95,11 +96,11 @@ def _days(store: Store, words: Sentences) -> None:
         st.subheader(say.retention, anchor=False)
         st.caption(say.retention_under)
         left, right = st.columns(2)
-        # A key keeps its choice: of a form that clears itself the browser would show the days from before.
-        days = left.number_input(say.days, 1, 3650, now, key=f"days-{now}")
+        with left:
+            days = number(say.days, 1, 3650, now, "days", words)
         with right:
             typed = gate.current_pin(words, "pin-days")
-        if not st.form_submit_button(words.save):
+        if not st.form_submit_button(words.save) or days is None:
             return
         if days < now and not gate.confirmed(store, typed, words):  # fewer days delete what was said
             return
@@ -117,7 +118,9 @@ def _channels(store: Store, words: Sentences) -> None:
             if st.button(say.try_it, icon=":material/send:", key=f"try-{channel_id}"):
                 st.toast(say.tried if outbox.try_channel(store, channel_id) else say.not_tried)
             with st.popover(say.remove, icon=":material/delete:"):
-                _remove(store, channel_id, words)
+                if pin_again(store, say.remove, f"remove-{channel_id}", words):
+                    outbox.remove_channel(store, channel_id)
+                    st.rerun()
     with st.form("new-channel", border=False, clear_on_submit=True):
         address = st.text_input(say.address, placeholder="json://…", autocomplete="off", key="channel").strip()
         if st.form_submit_button(say.add) and address:
@@ -133,13 +136,3 @@ def _channels(store: Store, words: Sentences) -> None:
         st.caption(say.waiting.format(count=waiting))
     if lost := outbox.given_up(store):
         st.warning(say.given_up_under.format(count=len(lost)))
-
-
-def _remove(store: Store, channel_id: int, words: Sentences) -> None:
-    # No callback: it would run before the door is looked at.
-    with st.form(f"remove-{channel_id}", border=False, clear_on_submit=True):
-        typed = gate.current_pin(words, f"pin-remove-{channel_id}")
-        asked = st.form_submit_button(words.sending.remove, type="primary")
-        if asked and gate.confirmed(store, typed, words):
-            outbox.remove_channel(store, channel_id)
-            st.rerun()

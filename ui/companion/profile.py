@@ -13,7 +13,10 @@ BANDS: tuple[AgeBand, ...] = get_args(AgeBand)
 
 
 def fields(known: Profile, words: Sentences, key: str) -> Profile:
-    """Draw the fields inside a form. The nickname may be empty: whoever reads it has to ask again."""
+    """Draw the fields inside a form. The nickname may be empty: whoever reads it has to ask again.
+
+    Each key holds what is known: see `ui/companion/parents_form.py`.
+    """
     left, right = st.columns(2)
     nickname = left.text_input(
         words.child_nickname,
@@ -21,7 +24,7 @@ def fields(known: Profile, words: Sentences, key: str) -> Profile:
         max_chars=20,
         placeholder=words.child_nickname_hint,
         autocomplete="off",
-        key=f"{key}-nickname",
+        key=f"{key}-nickname-{known.nickname}",
     )
     band = right.segmented_control(
         words.child_age,
@@ -29,7 +32,7 @@ def fields(known: Profile, words: Sentences, key: str) -> Profile:
         default=known.age_band,
         required=True,
         format_func=lambda value: words.age_suffix.format(band=value),
-        key=f"{key}-age",
+        key=f"{key}-age-{known.age_band}",
     )
     avatar = left.segmented_control(
         words.first_run.avatar,
@@ -37,7 +40,7 @@ def fields(known: Profile, words: Sentences, key: str) -> Profile:
         default=known.avatar,
         required=True,
         format_func=avatar_label,
-        key=f"{key}-avatar",
+        key=f"{key}-avatar-{known.avatar}",
     )
     language: Language | None = right.segmented_control(
         words.child_language,
@@ -45,6 +48,6 @@ def fields(known: Profile, words: Sentences, key: str) -> Profile:
         default=known.language,
         required=True,
         format_func=LANGUAGES.__getitem__,
-        key=f"{key}-language-{known.language}",  # a key keeps its choice: it would not follow the page's language
+        key=f"{key}-language-{known.language}",  # of a new child: it follows the page's language
     )
     return Profile(nickname.strip(), band or known.age_band, language or known.language, avatar or known.avatar)

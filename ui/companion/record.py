@@ -7,11 +7,12 @@ Run: `record = Record(store, question, coming)`; `record.keep_up()` with each pi
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from ui import exchange, visits
 from ui.client import Asleep, Ending, Refused, Reply
+from ui.companion.topics import whole_words
 from ui.database import Gone, Unreachable
 from ui.records import Message
 from ui.store import Store
@@ -32,6 +33,7 @@ class Record:
 
     def __init__(self, store: Store, question: Message, coming: Reply) -> None:
         self.question, self.coming = question, coming
+        self.pieces = whole_words(coming)
         self.text = ""
         self._store = store
         self._started = time.monotonic()
@@ -70,7 +72,7 @@ class Record:
 
     def hear_out(self) -> None:
         """Take what comes within a moment: a server may tell its verdict only at the end of a fixed answer."""
-        self.text += _until_judged(self.coming, SOON_S)
+        self.text += _until_judged(self.pieces, SOON_S)
 
     def leave_to_parents(self, said: str, topic: str) -> None:
         """The guardian blocked what this is about: the reply is what was said before it, and that sentence."""
@@ -85,7 +87,7 @@ class Record:
 
     def leave(self) -> None:
         """The reader has gone. A child who presses Stop at once, or closes the page, is heard all the same."""
-        late = _until_judged(self.coming, SOON_S if self.text else JUDGED_S)
+        late = _until_judged(self.pieces, SOON_S if self.text else JUDGED_S)
         ending = self.coming.ending
         if ending.guarded:
             self.text += late
@@ -123,11 +125,11 @@ class Record:
         self._written = self.text
 
 
-def _until_judged(coming: Reply, patience_s: float) -> str:
+def _until_judged(pieces: Iterator[str], patience_s: float) -> str:
     """What still comes within a moment after the reader has gone."""
     late, until = "", time.monotonic() + patience_s
     try:
-        for piece in coming:
+        for piece in pieces:
             late += piece
             if piece:
                 until = min(until, time.monotonic() + SOON_S)

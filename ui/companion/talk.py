@@ -7,11 +7,13 @@ The page may walk away at any moment (Stop, another chat, a closed tab): what wa
 import json
 import time
 from collections.abc import Generator
+from datetime import timedelta
 
 from ui import exchange
 from ui.client import Asleep, Refused, Reply, Settings, Turn
 from ui.companion.farewell import is_farewell
 from ui.companion.record import Record
+from ui.companion.topics import named
 from ui.limits import rule
 from ui.locales import sentences
 from ui.records import Message
@@ -21,6 +23,7 @@ from ui.tables import Child
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
 SLOW_S = 5.0  # a page that follows takes a reply that is silent for longer for a lost one
 VISIT_S = 20.0  # how often the time of a child who reads a growing reply is counted
+GRAVE = timedelta(days=1)  # how long after a crisis no goodbye in another chat is an ordinary one
 UNANSWERED = Turn("assistant", "…")  # beside a question without an answer: user and assistant take turns
 SENT_BYTES = 192 * 1024  # the server takes 256 KiB at once, and its window holds less than this
 
@@ -69,7 +72,7 @@ def reply_to(
     """
     if store.consent() is None or (here and rule(store, child).door != "open"):
         return
-    before = store.messages(question.conversation_id)
+    before = _before(store, child, question)
     # After a crisis a goodbye may mean another thing: then the server's guard, which sees the whole talk, answers.
     if is_farewell(question.text) and all(message.action != "crisis" for message in before):
         goodbye = sentences(child.language).door.goodbye.format(nickname=child.nickname)
@@ -92,11 +95,11 @@ def reply_to(
             record.end()
 
 
-def judge(store: Store, settings: Settings, question: Message) -> None:
+def judge(store: Store, settings: Settings, child: Child, question: Message) -> None:
     """Let the guard read a question of which the child awaits no answer. Raises what `reply_to` raises."""
     if store.consent() is None:
         return
-    with Reply(settings, turns(store.messages(question.conversation_id), question)) as coming:
+    with Reply(settings, turns(_before(store, child, question), question)) as coming:
         try:
             text = "".join(coming)
         except Refused:
@@ -106,15 +109,24 @@ def judge(store: Store, settings: Settings, question: Message) -> None:
     exchange.judged(store, question, text, ending.action, ending.category, ending.contract)
 
 
+def _before(store: Store, child: Child, question: Message) -> list[Message]:
+    """The chat of the question. Before a goodbye comes the chat in which there was a crisis lately: a new one is no other day."""
+    here = store.messages(question.conversation_id)
+    grave = store.crisis_since(child.id, store.now() - GRAVE) if is_farewell(question.text) else None
+    if grave is None or grave == question.conversation_id:
+        return here
+    return [*store.messages(grave), *here]
+
+
 def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, None]:
     """Let the reply grow: up to its end, a blocked topic, a withdrawn consent, or a page that was quicker."""
-    asked_blocked = blocked_topic(child, record.question.text) is not None
+    asked_blocked = named(child.blocked_topics, record.question.text) is not None
     now = time.monotonic()
     save_at, visit_at = now + SAVE_S, now + VISIT_S
-    for piece in record.coming:
+    for piece in record.pieces:
         record.text += piece
         # The guard is asked about a blocked word too: a crisis may be told with just that word.
-        blocked = piece and (asked_blocked or blocked_topic(child, record.text))
+        blocked = piece and (asked_blocked or named(child.blocked_topics, record.text))
         if blocked and record.coming.ending.action != "crisis":
             said = "" if asked_blocked else _last_sentence(record.text[: -len(piece)])
             record.hear_out()
@@ -133,12 +145,6 @@ def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, No
             visit_at = now + VISIT_S if counted else visit_at
         yield record.text
     record.finish()
-
-
-def blocked_topic(child: Child, text: str) -> str | None:
-    """The first of the guardian's blocked topics that the text names, or None."""
-    plain = text.casefold()
-    return next((topic for topic in child.blocked_topics.splitlines() if topic and topic.casefold() in plain), None)
 
 
 def _bytes(text: str) -> int:

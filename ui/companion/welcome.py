@@ -7,7 +7,7 @@ from ui.companion import calm, profile
 from ui.companion.look import LINGBAN, language_switch, line_broken
 from ui.locales import Sentences
 from ui.records import Profile
-from ui.store import RETENTION_DAYS, Store
+from ui.store import Store
 
 
 def show(store: Store) -> None:
@@ -24,7 +24,7 @@ def show(store: Store) -> None:
             st.markdown(words.first_run.again if children else words.welcome_under)
     if forget.is_owed(store):  # everything was deleted a moment ago
         st.info(words.data.owed, icon=":material/cleaning_services:")
-    facts(words)
+    facts(words, store.household().retention_days)
     with st.form("first-run", border=False):
         with st.container(key="step-you"):
             st.subheader(f":orange-badge[1] {words.first_run.you}", anchor=False)
@@ -60,10 +60,10 @@ def show(store: Store) -> None:
         st.rerun()
 
 
-def facts(words: Sentences) -> None:
-    """What a guardian has to know before saying yes."""
+def facts(words: Sentences, days: int) -> None:
+    """What a guardian has to know before saying yes; `days`: for how long chats are kept."""
     with st.container(key="facts"):
-        st.markdown("\n".join(f"- {fact.format(days=RETENTION_DAYS)}" for fact in words.facts))
+        st.markdown("\n".join(f"- {fact.format(days=days)}" for fact in words.facts))
 
 
 def two_pins(words: Sentences, key: str) -> tuple[str, str]:

@@ -80,8 +80,12 @@ class Door(Strict):
 
     night_title: Sentence
     night: Sentence
+    quiet_title: Sentence
+    quiet: Sentence
     enough_title: Sentence
     enough: Sentence
+    none_title: Sentence
+    none: Sentence
     kept: Sentence
     minutes_left: Sentence
     remind: Sentence
@@ -117,6 +121,7 @@ class Home(Strict):
     family: Sentence
     another_child: Sentence
     add_child: Sentence
+    no_nickname: Sentence
     profile: Sentence
     minutes_a_day: Sentence
     break_minutes: Sentence
@@ -140,6 +145,8 @@ class Home(Strict):
     retention: Sentence
     days: Sentence
     retention_under: Sentence
+    within: Sentence
+    not_within: Sentence
 
 
 class Sending(Strict):
@@ -173,6 +180,7 @@ class Talk(Strict):
     rename: Sentence
     hide: Sentence
     hide_under: Sentence
+    hide_under_alerts: Sentence
     again: Sentence
     edit: Sentence
     edit_title: Sentence
@@ -253,6 +261,7 @@ class Data(Strict):
     title: Sentence
     export: Sentence
     export_under: Sentence
+    export_under_alerts: Sentence
     export_failed: Sentence
     ai_label: Sentence
     ai_mark: Sentence
@@ -297,6 +306,7 @@ class Sentences(Strict):
     thinking: Sentence
     crisis_title: Sentence
     crisis_adult: Sentence
+    abuse_adult: Sentence
     crisis_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
     emergency_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
     language: Sentence
