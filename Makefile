@@ -221,6 +221,7 @@ constraints: ## write constraints.txt anew from what .venv holds
 clean: ## remove what was made, but neither models, runs nor records
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
+# `docker ps` says in one line what failed, `docker info` in several.
 engine:
 	@said=$$(docker ps --quiet 2>&1 >/dev/null) || { echo "no container engine answers: $$said" >&2; exit 1; }
 

@@ -57,7 +57,7 @@ def main() -> int:
     # and the very first step of Qwen3 on a GPU (the angles of its positions) would ask for one.
     os.environ.setdefault("TORCH_DISABLE_NATIVE_JIT", "1")
     # The hub's client would fetch and send large files by Hugging Face's Xet servers, whatever HF_ENDPOINT says: a mirror has
-    # none, and where the hub is out of reach, they are.
+    # none, and where the hub is out of reach, so are they.
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     try:
         return int(importlib.import_module(f"finetune.{MODULES.get(verb, verb)}").main(words, dict(os.environ)))

@@ -149,8 +149,8 @@ def test_a_cpu_without_bf16_computes_in_fp32(tmp_path: Path, cpuinfo: str, dtype
 
 def test_the_share_of_the_gpu(folder: Path) -> None:
     contract = open_sealed(folder).contract
-    for given, share in (({}, "0.6"), ({"gpu_share": 0.5}, "0.5")):
-        made = flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False, **given)
+    for said, share in (({}, "0.6"), ({"gpu_share": 0.5}, "0.5")):
+        made = flags(folder, contract, "127.0.0.1", 8000, cpu=False, compiled=False, **said)
         assert made[made.index("--gpu-memory-utilization") + 1] == share
     # Unless told otherwise, it leaves two fifths to others.
     assert gpu_share_from({}) == 0.6
