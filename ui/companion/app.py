@@ -27,10 +27,11 @@ def main() -> None:
     st.set_page_config(page_title="灵伴 MindPal", page_icon=LINGBAN, layout="centered")
     dress()
     st.session_state["ask-read"] = False
+    by_itself = calm.is_by_itself()
     try:
         settings = settings_from(os.environ)
         store = _open(url_for(settings.family, settings.database_url), settings.key_file)
-        _page(store, settings)
+        _page(store, settings, by_itself=by_itself)
     except Unreachable as error:  # before `BadInput`: a database that is away as it is to be opened is both
         log.warning("page: the records cannot be reached: %s", error)
         calm.card(calm.last_words(), chat.unsaid())
@@ -40,14 +41,14 @@ def main() -> None:
         st.rerun()
 
 
-def _page(store: Store, settings: Settings) -> None:
+def _page(store: Store, settings: Settings, *, by_itself: bool) -> None:
     children, home = store.children(), store.household()
     if home.pin_hash is None:
         welcome.show(store)
         return
     if st.query_params.get("p") == "parents":
         words = calm.words_in(home.language)
-        if gate.is_open(store):
+        if gate.is_open(store, by_itself=by_itself):
             parents.show(store, words)
         else:
             gate.show(store, words)
@@ -60,7 +61,7 @@ def _page(store: Store, settings: Settings) -> None:
     elif child is None:
         picker.show(children, words, home.transcripts)
     else:
-        chat.show(store, settings, child, words)
+        chat.show(store, settings, child, words, by_itself=by_itself)
 
 
 @st.cache_resource(show_spinner=False)

@@ -5,7 +5,7 @@ soon as that is possible.
 """
 
 from collections.abc import Callable
-from typing import TypeVarTuple
+from typing import NoReturn, TypeVarTuple
 
 import streamlit as st
 
@@ -68,7 +68,7 @@ def card(words: Sentences, unsaid: str | None = None) -> None:
 
 
 def again(seconds: int) -> None:
-    """Draw the page again after a while, which is no act of the child."""
+    """Draw the page again after a while, which is nobody's act."""
     first = [True]
 
     @st.fragment(run_every=seconds)
@@ -76,7 +76,17 @@ def again(seconds: int) -> None:
         if first:
             first.clear()
         else:
-            st.session_state["by-itself"] = True
-            st.rerun()
+            draw_again()
 
     look()
+
+
+def draw_again() -> NoReturn:
+    """Draw the page again at once, which is nobody's act."""
+    st.session_state["by-itself"] = True
+    st.rerun()
+
+
+def is_by_itself() -> bool:
+    """Whether the page is drawn again by itself; asking forgets it."""
+    return bool(st.session_state.pop("by-itself", False))

@@ -61,7 +61,7 @@ class Unsaid:
             return self.here
 
 
-def show(store: Store, settings: Settings, child: Child, words: Sentences) -> None:
+def show(store: Store, settings: Settings, child: Child, words: Sentences, *, by_itself: bool) -> None:
     """Draw the page, and answer what waits for an answer."""
     ruling = rule(store, child)
     if ruling.door != "open":
@@ -78,7 +78,6 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
         _mean(said)
     _line(store, words)
     # A page that draws itself again is no act of the child: time passes only while somebody is there.
-    by_itself = st.session_state.pop("by-itself", False)
     visit = visits.newest(store, child.id) if by_itself else visits.act(store, child.id)
     ruling = rule(store, child, visit)
     here = _say(store, child, here)
