@@ -25,6 +25,7 @@ from ui.client import settings_from
 from ui.companion import gate
 from ui.companion.chat import Unsaid, asked
 from ui.database import url_for
+from ui.exchange import TYPED_CHARS
 from ui.locales import sentences
 from ui.records import Limits, Profile
 from ui.store import Store
@@ -231,6 +232,18 @@ def test_a_chat_of_which_only_what_was_put_aside_is_left_is_none(store: Store, a
     app.run()
     assert not app.exception
     assert [title.value for title in app.title] == [WORDS.greeting.format(nickname="豆豆")]
+
+
+def test_what_was_said_at_length_is_said_in_other_words_to_its_end(store: Store, app: AppTest) -> None:
+    question = exchange.say(store, family(store).id, None, f"{'好' * 2 * TYPED_CHARS}我不想活了")
+    reply = exchange.begin_reply(store, question, "嗨", "done")
+    assert reply is not None
+    app.query_params["c"] = str(question.conversation_id)
+    app.run()
+    assert app.text_area(key=f"edit-text-{reply.id}").value == question.text
+    next(button for button in app.button if button.form_id == f"edit-{reply.id}").click().run()
+    assert not app.exception
+    assert [found.text for found in store.messages(question.conversation_id)] == [question.text]
 
 
 def test_five_minutes_of_speech_fit_into_an_upload() -> None:

@@ -17,7 +17,7 @@ from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
 from ui.companion.message import draw
 from ui.companion.safe_text import plain, safe
-from ui.exchange import SAID_CHARS
+from ui.exchange import TYPED_CHARS
 from ui.limits import Ruling, rule
 from ui.locales import Sentences
 from ui.records import Conversation, Course, Message
@@ -120,7 +120,7 @@ def _input(store: Store, settings: Settings, child: Child, here: int | None, wor
     text = asked(settings, child, st.session_state.get("ask"), words)
     if text or here is None or not _has_ended(store.course(here)):
         speaks = bool(settings.stt_url and child.voice)
-        st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", accept_audio=speaks, key="ask")
+        st.chat_input(words.ask_here, max_chars=TYPED_CHARS, submit_mode="stop", accept_audio=speaks, key="ask")
     return text
 
 
