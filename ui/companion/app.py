@@ -14,7 +14,7 @@ import streamlit as st
 
 from data.strict import BadInput
 from ui.client import Settings, settings_from
-from ui.companion import calm, chat, gate, parents, picker, welcome
+from ui.companion import calm, chat, gate, parents, picker, unsaid, welcome
 from ui.companion.look import LINGBAN, dress
 from ui.database import Gone, Unreachable, url_for
 from ui.store import Store
@@ -25,8 +25,11 @@ log = logging.getLogger("mindpal")
 def main() -> None:
     """Choose the page: the guardian's first, and a child's only while a consent holds."""
     st.set_page_config(page_title="灵伴 MindPal", page_icon=LINGBAN, layout="centered")
+    with st.container():  # a place of its own: what stands below stays where it is
+        # The field's own Stop may end this run, and nothing draws what then is to be seen.
+        if st.session_state.get("ask"):
+            calm.again(chat.FOLLOW_S)
     dress()
-    st.session_state["ask-read"] = False
     by_itself = calm.is_by_itself()
     try:
         settings = settings_from(os.environ)
@@ -34,7 +37,7 @@ def main() -> None:
         _page(store, settings, by_itself=by_itself)
     except Unreachable as error:  # before `BadInput`: a database that is away as it is to be opened is both
         log.warning("page: the records cannot be reached: %s", error)
-        calm.card(calm.last_words(), chat.unsaid())
+        calm.card(calm.last_words(), unsaid.words())
     except BadInput as error:
         st.error(str(error))
     except Gone:  # somebody has deleted in another browser what was to be drawn here
@@ -42,7 +45,9 @@ def main() -> None:
 
 
 def _page(store: Store, settings: Settings, *, by_itself: bool) -> None:
-    children, home = store.children(), store.household()
+    children, home, agreed = store.children(), store.household(), store.consent() is not None
+    if not agreed:
+        unsaid.forget()
     if home.pin_hash is None:
         welcome.show(store)
         return
@@ -56,7 +61,7 @@ def _page(store: Store, settings: Settings, *, by_itself: bool) -> None:
     gate.lock()
     child = picker.chosen(children)
     words = calm.words_in((child or children[-1]).language if children else home.language)
-    if store.consent() is None:
+    if not agreed:
         picker.resting(words, home.transcripts)
     elif child is None:
         picker.show(children, words, home.transcripts)

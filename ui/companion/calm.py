@@ -4,7 +4,7 @@ In: an act, what the child wanted to say. Out: a calm card; words that could not
 soon as that is possible.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVarTuple
 
 import streamlit as st
@@ -52,7 +52,7 @@ def was_not_kept() -> bool:
     return bool(st.session_state.pop("not-kept", False))
 
 
-def card(words: Sentences, unsaid: str | None = None) -> None:
+def card(words: Sentences, unsaid: Sequence[str]) -> None:
     """Say that nothing can be written down now, show the words that wait for it, and look again by itself."""
     with st.container(key="calm"):
         st.image(LINGBAN, width=84, alt=words.name)
@@ -61,7 +61,8 @@ def card(words: Sentences, unsaid: str | None = None) -> None:
         if unsaid:
             st.markdown(words.calm.unsaid)
             with st.container(key="calm-words"):
-                st.text(unsaid)
+                for said in unsaid:
+                    st.text(said)
         st.markdown(words.urgent)
         st.caption(words.calm.adults)
     again(RETRY_S)
