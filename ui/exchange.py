@@ -16,7 +16,10 @@ from ui.records import Message
 from ui.store import Store, title
 from ui.tables import Child, ConversationRow, Feedback, MessageRow, Role, State
 
-SAID_CHARS = 2000  # what a field lets a child say at once; whoever speaks to the page without its fields gets no more
+TYPED_CHARS = 2000  # what a field lets a child type at once
+# What is kept of a message at most. Five minutes of speech are a third of it, and the server takes it however its characters
+# are escaped: twelve bytes each are less than `SENT_BYTES` of `ui/companion/talk.py`.
+SAID_CHARS = 16_000
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
 LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone

@@ -47,8 +47,8 @@ NOTHING = b'{"id":"1","object":"chat.completion.chunk","created":1,"model":"mind
 class ModelServer(Serving):
     """Answers `POST /v1/chat/completions`, `GET /v1/models`, and `/v1/audio/transcriptions` as a speech server would, until left.
 
-    A plain reply comes in pieces of so many `signs`. With `together`, none goes on beyond its first piece before that event
-    is set. `ours`: whether it says which contract it keeps, as MindPal's server does and no other; `at_once`: whether what
+    A plain reply comes in pieces of so many `signs`. With `together`, none goes on beyond its first piece, and no recording
+    is heard, before that event is set. `ours`: whether it says which contract it keeps, as MindPal's server does and no other; `at_once`: whether what
     the guard did stands beside the first words.
     """
 
@@ -80,6 +80,8 @@ class ModelServer(Serving):
             return
         if request.path == "/v1/audio/transcriptions":
             self.recordings.append(raw)
+            if self._together is not None:
+                self._together.wait(60)
             respond(request, 200, json.dumps({"text": HEARD}).encode())
             return
         body = json.loads(raw)

@@ -1,20 +1,23 @@
-"""What a child asks is kept: typed and spoken together, and as the door is being shut. Streamlit's own runner, no browser.
+"""What a child asks is kept: typed and spoken together, as the door is being shut, as somebody presses Stop, on a full disk.
+Streamlit's own runner, no browser.
 
 Run: `pytest tests/ui/test_asked.py`.
 """
 
+import resource
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from streamlit.proto.Common_pb2 import FileURLs
-from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
+import streamlit as st
+from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
-from streamlit.typing import ChatInputValue
+from streamlit.testing.v1.element_tree import ChatInput
 
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
@@ -23,8 +26,9 @@ from tests.ui.model_server import HEARD, ModelServer
 from ui import exchange, visits
 from ui.client import settings_from
 from ui.companion import gate
-from ui.companion.chat import Unsaid, asked
+from ui.companion.unsaid import Unsaid
 from ui.database import url_for
+from ui.exchange import TYPED_CHARS
 from ui.locales import sentences
 from ui.records import Limits, Profile
 from ui.store import Store
@@ -60,19 +64,173 @@ def _tab() -> AppTest:
     return AppTest.from_file(str(ROOT / "ui" / "companion" / "app.py"), default_timeout=120)
 
 
+@pytest.fixture
+def speech(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    """A server that turns speech into text."""
+    with ModelServer() as server:
+        monkeypatch.setenv("STT_URL", server.url)
+        yield server
+
+
+class Spoken(ChatInput):
+    """A field into which somebody has spoken: Streamlit's runner types only."""
+
+    @property
+    def _widget_state(self) -> WidgetState:
+        sent = super()._widget_state
+        (recording,) = sent.chat_input_value.file_uploader_state.uploaded_file_info
+        sent.chat_input_value.audio_file_info.CopyFrom(recording)
+        sent.chat_input_value.ClearField("file_uploader_state")
+        return sent
+
+
+def _speak(app: AppTest, beside: str | None = None) -> None:
+    field = app.chat_input[0]
+    assert field.proto.accept_audio
+    field.__class__ = Spoken
+    field._files = [("1", "speech.wav", b"RIFF-a-recording", "audio/wav")]
+    field.set_value(beside).run()
+    assert not app.exception
+
+
+@contextmanager
+def _stopped() -> Iterator[None]:
+    """Somebody presses Stop as soon as what was sent has come: the page is not drawn."""
+    with pytest.MonkeyPatch.context() as pressed:
+        pressed.setattr("ui.companion.look.dress", st.stop)
+        yield
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """No file of this process may grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _said(store: Store) -> list[list[str]]:
+    """What the first child has said in each chat, the oldest chat first."""
+    child = store.children()[0]
+    return [[message.text for message in store.messages(chat.id)] for chat in store.conversations(child.id)[::-1]]
+
+
 @pytest.mark.parametrize("hears", [True, False], ids=["heard", "deaf"])
 def test_what_is_typed_beside_a_recording_is_not_lost(store: Store, hears: bool) -> None:
-    recording = UploadedFile(UploadedFileRec("1", "speech.wav", "audio/wav", b"RIFF-a-recording"), FileURLs())
     child = family(store)
     with ModelServer() as server:
         speech = settings_from({"STT_URL": server.url if hears else f"http://127.0.0.1:{free_port()}/v1"})
-        assert asked(speech, child, ChatInputValue("我不想活了 ", audio=recording, _include_audio=True), WORDS) == (
-            f"我不想活了\n{HEARD}" if hears else "我不想活了"
-        )
-        assert asked(speech, child, ChatInputValue("", audio=recording, _include_audio=True), WORDS) == (
-            HEARD if hears else None
-        )
-        assert asked(speech, child, " ", WORDS) is None
+        for typed in ("我不想活了", ""):
+            said = Unsaid(child.id, None, typed, b"RIFF-a-recording")
+            said.hear(store, speech)
+            said.hear(store, speech)  # another run of the page
+            assert said.text == "\n".join(part for part in (typed, HEARD if hears else "") if part)
+            assert said.unheard is not hears
+            assert (said.write(store, None) is None) is (not said.text)
+        assert len(server.recordings) == (2 if hears else 0)
+    assert _said(store) == ([[f"我不想活了\n{HEARD}"], [HEARD]] if hears else [["我不想活了"]])
+
+
+def test_a_stop_in_the_same_moment_loses_no_word(store: Store, app: AppTest) -> None:
+    child = family(store)
+    app.run()
+    with _stopped():
+        app.chat_input[0].set_value("我不想活了").run()
+    assert _said(store) == [["我不想活了"]], "written, though the tab may be closed now"
+    app.run()
+    assert not app.exception
+    assert app.query_params["c"] == str(store.conversations(child.id)[0].id)
+    assert [line.value for line in app.main.text] == ["我不想活了"]
+    app.button(key="new").click().run()
+    with _stopped():
+        app.button(key="idea-auto_stories").click().run()
+    assert _said(store) == [["我不想活了"], [WORDS.talk.story_ask]]
+    app.run()
+    assert [line.value for line in app.main.text] == [WORDS.talk.story_ask]
+    app.run()
+    assert _said(store) == [["我不想活了"], [WORDS.talk.story_ask]], "once"
+
+
+def test_a_stop_in_the_same_moment_loses_no_recording(store: Store, app: AppTest, speech: ModelServer) -> None:
+    family(store)
+    app.run()
+    with _stopped():
+        _speak(app, "你好")
+    assert (_said(store), speech.recordings) == ([], [])
+    app.run()
+    app.run()
+    assert not app.exception
+    assert (_said(store), len(speech.recordings)) == ([[f"你好\n{HEARD}"]], 1)
+
+
+def test_what_was_spoken_at_length_is_kept_to_its_end(
+    store: Store, app: AppTest, speech: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.ui.model_server.HEARD", told := f"{'好' * 2 * TYPED_CHARS}我不想活了")
+    family(store)
+    app.run()
+    _speak(app)
+    assert _said(store) == [[told]]
+
+
+def test_no_recording_leaves_the_page_once_the_guardian_has_turned_voice_off(
+    store: Store, app: AppTest, speech: ModelServer
+) -> None:
+    child = family(store)
+    app.run()
+    store.set_limits(child.id, replace(ALLOWED, voice=False))
+    _speak(app, "我不想活了")
+    assert speech.recordings == []
+    assert _said(store) == [["我不想活了"]], "what was typed beside it is heard"
+    assert [toast.value for toast in app.toast] == [WORDS.talk.unheard]
+    app.run()
+    assert not app.chat_input[0].proto.accept_audio
+
+
+def test_everything_that_was_said_on_a_full_disk_is_said_in_order_once_there_is_room(
+    store: Store, app: AppTest
+) -> None:
+    child, sibling = family(store), store.add_child(Profile("果果"))
+    store.set_limits(sibling.id, ALLOWED)
+    app.query_params["k"] = str(child.id)
+    app.run()
+    said = [WORDS.talk.story_ask, "我不想活了", "你在吗", "你在吗"]
+    with _full_disk():
+        app.button(key="idea-auto_stories").click().run()
+        for text in said[1:]:
+            app.chat_input[0].set_value(text).run()
+        assert not app.exception
+        assert [line.value for line in app.text] == said
+        assert f"**{WORDS.calm.title}**" in [line.value for line in app.markdown]
+        app.query_params["k"] = str(sibling.id)
+        app.run()
+        assert not app.text, "a sibling does not read it"
+    app.run()
+    assert _said(store) == []
+    app.query_params["k"] = str(child.id)
+    app.run()
+    assert not app.exception
+    assert [line.value for line in app.main.text] == said, "in one chat: the guard reads them together"
+    app.run()
+    assert _said(store) == [said]
+
+
+def test_what_was_said_after_the_consent_was_withdrawn_is_not_kept_and_not_said_later(
+    store: Store, app: AppTest
+) -> None:
+    family(store)
+    app.run()
+    store.withdraw()
+    app.chat_input[0].set_value("我的秘密").run()
+    assert not app.exception
+    assert WORDS.withdrawn in [line.value for line in app.markdown]
+    store.consent_again("妈妈")
+    app.run()
+    assert len(app.chat_input) == 1
+    assert _said(store) == []
 
 
 def test_what_is_asked_as_the_door_shuts_is_kept(store: Store, app: AppTest) -> None:
@@ -207,11 +365,11 @@ def test_a_child_who_is_hurt_is_not_sent_to_the_parents(store: Store, app: AppTe
 
 def test_two_runs_of_the_page_that_have_the_same_to_write_write_it_once(store: Store) -> None:
     child = family(store)
-    held = Unsaid(None, None, "你好", 1)
+    held = Unsaid(child.id, None, "你好", greeting=1)
     with ThreadPoolExecutor(2) as runs:
-        chats = list(runs.map(lambda _: held.write(store, child, None), range(2)))
+        chats = list(runs.map(lambda _: held.write(store, None), range(2)))
     assert [[chat.id] * 2 for chat in store.conversations(child.id)] == [chats]
-    assert [message.text for message in store.messages(chats[0])] == ["你好"]
+    assert _said(store) == [["你好"]]
 
 
 def test_what_is_typed_into_a_chat_that_has_ended_elsewhere_is_said_in_it(store: Store, app: AppTest) -> None:
@@ -275,6 +433,18 @@ def test_a_chat_of_which_only_what_was_put_aside_is_left_is_none(store: Store, a
     app.run()
     assert not app.exception
     assert [title.value for title in app.title] == [WORDS.greeting.format(nickname="豆豆")]
+
+
+def test_what_was_said_at_length_is_said_in_other_words_to_its_end(store: Store, app: AppTest) -> None:
+    question = exchange.say(store, family(store).id, None, f"{'好' * 2 * TYPED_CHARS}我不想活了")
+    reply = exchange.begin_reply(store, question, "嗨", "done")
+    assert reply is not None
+    app.query_params["c"] = str(question.conversation_id)
+    app.run()
+    assert app.text_area(key=f"edit-text-{reply.id}").value == question.text
+    next(button for button in app.button if button.form_id == f"edit-{reply.id}").click().run()
+    assert not app.exception
+    assert [found.text for found in store.messages(question.conversation_id)] == [question.text]
 
 
 def test_five_minutes_of_speech_fit_into_an_upload() -> None:

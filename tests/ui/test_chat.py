@@ -1,5 +1,6 @@
 """What a child can do in a chat, in a real browser. Run: `pytest tests/ui/test_chat.py`."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -203,21 +204,17 @@ class TestSpeaking:
 
     @pytest.fixture
     def more_environment(self, tmp_path: object) -> dict[str, str]:
-        self.speech = ModelServer()
+        self.heard = threading.Event()
+        self.speech = ModelServer(together=self.heard)
         return {"STT_URL": self.speech.url}
 
     def test_what_is_said_aloud_is_asked(self, site: Site, page: Page, shot: Shot) -> None:
         site.family()
         sent: list[Request] = []
         page.on("request", lambda request: sent.append(request) if "/upload_file/" in request.url else None)
-        page.context.grant_permissions(["microphone"], origin=site.url)
+        self.heard.set()
         with ModelServer(site.model_port) as server, self.speech as speech:
-            page.goto(site.url)
-            bar = page.get_by_test_id("stChatInput")
-            bar.get_by_role("button").first.click()
-            page.wait_for_timeout(1500)
-            shot(page, "speaking")
-            bar.get_by_role("button").last.click()
+            _speak(site, page, shot)
             expect(replies(page)).to_have_count(1)
             assert server.requests[0]["messages"][-1]["content"] == HEARD
             assert b"RIFF" in speech.recordings[0]
@@ -227,6 +224,27 @@ class TestSpeaking:
             token = {name: value for name, value in recording.all_headers().items() if name.startswith("x-")}
             put = page.request.put(recording.url, multipart={"file": longer}, headers=token)
             assert put.ok, put.status
+
+    def test_a_press_of_stop_while_it_listens_loses_nothing(self, site: Site, page: Page, shot: Shot) -> None:
+        site.family()
+        with ModelServer(site.model_port) as server, self.speech as speech:
+            _speak(site, page, shot)
+            wait_until(page, lambda: len(speech.recordings) == 1)
+            page.get_by_test_id("stChatInputStopButton").click()
+            self.heard.set()
+            expect(page.locator("[class*='st-key-said-user']").get_by_text(HEARD)).to_be_visible()  # by itself
+            expect(replies(page)).to_have_count(1)
+            assert (len(speech.recordings), len(server.requests)) == (1, 1)
+
+
+def _speak(site: Site, page: Page, shot: Shot) -> None:
+    page.context.grant_permissions(["microphone"], origin=site.url)
+    page.goto(site.url)
+    bar = page.get_by_test_id("stChatInput")
+    bar.get_by_role("button").first.click()
+    page.wait_for_timeout(1500)
+    shot(page, "speaking")
+    bar.get_by_role("button").last.click()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

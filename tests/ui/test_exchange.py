@@ -13,7 +13,7 @@ from ui.exchange import SAID_CHARS
 from ui.store import Store
 
 
-def test_whoever_speaks_past_the_fields_says_no_more_than_they_let(store: Store, child_id: int) -> None:
+def test_no_more_is_kept_of_a_message_than_the_server_takes(store: Store, child_id: int) -> None:
     question = exchange.say(store, child_id, None, "啊" * 100_000)
     assert len(question.text) == SAID_CHARS
     assert len(exchange.ask_again(store, question, "哦" * 100_000).text) == SAID_CHARS

@@ -126,6 +126,20 @@ def test_ten_minutes_go_on_while_a_laptop_sleeps_and_no_clock_lengthens_them(
     assert not app.exception
 
 
+def test_a_page_that_draws_itself_again_keeps_the_area_open_no_longer(
+    store: Store, app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = SimpleNamespace(monotonic=lambda: 5000.0, time=lambda: 1.8e9)
+    monkeypatch.setattr(gate, "time", clocks)
+    app.session_state[gate.OPENED] = gate.from_now(store.household().pin_hash)
+    for later_s, by_itself, open_ in ((590, False, True), (1180, True, True), (1200, True, False)):
+        clocks.monotonic, clocks.time = (lambda s=later_s: 5000.0 + s), (lambda s=later_s: 1.8e9 + s)
+        app.session_state["by-itself"] = by_itself
+        app.run()
+        assert _is_open(app) is open_, later_s
+    assert not app.exception
+
+
 def test_the_parents_area_speaks_the_guardians_language_and_the_childs_page_the_childs(
     store: Store, app: AppTest
 ) -> None:

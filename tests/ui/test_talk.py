@@ -28,7 +28,7 @@ from ui.client import Asleep, Settings, settings_from
 from ui.companion import talk, topics
 from ui.companion.farewell import is_farewell
 from ui.database import Gone, Unreachable, url_for
-from ui.exchange import SAID_CHARS
+from ui.exchange import SAID_CHARS, TYPED_CHARS
 from ui.locales import sentences
 from ui.records import Message, Profile
 from ui.store import Store
@@ -493,7 +493,7 @@ def test_a_wish_in_parts_is_read_together_though_each_was_stopped_at_once(
 def test_of_five_hundred_long_messages_the_newest_are_sent_and_the_server_takes_them(words: str) -> None:
     at = datetime.now(UTC)
     said = [
-        Message(number, 1, ("assistant", "user")[number % 2], words * SAID_CHARS, "done", None, None, None, None, at)
+        Message(number, 1, ("assistant", "user")[number % 2], words * TYPED_CHARS, "done", None, None, None, None, at)
         for number in range(1, 501)
     ]
     question = Message(501, 1, "user", "最后一句", "waiting", None, None, None, None, at)
@@ -503,3 +503,17 @@ def test_of_five_hundred_long_messages_the_newest_are_sent_and_the_server_takes_
     assert [turn.role for turn in sent] == [*(["user", "assistant"] * (len(sent) // 2)), "user"]
     assert 5 <= len(sent) < 500
     assert sent[-1].text == "最后一句"
+
+
+@pytest.mark.parametrize("words", ["好", "🦄"])
+def test_the_longest_message_is_sent_to_its_end_with_what_fits_beside_it(words: str) -> None:
+    at = datetime.now(UTC)
+    said = [
+        Message(1, 1, "user", "你好", "done", None, None, None, None, at),
+        Message(2, 1, "assistant", "嗨", "done", None, None, None, None, at),
+    ]
+    question = Message(3, 1, "user", words * SAID_CHARS, "waiting", None, None, None, None, at)
+    sent = talk.turns([*said, question], question)
+    assert [turn.text for turn in sent] == ["你好", "嗨", question.text]
+    body = {"messages": [{"role": turn.role, "content": turn.text} for turn in sent]}
+    assert len(json.dumps(body).encode()) < BODY_LIMIT

@@ -4,8 +4,8 @@ In: an act, what the child wanted to say. Out: a calm card; words that could not
 soon as that is possible.
 """
 
-from collections.abc import Callable
-from typing import TypeVarTuple
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVarTuple
 
 import streamlit as st
 
@@ -52,7 +52,7 @@ def was_not_kept() -> bool:
     return bool(st.session_state.pop("not-kept", False))
 
 
-def card(words: Sentences, unsaid: str | None = None) -> None:
+def card(words: Sentences, unsaid: Sequence[str]) -> None:
     """Say that nothing can be written down now, show the words that wait for it, and look again by itself."""
     with st.container(key="calm"):
         st.image(LINGBAN, width=84, alt=words.name)
@@ -61,14 +61,15 @@ def card(words: Sentences, unsaid: str | None = None) -> None:
         if unsaid:
             st.markdown(words.calm.unsaid)
             with st.container(key="calm-words"):
-                st.text(unsaid)
+                for said in unsaid:
+                    st.text(said)
         st.markdown(words.urgent)
         st.caption(words.calm.adults)
     again(RETRY_S)
 
 
 def again(seconds: int) -> None:
-    """Draw the page again after a while, which is no act of the child."""
+    """Draw the page again after a while, which is nobody's act."""
     first = [True]
 
     @st.fragment(run_every=seconds)
@@ -76,7 +77,17 @@ def again(seconds: int) -> None:
         if first:
             first.clear()
         else:
-            st.session_state["by-itself"] = True
-            st.rerun()
+            draw_again()
 
     look()
+
+
+def draw_again() -> NoReturn:
+    """Draw the page again at once, which is nobody's act."""
+    st.session_state["by-itself"] = True
+    st.rerun()
+
+
+def is_by_itself() -> bool:
+    """Whether the page is drawn again by itself; asking forgets it."""
+    return bool(st.session_state.pop("by-itself", False))

@@ -3,21 +3,20 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from threading import Lock
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.typing import ChatInputValue
 
 from ui import exchange, visits
-from ui.client import Asleep, Refused, Settings, transcribe
-from ui.companion import adult, calm, door, drawer, talk
+from ui.client import Asleep, Refused, Settings
+from ui.companion import adult, calm, door, drawer, talk, unsaid
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, ai_line, avatar, brand, parents_button
 from ui.companion.message import draw
 from ui.companion.safe_text import plain, safe
-from ui.exchange import SAID_CHARS
+from ui.companion.unsaid import Unsaid
+from ui.exchange import TYPED_CHARS
 from ui.limits import Ruling, rule
 from ui.locales import Sentences
 from ui.records import Conversation, Course, Message
@@ -37,31 +36,7 @@ MOODS: dict[Mood, str] = {
 }
 
 
-@dataclass
-class Unsaid:
-    """What a child wants to say, and where, held until it is written: this tab may have to wait for the records.
-
-    It is written once. A tap starts a run of the page beside the one that it ends, and that one may be writing.
-    `greeting`: the one on which it was tapped; `here`: the chat in which it is written.
-    """
-
-    child: str | None
-    chat: str | None
-    text: str
-    greeting: int | None
-    here: int | None = None
-    tapped_again: bool = False
-    _turn: Lock = field(default_factory=Lock)
-
-    def write(self, store: Store, child: Child, here: int | None) -> int:
-        """Write it in this chat, or a new one, unless that is done; the chat."""
-        with self._turn:
-            if self.here is None:
-                self.here = exchange.say(store, child.id, here, self.text).conversation_id
-            return self.here
-
-
-def show(store: Store, settings: Settings, child: Child, words: Sentences) -> None:
+def show(store: Store, settings: Settings, child: Child, words: Sentences, *, by_itself: bool) -> None:
     """Draw the page, and answer what waits for an answer."""
     ruling = rule(store, child)
     if ruling.door != "open":
@@ -72,16 +47,13 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     here = _here(store, child)
     door.watch(store, child, ruling, here)
     resting = door.resting(child, words)
-    said = None if resting else _input(store, settings, child, here, words)
-    st.session_state["ask-read"] = True
-    if said:
-        _mean(said)
+    if not resting:
+        _input(store, settings, child, here, words)
     _line(store, words)
     # A page that draws itself again is no act of the child: time passes only while somebody is there.
-    by_itself = st.session_state.pop("by-itself", False)
     visit = visits.newest(store, child.id) if by_itself else visits.act(store, child.id)
     ruling = rule(store, child, visit)
-    here = _say(store, child, here)
+    here = _say(store, settings, child, here, words)
     _sidebar(store, child, here, ruling.minutes_left, words)
     if resting:
         return
@@ -110,32 +82,38 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences) -> No
     if messages[-1].role == "user" and messages[-1].state == "stopped":
         _refused(words)
     if question is not None:
-        _answer(store, settings, child, question, words, typed=said is not None)
+        _answer(store, settings, child, question, words)
     elif messages[-1].state == "waiting":
         calm.again(FOLLOW_S)
 
 
-def _input(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> str | None:
+def _input(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> None:
     """The field to write or speak in, unless the chat has ended with a goodbye."""
-    # Before it is known whether there is a field: a chat that has ended in another tab goes on with what was said here.
-    text = asked(settings, child, st.session_state.get("ask"), words)
-    if text or here is None or not _has_ended(store.course(here)):
+    if here is None or not _has_ended(store.course(here)):
         speaks = bool(settings.stt_url and child.voice)
-        st.chat_input(words.ask_here, max_chars=SAID_CHARS, submit_mode="stop", accept_audio=speaks, key="ask")
-    return text
+        st.chat_input(
+            words.ask_here, max_chars=TYPED_CHARS, submit_mode="stop", accept_audio=speaks, key="ask",
+            on_submit=_take, args=(store, child),
+        )  # fmt: skip
 
 
-def asked(settings: Settings, child: Child, said: ChatInputValue | str | None, words: Sentences) -> str | None:
-    """What was typed and what was said aloud, one after the other: a child may send both together."""
-    if said is None or isinstance(said, str):
-        return (said or "").strip() or None
-    heard = _heard(settings, said.audio.getvalue(), child, words) if said.audio else None
-    return "\n".join(part for part in (said.text.strip(), heard) if part) or None
+def _take(store: Store, child: Child) -> None:
+    """Hold what was typed or said aloud, and write down what can be, before a press of Stop or another tap ends this run.
+
+    A second press of Send is a press of Stop, and the next run of the page would not be told what came in this one.
+    """
+    said: ChatInputValue | str = st.session_state["ask"]
+    typed, audio = (said, None) if isinstance(said, str) else (said.text, said.audio)
+    if typed.strip() or audio:
+        recording = audio.getvalue() if audio else None
+        unsaid.hold(Unsaid(child.id, st.query_params.get("c"), typed.strip(), recording))
+    unsaid.keep(store, child)
 
 
 def _closed(store: Store, settings: Settings, child: Child, ruling: Ruling, words: Sentences) -> None:
     """The shut door, which shuts no crisis away: the card stays, and comes where the answer was given behind the door."""
-    here = _take_in(store, settings, child, words)
+    # Kept is also what was asked while it was being shut: hours limit a child's time, not who hears of a crisis.
+    here = _say(store, settings, child, _here(store, child), words)
     door.watch(store, child, ruling, here)
     messages = _messages(store, here)
     replies = [message for message in messages if message.role == "assistant"]
@@ -147,33 +125,10 @@ def _closed(store: Store, settings: Settings, child: Child, ruling: Ruling, word
     _line(store, words)
 
 
-def _take_in(store: Store, settings: Settings, child: Child, words: Sentences) -> int | None:
-    """Keep what was asked while the door was being shut: hours limit a child's time, not who hears of a crisis.
-
-    Gives the chat that is open.
-    """
-    text = asked(settings, child, st.session_state.get("ask"), words)
-    st.session_state["ask-read"] = True
-    if text:
-        _mean(text)
-    return _say(store, child, _here(store, child))
-
-
 def _line(store: Store, words: Sentences) -> None:
     """At the foot of the page, under the field where there is one: what 灵伴 is and who can read along."""
     with st.bottom:
         ai_line(words, store.household().transcripts)
-
-
-def _heard(settings: Settings, wav: bytes, child: Child, words: Sentences) -> str | None:
-    """What the child said aloud, or None: then the page asks to say it again."""
-    try:
-        heard = transcribe(settings, wav, child.language)
-    except Asleep:
-        heard = ""
-    if not heard:
-        st.toast(words.talk.unheard)
-    return heard or None
 
 
 def _recent(messages: list[Message], here: int, words: Sentences, *, busy: bool) -> list[Message]:
@@ -218,12 +173,7 @@ def _has_ended(messages: Sequence[Message | Course]) -> bool:
 
 
 def _here(store: Store, child: Child) -> int | None:
-    return _known(store, child, st.query_params.get("c"))
-
-
-def _known(store: Store, child: Child, named: str | None) -> int | None:
-    found = store.conversation(child.id, int(named)) if named and named.isdecimal() and len(named) < 10 else None
-    return found.id if found else None
+    return unsaid.chat_named(store, child, st.query_params.get("c"))
 
 
 def _messages(store: Store, here: int | None) -> list[Message]:
@@ -243,45 +193,32 @@ def _is_due(messages: list[Message]) -> bool:
     return talk.unanswered(messages) is not None or messages[-1].state == "waiting"
 
 
-def _mean(text: str, greeting: int | None = None) -> Unsaid:
-    held = Unsaid(st.query_params.get("k"), st.query_params.get("c"), text.strip(), greeting)
-    st.session_state["unsaid"] = held
-    return held
-
-
-def unsaid() -> str | None:
-    """What the child wanted to say and nobody could write yet."""
-    if not st.session_state.get("ask-read"):  # the page did not get as far as to the field
-        typed = st.session_state.get("ask")
-        text = typed if isinstance(typed, str) or typed is None else typed.text
-        if text and text.strip():
-            _mean(text)
-    held: Unsaid | None = st.session_state.get("unsaid")
-    return held.text if held else None
-
-
-def _say(store: Store, child: Child, here: int | None) -> int | None:
+def _say(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> int | None:
     """Write what this child wants to say, in the chat in which it was said; the chat that is open now."""
-    held: Unsaid | None = st.session_state.get("unsaid")
-    if held is None or held.child != st.query_params.get("k"):
-        return here
-    if held.chat != st.query_params.get("c"):
-        here = _known(store, child, held.chat)
-    here = held.write(store, child, here)
-    st.session_state.pop("unsaid", None)
-    st.query_params["c"] = str(here)
+    meant = unsaid.waiting(child)
+    for said in meant:
+        said.hear(store, settings)
+    unsaid.write(store, child, meant)
+    for said in meant:
+        if said.here is not None:
+            here = said.here
+            st.query_params["c"] = str(here)
+        if said.unheard:
+            st.toast(words.talk.unheard)
+        unsaid.drop(said)  # not before its chat is open: a run that ends sooner leaves that to the next one
     return here
 
 
-def _begin(text: str, greeting: int) -> None:
+def _begin(store: Store, child: Child, text: str, greeting: int) -> None:
     """Begin a chat with these words. A second tap on the same greeting, which a slow page still shows, opens that chat."""
-    st.query_params.pop("c", None)
     tapped: Unsaid | None = st.session_state.get("tapped")
     if tapped is not None and (tapped.text, tapped.greeting) == (text, greeting):
-        st.session_state["unsaid"] = tapped
         tapped.tapped_again = True
     else:
-        st.session_state["tapped"] = _mean(text, greeting)
+        tapped = st.session_state["tapped"] = Unsaid(child.id, None, text, greeting=greeting)
+    unsaid.hold(tapped)
+    unsaid.keep(store, child)
+    st.query_params.pop("c", None)
 
 
 def _let_be() -> None:
@@ -364,12 +301,18 @@ def _hello(store: Store, child: Child, words: Sentences) -> None:
             ("psychology_alt", say.riddle, say.riddle_ask),
             ("lightbulb", say.why_question, why),
         ):
-            st.button(label, icon=f":material/{icon}:", key=f"idea-{icon}", on_click=_begin, args=(asked, number))
+            st.button(
+                label,
+                icon=f":material/{icon}:",
+                key=f"idea-{icon}",
+                on_click=_begin,
+                args=(store, child, asked, number),
+            )
     starters = {"4-6": words.starters.little, "7-9": words.starters.middle, "10-12": words.starters.big}
     with st.container(key="starters"):
         for row in (starters[child.age_band][:2], starters[child.age_band][2:]):
             for column, question in zip(st.columns(2), row, strict=True):
-                column.button(question, width="stretch", on_click=_begin, args=(question, number))
+                column.button(question, width="stretch", on_click=_begin, args=(store, child, question, number))
 
 
 def _mood(store: Store, child: Child, words: Sentences) -> None:
@@ -391,9 +334,7 @@ def _feel(store: Store, child: Child, mood: Mood) -> None:
     st.session_state["felt"] = True
 
 
-def _answer(
-    store: Store, settings: Settings, child: Child, question: Message, words: Sentences, *, typed: bool
-) -> None:
+def _answer(store: Store, settings: Settings, child: Child, question: Message, words: Sentences) -> None:
     slot, beat = st.empty(), st.empty()
     slept = st.session_state.get("asleep") == question.id
     text: DeltaGenerator | None = None
@@ -402,8 +343,6 @@ def _answer(
         _waking(slot, words)
     else:
         text = _bubble(slot, words)
-    if typed:  # the field's own Stop ends this run, and nothing draws what then is to be seen
-        calm.again(FOLLOW_S)
     try:
         with closing(talk.reply_to(store, settings, child, question)) as growing:
             for so_far in growing:

@@ -6,6 +6,7 @@ In: a ruling of `ui/limits.py`. Out: cards. Nothing here asks a child to stay.
 import streamlit as st
 
 from ui import visits
+from ui.companion import calm
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, brand
 from ui.database import Unreachable
@@ -90,8 +91,7 @@ def watch(store: Store, child: Child, now: Ruling, here: int | None) -> None:
         except Unreachable:  # the page as a whole says so, with the next act
             return
         if changed:
-            st.session_state["by-itself"] = True
-            st.rerun()
+            calm.draw_again()
 
     look()
 

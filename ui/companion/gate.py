@@ -23,13 +23,17 @@ LOOKED = "parents-looked"  # what is being read there
 LOOK_S = 15  # how often an open area looks whether its time is over
 
 
-def is_open(store: Store) -> bool:
-    """Whether the PIN that holds now was given here less than ten minutes ago; asking counts as an act."""
+def is_open(store: Store, *, by_itself: bool) -> bool:
+    """Whether the PIN that holds now was given here less than ten minutes ago.
+
+    Asking counts as an act, unless the page is drawn again `by_itself`: records that stay away must not keep it open.
+    """
     if not _holds(store):
         lock()
         return False
-    *_, pin_hash = st.session_state[OPENED]
-    _open(pin_hash)
+    if not by_itself:
+        *_, pin_hash = st.session_state[OPENED]
+        _open(pin_hash)
     return True
 
 

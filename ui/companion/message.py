@@ -7,7 +7,7 @@ from ui.companion import adult, aloud
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, avatar
 from ui.companion.safe_text import safe
-from ui.exchange import SAID_CHARS
+from ui.exchange import TYPED_CHARS
 from ui.locales import Sentences
 from ui.records import Message
 from ui.store import Store
@@ -91,7 +91,8 @@ def _once_more(store: Store, reply: Message, words: Sentences) -> None:
         st.form(f"edit-{reply.id}", border=False),
     ):
         key = f"edit-text-{reply.id}"
-        st.text_area(words.talk.edit_title, question.text, max_chars=SAID_CHARS, key=key)
+        room = max(TYPED_CHARS, len(question.text))  # it may have been spoken, and its end is not cut off here
+        st.text_area(words.talk.edit_title, question.text, max_chars=room, key=key)
         # On the click, and not when the page is drawn: the door may have been shut meanwhile.
         st.form_submit_button(
             words.talk.send,
