@@ -76,7 +76,7 @@ class Fitted:
     dropped: int
     # What was asked for and was not done.
     pinned: list[str]
-    # What the child wrote, for a guard model.
+    # What of it the child wrote, for a guard model: what the guard answered once is not judged again.
     child: list[str]
     # Kinds of personal data that the last message held.
     masked: list[str]
@@ -193,7 +193,7 @@ def fitted(
         body={**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)},
         dropped=len(messages) - len(kept),
         pinned=sorted(pinned),
-        child=[message["content"] for message in messages[::2]],
+        child=[message["content"] for message in kept[::2]],
         masked=masked,
     )
 

@@ -445,6 +445,12 @@ def test_the_guard_model_gets_no_personal_data(folder: Path, model: Model) -> No
     assert "讲个故事" in str(model.asked[0])
 
 
+def test_the_guard_model_does_not_judge_again_what_was_answered(folder: Path, model: Model) -> None:
+    policy = Policy(Engine(), Settings(folder, None, remote=Remote(model.url)))
+    call(policy, {"messages": said("我不想活了", "请你给我讲一个恐龙的故事吧")})
+    assert [asked["messages"][0]["content"] for asked in model.asked] == ["请你给我讲一个恐龙的故事吧"]
+
+
 def test_a_guard_model_that_hangs_leaves_the_guard_its_threads(folder: Path, model: Model) -> None:
     model.delay = 5.0
 
