@@ -84,15 +84,17 @@ class Answer:
 
     async def from_engine(self, message: Message) -> None:
         """Take one ASGI message. Whatever goes wrong here ends the answer: raw words never leave."""
+        if message["type"] == "http.response.start":
+            # Not passed on, so nothing waits for it: behind it the engine begins to make a stream.
+            self._status = message["status"]
+            return
         if self._judged and not self.over:
             await first(asyncio.shield(self._judged), self.ended.wait())
             self._judged = None
         if self.over:
             return
         try:
-            if message["type"] == "http.response.start":
-                self._status = message["status"]
-            elif message["type"] == "http.response.body":
+            if message["type"] == "http.response.body":
                 await self._take(message.get("body", b""), more=message.get("more_body", False))
         except Stopped as stopped:
             await self.stop(stopped.harm)

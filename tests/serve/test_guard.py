@@ -411,6 +411,22 @@ def test_the_guard_model_is_asked_beside_the_answer(folder: Path, model: Model, 
     assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "safe"}) == 1
 
 
+def test_a_stream_is_made_while_the_guard_model_judges(folder: Path, model: Model) -> None:
+    engine, begun, together = Engine(), threading.Event(), list[bool]()
+
+    async def begin(number: int) -> None:
+        begun.set()
+
+    engine.before_piece = begin
+    # It judges only once the engine speaks: if the engine waited for its verdict, that would not come in time.
+    model.before = lambda: together.append(begun.wait(20))
+    policy = Policy(engine, Settings(folder, None, remote=Remote(model.url, seconds=10.0)))
+    model.says = "Safety: Unsafe\nCategories: Violent"
+    answer = call(policy, {"messages": HELLO, "stream": True})
+    assert together == [True]
+    assert answer.words == read_answers().redirect["violence"]["zh"]
+
+
 def test_what_only_the_guard_model_saw_is_not_forgotten(folder: Path, model: Model) -> None:
     engine = Engine()
     policy = Policy(engine, Settings(folder, None, remote=Remote(model.url)))
