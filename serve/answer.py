@@ -102,18 +102,19 @@ class Answer:
             log.error("the screen failed: %s", type(error).__name__)
             await self.stop(Harm("unread"))
 
-    async def close(self) -> None:
-        """The engine has returned: an answer without an end gets one."""
+    async def close(self, status: int = 500, message: str = "The model could not answer; please try again.") -> None:
+        """An answer without an end gets one: the engine has returned, or a verdict could not be carried out."""
         if self.over:
             return
         self.action = "error"
-        message = "The model could not answer; please try again."
-        if self._reply.started:
-            await self._event({"error": openai_error(500, message, None)})
-            await self._reply.part(b"data: [DONE]\n\n", more=False)
-        else:
-            await self._reply.error(500, message)
-        self.ended.set()
+        try:
+            if self._reply.started:
+                await self._event({"error": openai_error(status, message, None)})
+                await self._reply.part(b"data: [DONE]\n\n", more=False)
+            else:
+                await self._reply.error(status, message)
+        finally:
+            self.ended.set()
 
     async def _take(self, raw: bytes, *, more: bool) -> None:
         self._raw += raw

@@ -14,18 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from data.address import check_inside
 from data.contract import Contract, open_sealed
 from data.protocol import MODEL_NAME
+from data.safety import CRISIS, DISALLOWED
 from data.strict import BadInput
 from serve.guard import crisis, declined, screen
 from serve.guard.guard import read_guard
 from serve.guard.private import read_kinds
-from serve.guard.remote import Remote
-from serve.guard.rules import read_rules
-from serve.guard.verdict import read_answers
+from serve.guard.remote import CATEGORIES, Remote
+from serve.guard.rules import Language, read_rules
+from serve.guard.verdict import ANSWERS_FILE, read_answers
 from serve.keys import read_keys
 from serve.limits import Limits
 from serve.request import STOPS_LIMIT
@@ -95,7 +96,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     # A mistake in the guard's files is told now, not when vLLM loads the policy half a minute later.
     for rules in (crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE):
         read_rules(rules)
-    read_answers()
+    _check_answers()
     read_kinds()
     read_guard()
     screen.reader()
@@ -235,6 +236,29 @@ def cpu_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """What a CPU computes in. An x86 without AVX-512 does bf16 value by value: fp32, which loses nothing, is many times faster."""
     features = [line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
     return "float32" if features and "avx512f" not in features[0] else "bfloat16"
+
+
+def _check_answers() -> None:
+    """Raises `BadInput` where a verdict of the rules, the classifier or the guard model has no answer."""
+    answers = read_answers()
+    said = {f"crisis.{category}": texts for category, texts in answers.crisis.items()}
+    said |= {f"redirect.{category}": texts for category, texts in answers.redirect.items()}
+    said["stopped"] = answers.stopped
+    needed = {
+        *(f"crisis.{name}" for name in (*CRISIS, *(one.category for one in read_rules(crisis.RULES_FILE).patterns))),
+        *(
+            f"redirect.{name}"
+            for name in (*DISALLOWED, *(one.category for one in read_rules(declined.RULES_FILE).patterns))
+        ),
+        *(f"{action}.{category}" for action, category in CATEGORIES.values()),
+        "stopped",
+    }
+    for name in sorted(needed):
+        for language in get_args(Language):
+            if not said.get(name, {}).get(language):
+                raise BadInput(
+                    f"{ANSWERS_FILE}: {name}.{language} is missing, which the guard may have to say; add it."
+                )
 
 
 def _is_cpu_build() -> bool:

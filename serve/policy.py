@@ -214,11 +214,8 @@ class Policy:
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
-            # Not judged is not harmless: the model is not asked. Any answer would be taken for a verdict, so there is none,
-            # and the question can be asked again.
-            log.error("the guard failed: %s", type(error).__name__)
-            self._unread.inc()
-            raise Refused(503, "The guard could not read this; please try again in a moment.") from None
+            # Not judged is not harmless: the model is not asked.
+            raise self._guard_failed(error) from None
         if isinstance(found, Verdict):
             await answer.instead(self._answers.to(found), found)
         else:
@@ -236,6 +233,12 @@ class Policy:
             self._model.fingerprint[:8],
             answer.action,
         )
+
+    def _guard_failed(self, error: Exception) -> Refused:
+        """What is told then. Any words would be taken for a verdict, so there are none: the question can be asked again."""
+        log.error("the guard failed: %s", type(error).__name__)
+        self._unread.inc()
+        return Refused(503, "The guard could not read this; please try again in a moment.")
 
     def _judged(self, asked: Asked) -> Verdict | Fitted:
         """The guard's verdict, or else what the engine is asked.
@@ -275,17 +278,19 @@ class Policy:
             return
         try:
             verdict = await self._remote.judge(fits.child)
+            self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
+            if verdict:
+                self._guard.heard(asked.child)
+                if not answer.over:
+                    await answer.instead(self._answers.to(verdict), verdict)
         except Down as down:
             # The first two layers have judged already.
             self._asked_remote.labels(outcome=down.outcome).inc()
             log.warning("the guard model gave no verdict: %s", down)
-            return
-        self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
-        if not verdict:
-            return
-        self._guard.heard(asked.child)
-        if not answer.over:
-            await answer.instead(self._answers.to(verdict), verdict)
+        except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
+            # Else the model's words would leave in the place of the fixed ones.
+            refused = self._guard_failed(error)
+            await answer.close(refused.status, refused.message)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:

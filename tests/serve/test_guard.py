@@ -427,6 +427,21 @@ def test_a_stream_is_made_while_the_guard_model_judges(folder: Path, model: Mode
     assert answer.words == read_answers().redirect["violence"]["zh"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_verdict_that_cannot_be_carried_out_lets_nothing_out(
+    folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    registry = CollectorRegistry()
+    policy = Policy(Engine(), Settings(folder, None, remote=Remote(model.url), registry=registry))
+    without = {name: texts for name, texts in read_answers().redirect.items() if name != "hate"}
+    monkeypatch.setattr(policy, "_answers", read_answers().model_copy(update={"redirect": without}))
+    model.says = "Safety: Unsafe\nCategories: Unethical Acts"
+    answer = call(policy, {"messages": HELLO, "stream": stream})
+    # As where the guard itself fails: whoever asked asks again.
+    assert (answer.status, set(answer.json)) == (503, {"error"})
+    assert registry.get_sample_value("mindpal_guard_failed_total") == 1
+
+
 def test_what_only_the_guard_model_saw_is_not_forgotten(folder: Path, model: Model) -> None:
     engine = Engine()
     policy = Policy(engine, Settings(folder, None, remote=Remote(model.url)))

@@ -13,6 +13,7 @@ import pytest
 
 from data.contract import open_sealed
 from data.strict import BadInput
+from serve.guard.verdict import Answers, read_answers
 from serve.keys import add_key, read_keys
 from serve.launch import REFUSED, cpu_dtype, flags, prepare
 from serve.request import STOPS_LIMIT
@@ -86,6 +87,21 @@ def test_no_other_code_and_no_other_limit_reaches_vllm(folder: Path) -> None:
     assert passed["SAGEMAKER_MODEL_PATH"] == os.devnull
     assert passed["VLLM_MAX_STOP_STRINGS"] == str(STOPS_LIMIT)
     assert passed["FORWARDED_ALLOW_IPS"] == ""
+
+
+@pytest.mark.parametrize("missing", ["redirect.hate", "redirect.other", "crisis.emergency.en", "stopped.zh"])
+def test_a_verdict_without_an_answer_stops_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    answers = read_answers().model_dump()
+    *path, last = missing.split(".")
+    within = answers
+    for name in path:
+        within = within[name]
+    del within[last]
+    monkeypatch.setattr("serve.launch.read_answers", lambda: Answers.parse(answers, "answers.yaml"))
+    with pytest.raises(BadInput, match=f"answers.yaml: {missing}"):
+        prepare(folder, "127.0.0.1", free_port(), {})
 
 
 @pytest.mark.parametrize("name", REFUSED)
