@@ -213,7 +213,7 @@ class Answer:
             await self._words(words)
             await self._event(self._made({}, finish) | self._beside())
             if self._asked.include_usage:
-                await self._event(self._made(None, None) | {"usage": self._usage})
+                await self._event(self._made(None, None) | {"usage": self._usage} | self._beside())
             await self._reply.part(b"data: [DONE]\n\n", more=False)
         else:
             message = {"role": "assistant", "content": self._whole_words + words, "refusal": None}

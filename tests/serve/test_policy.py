@@ -618,6 +618,8 @@ def test_a_crisis_in_a_stream(policy: Policy, engine: Engine) -> None:
     assert events[2]["mindpal"]["category"] == "abuse"
     assert events[3]["choices"] == []
     assert events[3]["usage"]["total_tokens"] == 0
+    # The last chunk tells it, too, whichever is the last.
+    assert events[3]["mindpal"] == events[2]["mindpal"]
     assert {event["object"] for event in events} == {"chat.completion.chunk"}
 
 
