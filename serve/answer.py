@@ -168,10 +168,15 @@ class Answer:
             return
         self._note(chunk)
         for choice in chunk["choices"]:
+            content = choice["delta"].get("content") or ""
             if self._thoughts:
                 async for words in self._screened(self._thoughts, _thought(choice["delta"])):
                     await self._words(words, field="reasoning_content")
-            async for words in self._screened(self._screen, choice["delta"].get("content") or ""):
+                if content:
+                    # The thought is over: what is held of it goes before the answer.
+                    await self._words(await _aside(self._thoughts.read), field="reasoning_content")
+                    self._thoughts = None
+            async for words in self._screened(self._screen, content):
                 await self._words(words)
             self._finish = choice.get("finish_reason") or self._finish
 

@@ -760,7 +760,7 @@ def test_thoughts_are_told_apart_where_the_contract_thinks(
     async def engine(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        said = [{"reasoning": "他在问天空。"}, {"reasoning": "我来答。"}, {"content": "因为阳光。"}]
+        said = [{"reasoning": "他在问天空。"}, {"reasoning": "我来答"}, {"content": "因为阳光。"}, {"content": "再见。"}]
         if stream:
             for number, delta in enumerate(said, start=1):
                 finish = "stop" if number == len(said) else None
@@ -774,18 +774,21 @@ def test_thoughts_are_told_apart_where_the_contract_thinks(
                 )
             await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
             return
-        message = {"content": "因为阳光。", "reasoning": "他在问天空。我来答。"}
+        message = {"content": "因为阳光。再见。", "reasoning": "他在问天空。我来答"}
         whole = {"id": "x", "created": 1, "choices": [{"message": message, "finish_reason": "stop"}]}
         await send({"type": "http.response.body", "body": json.dumps(whole).encode()})
 
     answer = call(Policy(engine, Settings(folder, None)), {"messages": HELLO, "stream": stream})
-    assert answer.words == "因为阳光。"
+    assert answer.words == "因为阳光。再见。"
     if stream:
         deltas = [choice["delta"] for event in answer.events for choice in event["choices"]]
         thoughts = "".join(delta.get("reasoning_content", "") for delta in deltas)
+        # A thought that ends without a mark does not wait for the answer's end.
+        fields = [name for delta in deltas[1:] for name in delta]
+        assert fields == ["reasoning_content"] * 2 * thinking + ["content"] * 2
     else:
         thoughts = answer.json["choices"][0]["message"].get("reasoning_content", "")
-    assert thoughts == ("他在问天空。我来答。" if thinking else "")
+    assert thoughts == ("他在问天空。我来答" if thinking else "")
 
 
 def test_the_api_is_described_as_it_is(policy: Policy) -> None:
