@@ -24,7 +24,6 @@ from starlette.middleware.gzip import GZipMiddleware
 from data.answer_reader import spoken
 from data.contract import read_contract
 from data.conversations import DATA_DIR
-from data.forms import Forms, forms
 from serve.guard.screen import Harm, harm_in
 from serve.guard.verdict import read_answers
 from serve.keys import add_key, read_keys
@@ -251,11 +250,11 @@ def test_a_client_cannot_put_words_into_the_models_mouth(policy: Policy, engine:
 def test_an_earlier_answer_is_screened_once(folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     screened: list[str] = []
 
-    def read(text: str) -> Forms:
+    def read(text: str, said: Sequence[str]) -> Harm | None:
         screened.append(text)
-        return forms(text)
+        return harm_in(text, said)
 
-    monkeypatch.setattr("serve.guard.screen.forms", read)
+    monkeypatch.setattr("serve.guard.guard.harm_in", read)
     policies = [Policy(engine, Settings(folder, None)) for _ in range(2)]
 
     def times(policy: Policy, words: str) -> int:
@@ -760,7 +759,12 @@ def test_thoughts_are_told_apart_where_the_contract_thinks(
     async def engine(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        said = [{"reasoning": "他在问天空。"}, {"reasoning": "我来答"}, {"content": "因为阳光。"}, {"content": "再见。"}]
+        said = [
+            {"reasoning": "他在问天空。"},
+            {"reasoning": "我来答"},
+            {"content": "因为阳光。"},
+            {"content": "再见。"},
+        ]
         if stream:
             for number, delta in enumerate(said, start=1):
                 finish = "stop" if number == len(said) else None
@@ -813,10 +817,10 @@ def test_the_api_is_described_as_it_is(policy: Policy) -> None:
 def test_a_failing_screen_lets_nothing_out(folder: Path, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = Policy(Engine("没有读过的话。"), Settings(folder, None))
 
-    def fail(text: str) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("serve.guard.screen.forms", fail)
+    monkeypatch.setattr("serve.guard.screen.harm_in", fail)
     answer = call(policy, {"messages": HELLO, "stream": stream})
     assert "没有读过" not in answer.raw.decode()
     assert "信任的大人" in answer.words
