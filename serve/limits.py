@@ -1,7 +1,7 @@
 """How much one key may ask: so many requests a minute, and so many at the same time.
 
-In: the limits and who asks. Out: a `Place` to be given back, or the seconds after which to try again. `limits` counts
-the minute as a moving window, in memory: a restart begins anew.
+In: the limits and who asks. Out: nothing where it may come in, else `TooMany` with the seconds after which to try again.
+`limits` counts the minute as a moving window, in memory: a restart begins anew.
 """
 
 import math
