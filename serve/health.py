@@ -5,6 +5,7 @@ In: MINDPAL_PORT (8000). Out: exit code 0, or 1 with a sentence.
     python -m serve.health
 """
 
+import http.client
 import os
 import sys
 import urllib.request
@@ -21,7 +22,7 @@ def main() -> int:
     try:
         with opener.open(address, timeout=TIMEOUT_S) as answer:
             return 0 if answer.status == 200 else 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"{address}: {error}", file=sys.stderr)
         return 1
 

@@ -219,11 +219,19 @@ def test_health_is_an_exit_code() -> None:
         def log_message(self, *args: object) -> None:
             pass
 
-    def health(port: int) -> int:
+    def health(port: object) -> int:
         environment = {**os.environ, "MINDPAL_PORT": str(port)}
         done = subprocess.run(
-            [sys.executable, "-m", "serve.health"], cwd=ROOT, env=environment, timeout=180, check=False
+            [sys.executable, "-m", "serve.health"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
         )
+        # One sentence where it does not answer, whatever is wrong.
+        assert done.stderr.count("\n") == done.returncode
         return done.returncode
 
     with HTTPServer(("127.0.0.1", 0), Healthy) as server:
@@ -231,3 +239,4 @@ def test_health_is_an_exit_code() -> None:
         assert health(server.server_port) == 0
         server.shutdown()
     assert health(free_port()) == 1
+    assert health("80 80") == 1
