@@ -588,8 +588,11 @@ def test_keys(folder: Path, engine: Engine, tmp_path: Path) -> None:
     shut = call(policy, b"", method="GET", path="/v1/models")
     assert (shut.status, shut.headers["x-mindpal-contract"]) == (401, CONTRACT.fingerprint)
     assert call(policy, b"", method="GET", path="/metrics").status == 401
+    bearer = {"Authorization": f"Bearer {key}"}
+    # A Prometheus is mostly on another machine.
+    assert call(policy, b"", method="GET", path="/metrics", headers=bearer, client="10.0.0.9").status == 200
     assert call(policy, b"", method="GET", path="/health").status == 200
-    assert call(policy, asked, headers={"Authorization": f"Bearer {key}"}).status == 200
+    assert call(policy, asked, headers=bearer).status == 200
     assert all(b"authorization" not in headers for headers in engine.headers)
 
 
