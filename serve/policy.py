@@ -17,6 +17,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +195,11 @@ class Policy:
             reply.headers.append((b"retry-after", str(many.seconds).encode()))
             raise Refused(429, f"Too many requests: {many}; try again in {many.seconds} s.") from None
         try:
-            await self._chat(scope, receive, reply)
+            await self._chat(name, scope, receive, reply)
         finally:
             self._desk.leave(name)
 
-    async def _chat(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+    async def _chat(self, name: str, scope: Scope, receive: Receive, reply: Reply) -> None:
         begun = time.monotonic()
         raw = await _body(scope, receive)
         if raw is None:
@@ -209,7 +210,7 @@ class Policy:
             asked = await run(large, rebuild, raw, self._model) if large else rebuild(raw, self._model)
             answer = Answer(asked, reply, self._model, self._answers.stopped)
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
-            found = await run(large, self._judged, asked)
+            found = await run(large, self._judged, name, asked)
             pinned = (asked if isinstance(found, Verdict) else found).pinned
             reply.headers.append((PINNED_HEADER.encode(), ",".join(pinned).encode()))
         except Refused:
@@ -224,7 +225,7 @@ class Policy:
                 reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
             if found.masked:
                 answer.masked()
-            await self._ask(scope, receive, asked, found, answer)
+            await self._ask(name, scope, receive, asked, found, answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(
@@ -241,14 +242,15 @@ class Policy:
         self._unread.inc()
         return Refused(503, "The guard could not read this; please try again in a moment.")
 
-    def _judged(self, asked: Asked) -> Verdict | Fitted:
+    def _judged(self, name: str, asked: Asked) -> Verdict | Fitted:
         """The guard's verdict, or else what the engine is asked.
 
         Judged first: a child in danger is heard however long its message is, and whatever else is in it.
         """
-        return self._guard.judge(asked.child) or fitted(asked, self._model, self._guard.answered, self._guard.forged)
+        answered = partial(self._guard.answered, name)
+        return self._guard.judge(asked.child) or fitted(asked, self._model, answered, self._guard.forged)
 
-    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
+    async def _ask(self, name: str, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
         body = json.dumps(fits.body).encode()
         given = False
 
@@ -262,7 +264,7 @@ class Policy:
             await first(_until_gone(receive, answer), answer.ended.wait())
             return {"type": "http.disconnect"}
 
-        judged = asyncio.ensure_future(self._judge_remotely(asked, fits, answer)) if self._remote else None
+        judged = asyncio.ensure_future(self._judge_remotely(name, asked, fits, answer)) if self._remote else None
         answer.wait_for(judged)
         try:
             await self._app(_inner_scope(scope, CHAT, body), to_engine, answer.from_engine)
@@ -273,7 +275,7 @@ class Policy:
                 judged.cancel()
         await answer.close()
 
-    async def _judge_remotely(self, asked: Asked, fits: Fitted, answer: Answer) -> None:
+    async def _judge_remotely(self, name: str, asked: Asked, fits: Fitted, answer: Answer) -> None:
         """Ask the guard model beside the engine; a verdict of danger takes the answer's place."""
         if not self._remote:
             return
@@ -281,7 +283,7 @@ class Policy:
             verdict = await self._remote.judge(fits.child)
             self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
             if verdict:
-                self._guard.heard(asked.child)
+                self._guard.heard(name, asked.child)
                 if not answer.over:
                     await answer.instead(self._answers.to(verdict), verdict)
         except Down as down:
