@@ -70,7 +70,9 @@ class Answer:
     async def instead(self, words: str, verdict: Verdict) -> None:
         """A fixed answer; the model was not asked."""
         self.action, self.told = verdict.action, verdict.told()
-        await self._end(words, "content_filter")
+        # The client may have left while it was judged.
+        if not self.over:
+            await self._end(words, "content_filter")
 
     def wait_for(self, judged: "asyncio.Future[None] | None") -> None:
         """Nothing of the engine's answer is taken before `judged` is done."""

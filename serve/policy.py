@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,10 +27,10 @@ from serve.answer import Answer, first
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import harm_in
-from serve.guard.verdict import Verdict, read_answers
+from serve.guard.verdict import Verdict, judged_together, read_answers
 from serve.keys import Keys, read_keys
 from serve.launch import GRACE_S, grace_from, limits_from, remote_from
-from serve.limits import Desk, Limits, TooMany
+from serve.limits import Desk, Lane, Limits, TooMany
 from serve.openapi import document
 from serve.reply import Application, Message, Receive, Reply, Scope, Send
 from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, rebuild
@@ -45,11 +44,16 @@ HEALTH = ("GET", "/health")
 METRICS = ("GET", "/metrics")
 OPENAPI = ("GET", "/openapi.json")
 DOORS = (CHAT, MODELS, HEALTH, METRICS, OPENAPI)
-# Larger requests take masks and guard a while: they wait for one another, so that nobody else has to wait for them.
-_LARGE = 16 * 1024
+# Characters that are judged together. More may take the guard seconds, in clauses of two letters a minute: they wait for one
+# another, so that nothing shorter has to wait for them, and a key has one of them in that line. So a long message waits for
+# no more than one of each other key.
+_LONG = 500
+# For what is shorter; one key has half of them at most.
+_SHORT_THREADS = 8
+# Bytes that take a while to be taken apart, however little of them is judged.
+_LONG_BODY = 16 * 1024
 # Seconds that a body may take to come.
 _BODY_S = 30.0
-_LARGE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="large-request")
 # Whose requests they are where the server, on loopback, asks for no key.
 _NO_KEY = "local"
 
@@ -95,6 +99,7 @@ class Policy:
         self._guard = read_guard()
         self._remote = settings.remote
         self._desk = Desk(settings.limits)
+        self._short, self._long = Lane(_SHORT_THREADS, _SHORT_THREADS // 2), Lane(1, 1)
         self._started = int(time.time())
         self._grace_s = settings.grace_s
         registry = settings.registry or CollectorRegistry()
@@ -204,14 +209,20 @@ class Policy:
         raw = await _body(scope, receive)
         if raw is None:
             return
-        large = _LARGE_THREAD if len(raw) > _LARGE else None
-        run = asyncio.get_running_loop().run_in_executor
         try:
-            asked = await run(large, rebuild, raw, self._model) if large else rebuild(raw, self._model)
+            if len(raw) > _LONG_BODY:
+                asked = await self._short.run(name, rebuild, raw, self._model)
+            else:
+                asked = rebuild(raw, self._model)
             answer = Answer(asked, reply, self._model, self._answers.stopped)
+            lane = self._long if sum(map(len, judged_together(asked.child))) > _LONG else self._short
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
-            found = await run(large, self._judged, name, asked)
-            pinned = (asked if isinstance(found, Verdict) else found).pinned
+            leaving = asyncio.ensure_future(_until_gone(receive, answer))
+            try:
+                found = await lane.run(name, self._judged, name, asked, answer)
+            finally:
+                leaving.cancel()
+            pinned = (found if isinstance(found, Fitted) else asked).pinned
             reply.headers.append((PINNED_HEADER.encode(), ",".join(pinned).encode()))
         except Refused:
             raise
@@ -220,7 +231,7 @@ class Policy:
             raise self._guard_failed(error) from None
         if isinstance(found, Verdict):
             await answer.instead(self._answers.to(found), found)
-        else:
+        elif found and not answer.over:
             if found.dropped:
                 reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
             if found.masked:
@@ -242,11 +253,13 @@ class Policy:
         self._unread.inc()
         return Refused(503, "The guard could not read this; please try again in a moment.")
 
-    def _judged(self, name: str, asked: Asked) -> Verdict | Fitted:
-        """The guard's verdict, or else what the engine is asked.
+    def _judged(self, name: str, asked: Asked, answer: Answer) -> Verdict | Fitted | None:
+        """The guard's verdict, or else what the engine is asked; None where the client left before its turn came.
 
         Judged first: a child in danger is heard however long its message is, and whatever else is in it.
         """
+        if answer.over:
+            return None
         answered = partial(self._guard.answered, name)
         return self._guard.judge(asked.child) or fitted(asked, self._model, answered, self._guard.forged)
 
