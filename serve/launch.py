@@ -34,6 +34,8 @@ from serve.request import STOPS_LIMIT
 ROOT = Path(__file__).resolve().parent.parent
 # On one machine's cores more answers at once only make each of them slower to start.
 CPU_ANSWERS_AT_ONCE = 32
+# Where there are several keys, as many of these are one key's at most: the others find the engine free.
+CPU_ANSWERS_OF_A_KEY = 24
 # vLLM's own default on a CPU; a window that is longer takes its place.
 CPU_TOKENS_A_STEP = 4096
 # Set unless the person who starts the server says otherwise.
@@ -86,9 +88,8 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
                 f"{name} is set, which opens doors or logs that a child's server must not have, or takes its model away; unset it."
             )
     keys_file = environment.get("MINDPAL_API_KEYS_FILE", "")
-    if keys_file:
-        read_keys(Path(keys_file))
-    elif not _is_loopback(host):
+    keys = read_keys(Path(keys_file)) if keys_file else None
+    if not keys and not _is_loopback(host):
         raise BadInput(
             f"--host {host} can be reached from other machines: set MINDPAL_API_KEYS_FILE "
             "(`python -m serve key add NAME` fills it) or stay on 127.0.0.1."
@@ -113,6 +114,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     path = os.pathsep.join(part for part in (str(ROOT), environment.get("PYTHONPATH", "")) if part)
     derived = {
         "MINDPAL_MODEL_FOLDER": str(folder.resolve()),
+        "MINDPAL_ANSWERS_OF_A_KEY": str(CPU_ANSWERS_OF_A_KEY if cpu and keys and len(keys.hashes) > 1 else 0),
         "PYTHONPATH": path,
         "VLLM_MAX_STOP_STRINGS": str(STOPS_LIMIT),
         # Where nothing is: unset, vLLM imports a model.py of /opt/ml/model.
@@ -137,6 +139,8 @@ def limits_from(environment: Mapping[str, str]) -> Limits:
     return Limits(
         per_minute=_whole_number(environment, "MINDPAL_REQUESTS_PER_MINUTE", usual.per_minute),
         at_once=_whole_number(environment, "MINDPAL_REQUESTS_AT_ONCE", usual.at_once),
+        # Set by `prepare`.
+        answers=_whole_number(environment, "MINDPAL_ANSWERS_OF_A_KEY", usual.answers),
     )
 
 

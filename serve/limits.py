@@ -1,4 +1,5 @@
-"""How much one key may ask: so many requests a minute, so many at the same time, and so many of the guard's threads.
+"""How much one key may ask: so many requests a minute, so many at the same time, and of the guard's threads and the
+engine's seats no more than leaves some to others.
 
 In: the limits and who asks. Out: nothing where it may come in, else `TooMany` with the seconds after which to try again;
 inside, its turn. `limits` counts the minute as a moving window, in memory: a restart begins anew.
@@ -10,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +30,8 @@ class Limits:
 
     per_minute: int = 240
     at_once: int = 64
+    # Of those at the same time so many are the engine's; the others wait.
+    answers: int = 0
 
 
 class TooMany(Exception):
@@ -46,6 +50,7 @@ class Desk:
         self._minute = RateLimitItemPerMinute(limits.per_minute) if limits.per_minute else None
         self._window = MovingWindowRateLimiter(MemoryStorage())
         self._inside: Counter[str] = Counter()
+        self._seats = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limits.answers))
 
     def enter(self, name: str) -> None:
         """Let a request of `name` in; `leave` has to follow. Raises `TooMany`."""
@@ -59,6 +64,10 @@ class Desk:
     def leave(self, name: str) -> None:
         """The request is answered, or its client gone."""
         self._inside[name] -= 1
+
+    def seat(self, name: str) -> AbstractAsyncContextManager[None]:
+        """A seat at the engine, when it is the turn of `name`."""
+        return self._seats[name] if self._limits.answers else nullcontext()
 
 
 class Lane:

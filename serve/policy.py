@@ -236,7 +236,8 @@ class Policy:
                 reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
             if found.masked:
                 answer.masked()
-            await self._ask(name, scope, receive, asked, found, answer)
+            async with self._desk.seat(name):
+                await self._ask(name, scope, receive, asked, found, answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(

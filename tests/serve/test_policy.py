@@ -610,6 +610,30 @@ def test_no_key_has_all_the_guards_threads(folder: Path, engine: Engine, tmp_pat
     asyncio.run(converse())
 
 
+def test_no_key_has_all_seats_at_the_engine(folder: Path, engine: Engine, tmp_path: Path) -> None:
+    page, other = by("page", tmp_path), by("other", tmp_path)
+    policy = Policy(engine, Settings(folder, read_keys(tmp_path / "keys"), Limits(answers=3)))
+
+    async def converse() -> None:
+        go_on = asyncio.Event()
+
+        async def wait(number: int) -> None:
+            if engine.asked[-1].get("seed") != 1:
+                await go_on.wait()
+
+        engine.before_piece = wait
+        asked = {"messages": HELLO, "stream": True}
+        many = [asyncio.ensure_future(ask(policy, asked, headers=other)) for _ in range(9)]
+        while len(engine.asked) < 3:
+            await asyncio.sleep(0.01)
+        assert (await ask(policy, {**asked, "seed": 1}, headers=page)).status == 200
+        assert len(engine.asked) == 4
+        go_on.set()
+        assert [answer.status for answer in await asyncio.gather(*many)] == [200] * 9
+
+    asyncio.run(converse())
+
+
 def test_who_leaves_while_waiting_is_not_judged(policy: Policy, engine: Engine) -> None:
     begun, left, go_on, judged = threading.Event(), asyncio.Event(), threading.Event(), list[str]()
 
