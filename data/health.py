@@ -5,6 +5,7 @@ In: the address. Out: exit code 0, or 1 with a sentence.
     python -m data.health http://127.0.0.1:8000/health
 """
 
+import http.client
 import sys
 import urllib.request
 
@@ -20,7 +21,7 @@ def main() -> int:
     try:
         with opener.open(address, timeout=TIMEOUT_S) as answer:
             return 0 if answer.status == 200 else 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"{address}: {error}", file=sys.stderr)
         return 1
 

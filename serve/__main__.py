@@ -19,8 +19,10 @@ from serve.launch import launch
 
 _ENVIRONMENT = """\
 environment:
-  MINDPAL_API_KEYS_FILE    file of `name:sha256` lines; clients then need a key. Needed where --host is not loopback
+  MINDPAL_API_KEYS_FILE    file of `name:sha256` lines; clients then need a key, for /metrics as well. Needed where --host is
+                           not loopback
   MINDPAL_REQUESTS_PER_MINUTE, MINDPAL_REQUESTS_AT_ONCE   for each key (240 and 64); 0 is no limit; over it: 429
+                           (on CPU, with several keys, 24 of 32 answers at once are one key's at most; its others wait)
   GUARD_URL                a guard model's OpenAI-compatible address (http://guard:8000/v1), asked beside each answer
   GUARD_MODEL              its name there (Qwen/Qwen3Guard-Gen-0.6B)
   GUARD_TIMEOUT_S          seconds that it may take (2); later, or where it is down, the other two layers decide alone

@@ -70,7 +70,9 @@ class Answer:
     async def instead(self, words: str, verdict: Verdict) -> None:
         """A fixed answer; the model was not asked."""
         self.action, self.told = verdict.action, verdict.told()
-        await self._end(words, "content_filter")
+        # The client may have left while it was judged.
+        if not self.over:
+            await self._end(words, "content_filter")
 
     def wait_for(self, judged: "asyncio.Future[None] | None") -> None:
         """Nothing of the engine's answer is taken before `judged` is done."""
@@ -84,15 +86,17 @@ class Answer:
 
     async def from_engine(self, message: Message) -> None:
         """Take one ASGI message. Whatever goes wrong here ends the answer: raw words never leave."""
+        if message["type"] == "http.response.start":
+            # Not passed on, so nothing waits for it: behind it the engine begins to make a stream.
+            self._status = message["status"]
+            return
         if self._judged and not self.over:
             await first(asyncio.shield(self._judged), self.ended.wait())
             self._judged = None
         if self.over:
             return
         try:
-            if message["type"] == "http.response.start":
-                self._status = message["status"]
-            elif message["type"] == "http.response.body":
+            if message["type"] == "http.response.body":
                 await self._take(message.get("body", b""), more=message.get("more_body", False))
         except Stopped as stopped:
             await self.stop(stopped.harm)
@@ -100,18 +104,19 @@ class Answer:
             log.error("the screen failed: %s", type(error).__name__)
             await self.stop(Harm("unread"))
 
-    async def close(self) -> None:
-        """The engine has returned: an answer without an end gets one."""
+    async def close(self, status: int = 500, message: str = "The model could not answer; please try again.") -> None:
+        """An answer without an end gets one: the engine has returned, or a verdict could not be carried out."""
         if self.over:
             return
         self.action = "error"
-        message = "The model could not answer; please try again."
-        if self._reply.started:
-            await self._event({"error": openai_error(500, message, None)})
-            await self._reply.part(b"data: [DONE]\n\n", more=False)
-        else:
-            await self._reply.error(500, message)
-        self.ended.set()
+        try:
+            if self._reply.started:
+                await self._event({"error": openai_error(status, message, None)})
+                await self._reply.part(b"data: [DONE]\n\n", more=False)
+            else:
+                await self._reply.error(status, message)
+        finally:
+            self.ended.set()
 
     async def _take(self, raw: bytes, *, more: bool) -> None:
         self._raw += raw
@@ -165,10 +170,15 @@ class Answer:
             return
         self._note(chunk)
         for choice in chunk["choices"]:
+            content = choice["delta"].get("content") or ""
             if self._thoughts:
                 async for words in self._screened(self._thoughts, _thought(choice["delta"])):
                     await self._words(words, field="reasoning_content")
-            async for words in self._screened(self._screen, choice["delta"].get("content") or ""):
+                if content:
+                    # The thought is over: what is held of it goes before the answer.
+                    await self._words(await _aside(self._thoughts.read), field="reasoning_content")
+                    self._thoughts = None
+            async for words in self._screened(self._screen, content):
                 await self._words(words)
             self._finish = choice.get("finish_reason") or self._finish
 
@@ -210,7 +220,7 @@ class Answer:
             await self._words(words)
             await self._event(self._made({}, finish) | self._beside())
             if self._asked.include_usage:
-                await self._event(self._made(None, None) | {"usage": self._usage})
+                await self._event(self._made(None, None) | {"usage": self._usage} | self._beside())
             await self._reply.part(b"data: [DONE]\n\n", more=False)
         else:
             message = {"role": "assistant", "content": self._whole_words + words, "refusal": None}

@@ -182,14 +182,17 @@ class _Instant:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for number in range(count):
             delta = {"content": self._words[number % len(self._words)]}
-            event = {"id": "x", "created": 1, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+            finish = "stop" if number + 1 == count else None
+            event = {"id": "x", "created": 1, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
             body = b"data: " + json.dumps(event).encode() + b"\n\n"
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
 
 
 async def _call(policy: Policy, body: bytes) -> None:
+    """Ask for an answer. Raises `BadInput` where there is none: what fails early would be taken for quick."""
     given = [{"type": "http.request", "body": body, "more_body": False}]
+    sent = list[Any]()
 
     async def receive() -> Any:
         if not given:
@@ -197,7 +200,7 @@ async def _call(policy: Policy, body: bytes) -> None:
         return given.pop()
 
     async def send(message: Any) -> None:
-        pass
+        sent.append(message)
 
     scope = {
         "type": "http",
@@ -207,6 +210,9 @@ async def _call(policy: Policy, body: bytes) -> None:
         "client": ("127.0.0.1", 1),
     }
     await policy(scope, receive, send)
+    start, *parts = sent
+    if start["status"] != 200 or any(part["body"].startswith(b'data: {"error"') for part in parts):
+        raise BadInput(f"The layer gave no answer ({start['status']}): its milliseconds would be those of a failure.")
 
 
 @contextmanager

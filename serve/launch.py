@@ -14,18 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from data.address import check_inside
 from data.contract import Contract, open_sealed
 from data.protocol import MODEL_NAME
+from data.safety import CRISIS, DISALLOWED
 from data.strict import BadInput
 from serve.guard import crisis, declined, screen
 from serve.guard.guard import read_guard
 from serve.guard.private import read_kinds
-from serve.guard.remote import Remote
-from serve.guard.rules import read_rules
-from serve.guard.verdict import read_answers
+from serve.guard.remote import CATEGORIES, Remote
+from serve.guard.rules import Language, read_rules
+from serve.guard.verdict import ANSWERS_FILE, read_answers
 from serve.keys import read_keys
 from serve.limits import Limits
 from serve.request import STOPS_LIMIT
@@ -33,6 +34,8 @@ from serve.request import STOPS_LIMIT
 ROOT = Path(__file__).resolve().parent.parent
 # On one machine's cores more answers at once only make each of them slower to start.
 CPU_ANSWERS_AT_ONCE = 32
+# Where there are several keys, as many of these are one key's at most: the others find the engine free.
+CPU_ANSWERS_OF_A_KEY = 24
 # vLLM's own default on a CPU; a window that is longer takes its place.
 CPU_TOKENS_A_STEP = 4096
 # Set unless the person who starts the server says otherwise.
@@ -87,9 +90,8 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
                 f"{name} is set, which opens doors or logs that a child's server must not have, or takes its model away; unset it."
             )
     keys_file = environment.get("MINDPAL_API_KEYS_FILE", "")
-    if keys_file:
-        read_keys(Path(keys_file))
-    elif not _is_loopback(host):
+    keys = read_keys(Path(keys_file)) if keys_file else None
+    if not keys and not _is_loopback(host):
         raise BadInput(
             f"--host {host} can be reached from other machines: set MINDPAL_API_KEYS_FILE "
             "(`python -m serve key add NAME` fills it) or stay on 127.0.0.1."
@@ -97,7 +99,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     # A mistake in the guard's files is told now, not when vLLM loads the policy half a minute later.
     for rules in (crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE):
         read_rules(rules)
-    read_answers()
+    _check_answers()
     read_kinds()
     read_guard()
     screen.reader()
@@ -114,6 +116,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     path = os.pathsep.join(part for part in (str(ROOT), environment.get("PYTHONPATH", "")) if part)
     derived = {
         "MINDPAL_MODEL_FOLDER": str(folder.resolve()),
+        "MINDPAL_ANSWERS_OF_A_KEY": str(CPU_ANSWERS_OF_A_KEY if cpu and keys and len(keys.hashes) > 1 else 0),
         "PYTHONPATH": path,
         "VLLM_MAX_STOP_STRINGS": str(STOPS_LIMIT),
         # Where nothing is: unset, vLLM imports a model.py of /opt/ml/model.
@@ -138,6 +141,8 @@ def limits_from(environment: Mapping[str, str]) -> Limits:
     return Limits(
         per_minute=_whole_number(environment, "MINDPAL_REQUESTS_PER_MINUTE", usual.per_minute),
         at_once=_whole_number(environment, "MINDPAL_REQUESTS_AT_ONCE", usual.at_once),
+        # Set by `prepare`.
+        answers=_whole_number(environment, "MINDPAL_ANSWERS_OF_A_KEY", usual.answers),
     )
 
 
@@ -238,6 +243,29 @@ def cpu_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """What a CPU computes in. An x86 without AVX-512 does bf16 value by value: fp32, which loses nothing, is many times faster."""
     features = [line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")]
     return "float32" if features and "avx512f" not in features[0] else "bfloat16"
+
+
+def _check_answers() -> None:
+    """Raises `BadInput` where a verdict of the rules, the classifier or the guard model has no answer."""
+    answers = read_answers()
+    said = {f"crisis.{category}": texts for category, texts in answers.crisis.items()}
+    said |= {f"redirect.{category}": texts for category, texts in answers.redirect.items()}
+    said["stopped"] = answers.stopped
+    needed = {
+        *(f"crisis.{name}" for name in (*CRISIS, *(one.category for one in read_rules(crisis.RULES_FILE).patterns))),
+        *(
+            f"redirect.{name}"
+            for name in (*DISALLOWED, *(one.category for one in read_rules(declined.RULES_FILE).patterns))
+        ),
+        *(f"{action}.{category}" for action, category in CATEGORIES.values()),
+        "stopped",
+    }
+    for name in sorted(needed):
+        for language in get_args(Language):
+            if not said.get(name, {}).get(language):
+                raise BadInput(
+                    f"{ANSWERS_FILE}: {name}.{language} is missing, which the guard may have to say; add it."
+                )
 
 
 def _is_cpu_build() -> bool:

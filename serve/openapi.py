@@ -49,7 +49,9 @@ def document(max_tokens: int) -> dict[str, Any]:
             "/v1/chat/completions": {"post": chat},
             "/v1/models": {"get": {"summary": "The one model", "responses": plain}},
             "/health": {"get": {"summary": "Whether the server answers", "security": [], "responses": plain}},
-            "/metrics": {"get": {"summary": "Prometheus metrics, on this machine only", "responses": plain}},
+            "/metrics": {
+                "get": {"summary": "Prometheus metrics; without keys on this machine only", "responses": plain}
+            },
             "/openapi.json": {"get": {"summary": "This document", "responses": plain}},
         },
         "components": {

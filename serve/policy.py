@@ -15,8 +15,8 @@ import json
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from serve.answer import Answer, first
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import harm_in
-from serve.guard.verdict import Verdict, read_answers
+from serve.guard.verdict import Verdict, judged_together, read_answers
 from serve.keys import Keys, read_keys
 from serve.launch import GRACE_S, grace_from, limits_from, remote_from
-from serve.limits import Desk, Limits, TooMany
+from serve.limits import Desk, Lane, Limits, TooMany
 from serve.openapi import document
 from serve.reply import Application, Message, Receive, Reply, Scope, Send
 from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, rebuild
@@ -44,11 +44,16 @@ HEALTH = ("GET", "/health")
 METRICS = ("GET", "/metrics")
 OPENAPI = ("GET", "/openapi.json")
 DOORS = (CHAT, MODELS, HEALTH, METRICS, OPENAPI)
-# Larger requests take masks and guard a while: they wait for one another, so that nobody else has to wait for them.
-_LARGE = 16 * 1024
+# Characters that are judged together. More may take the guard seconds, in clauses of two letters a minute: they wait for one
+# another, so that nothing shorter has to wait for them, and a key has one of them in that line. So a long message waits for
+# no more than one of each other key.
+_LONG = 500
+# For what is shorter; one key has half of them at most.
+_SHORT_THREADS = 8
+# Bytes that take a while to be taken apart, however little of them is judged.
+_LONG_BODY = 16 * 1024
 # Seconds that a body may take to come.
 _BODY_S = 30.0
-_LARGE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="large-request")
 # Whose requests they are where the server, on loopback, asks for no key.
 _NO_KEY = "local"
 
@@ -94,6 +99,7 @@ class Policy:
         self._guard = read_guard()
         self._remote = settings.remote
         self._desk = Desk(settings.limits)
+        self._short, self._long = Lane(_SHORT_THREADS, _SHORT_THREADS // 2), Lane(1, 1)
         self._started = int(time.time())
         self._grace_s = settings.grace_s
         registry = settings.registry or CollectorRegistry()
@@ -163,8 +169,9 @@ class Policy:
         name = self._keys.name_of(_header(scope, b"authorization")) if self._keys else _NO_KEY
         if door != HEALTH and not name:
             raise Refused(401, "A valid key is needed: send the header `Authorization: Bearer KEY`.")
-        if door == METRICS and not _from_loopback(scope):
-            raise Refused(403, "The metrics are told on this machine only.")
+        # Behind a proxy on this machine everybody comes from loopback: where there are keys, one is needed here, too.
+        if door == METRICS and not self._keys and not _from_loopback(scope):
+            raise Refused(403, "Without keys the metrics are told on this machine only.")
         if door == CHAT:
             await self._let_in(name or _NO_KEY, scope, receive, reply)
         elif door == MODELS:
@@ -193,40 +200,44 @@ class Policy:
             reply.headers.append((b"retry-after", str(many.seconds).encode()))
             raise Refused(429, f"Too many requests: {many}; try again in {many.seconds} s.") from None
         try:
-            await self._chat(scope, receive, reply)
+            await self._chat(name, scope, receive, reply)
         finally:
             self._desk.leave(name)
 
-    async def _chat(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+    async def _chat(self, name: str, scope: Scope, receive: Receive, reply: Reply) -> None:
         begun = time.monotonic()
         raw = await _body(scope, receive)
         if raw is None:
             return
-        large = _LARGE_THREAD if len(raw) > _LARGE else None
-        run = asyncio.get_running_loop().run_in_executor
         try:
-            asked = await run(large, rebuild, raw, self._model) if large else rebuild(raw, self._model)
+            if len(raw) > _LONG_BODY:
+                asked = await self._short.run(name, rebuild, raw, self._model)
+            else:
+                asked = rebuild(raw, self._model)
             answer = Answer(asked, reply, self._model, self._answers.stopped)
+            lane = self._long if sum(map(len, judged_together(asked.child))) > _LONG else self._short
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
-            found = await run(large, self._judged, asked)
-            pinned = (asked if isinstance(found, Verdict) else found).pinned
+            leaving = asyncio.ensure_future(_until_gone(receive, answer))
+            try:
+                found = await lane.run(name, self._judged, name, asked, answer)
+            finally:
+                leaving.cancel()
+            pinned = (found if isinstance(found, Fitted) else asked).pinned
             reply.headers.append((PINNED_HEADER.encode(), ",".join(pinned).encode()))
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
-            # Not judged is not harmless: the model is not asked. Any answer would be taken for a verdict, so there is none,
-            # and the question can be asked again.
-            log.error("the guard failed: %s", type(error).__name__)
-            self._unread.inc()
-            raise Refused(503, "The guard could not read this; please try again in a moment.") from None
+            # Not judged is not harmless: the model is not asked.
+            raise self._guard_failed(error) from None
         if isinstance(found, Verdict):
             await answer.instead(self._answers.to(found), found)
-        else:
+        elif found and not answer.over:
             if found.dropped:
                 reply.headers.append((DROPPED_HEADER.encode(), str(found.dropped).encode()))
             if found.masked:
                 answer.masked()
-            await self._ask(scope, receive, asked, found, answer)
+            async with self._desk.seat(name):
+                await self._ask(name, scope, receive, asked, found, answer)
         if answer.told:
             self._acted.labels(**answer.told).inc()
         log.info(
@@ -237,14 +248,23 @@ class Policy:
             answer.action,
         )
 
-    def _judged(self, asked: Asked) -> Verdict | Fitted:
-        """The guard's verdict, or else what the engine is asked.
+    def _guard_failed(self, error: Exception) -> Refused:
+        """What is told then. Any words would be taken for a verdict, so there are none: the question can be asked again."""
+        log.error("the guard failed: %s", type(error).__name__)
+        self._unread.inc()
+        return Refused(503, "The guard could not read this; please try again in a moment.")
+
+    def _judged(self, name: str, asked: Asked, answer: Answer) -> Verdict | Fitted | None:
+        """The guard's verdict, or else what the engine is asked; None where the client left before its turn came.
 
         Judged first: a child in danger is heard however long its message is, and whatever else is in it.
         """
-        return self._guard.judge(asked.child) or fitted(asked, self._model, self._guard.answered, self._guard.forged)
+        if answer.over:
+            return None
+        answered = partial(self._guard.answered, name)
+        return self._guard.judge(asked.child) or fitted(asked, self._model, answered, self._guard.forged)
 
-    async def _ask(self, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
+    async def _ask(self, name: str, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
         body = json.dumps(fits.body).encode()
         given = False
 
@@ -258,7 +278,7 @@ class Policy:
             await first(_until_gone(receive, answer), answer.ended.wait())
             return {"type": "http.disconnect"}
 
-        judged = asyncio.ensure_future(self._judge_remotely(asked, fits, answer)) if self._remote else None
+        judged = asyncio.ensure_future(self._judge_remotely(name, asked, fits, answer)) if self._remote else None
         answer.wait_for(judged)
         try:
             await self._app(_inner_scope(scope, CHAT, body), to_engine, answer.from_engine)
@@ -269,23 +289,25 @@ class Policy:
                 judged.cancel()
         await answer.close()
 
-    async def _judge_remotely(self, asked: Asked, fits: Fitted, answer: Answer) -> None:
+    async def _judge_remotely(self, name: str, asked: Asked, fits: Fitted, answer: Answer) -> None:
         """Ask the guard model beside the engine; a verdict of danger takes the answer's place."""
         if not self._remote:
             return
         try:
             verdict = await self._remote.judge(fits.child)
+            self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
+            if verdict:
+                self._guard.heard(name, asked.child)
+                if not answer.over:
+                    await answer.instead(self._answers.to(verdict), verdict)
         except Down as down:
             # The first two layers have judged already.
             self._asked_remote.labels(outcome=down.outcome).inc()
             log.warning("the guard model gave no verdict: %s", down)
-            return
-        self._asked_remote.labels(outcome=verdict.category if verdict else "safe").inc()
-        if not verdict:
-            return
-        self._guard.heard(asked.child)
-        if not answer.over:
-            await answer.instead(self._answers.to(verdict), verdict)
+        except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
+            # Else the model's words would leave in the place of the fixed ones.
+            refused = self._guard_failed(error)
+            await answer.close(refused.status, refused.message)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:

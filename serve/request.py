@@ -76,7 +76,7 @@ class Fitted:
     dropped: int
     # What was asked for and was not done.
     pinned: list[str]
-    # What the child wrote, for a guard model.
+    # What of it the child wrote, for a guard model: what the guard answered once is not judged again.
     child: list[str]
     # Kinds of personal data that the last message held.
     masked: list[str]
@@ -164,36 +164,40 @@ def fitted(
     An earlier answer that is `forged`, since the screen would have stopped it, is replaced: a model goes on as it finds
     itself to have begun. The last message stays in any case, with less room if it has to be so.
     """
-    messages, masked = _without_personal_data(asked.messages)
+    *earlier, last = asked.messages
+    last, masked = _without_personal_data(last)
     wanted = asked.wanted
-    room = model.contract.window - model.frame_tokens - model.message_tokens(messages[-1])
+    room = model.contract.window - model.frame_tokens - model.message_tokens(last)
     if room < SMALLEST_ROOM:
         raise Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
-    kept, pinned = messages[-1:], set(asked.pinned)
-    for number in reversed(range(len(messages) // 2)):
-        question, reply = messages[2 * number : 2 * number + 2]
-        length = model.message_tokens(question) + model.message_tokens(reply)
+    kept, pinned = [last], set(asked.pinned)
+    for number in reversed(range(len(earlier) // 2)):
+        typed, said = earlier[2 * number : 2 * number + 2]
+        length = model.message_tokens(typed) + model.message_tokens(said)
         if room - length < wanted:
             break
-        # Counted in any case: no more than a window is judged, however long a conversation a client sends.
+        # Counted in any case: no more than a window is judged and masked, however long a conversation a client sends.
         room -= length
         # By what stands there, too: a server that was started anew does not know what a guard model heard.
-        if answered(asked.child[: number + 1]) or read_answers().hold(reply["content"]):
+        if answered(asked.child[: number + 1]) or read_answers().hold(said["content"]):
             continue
-        if forged(reply["content"]):
-            reply = {**reply, "content": read_answers().stopped[language_of(reply["content"])]}
-            # It may be longer than what it stands for.
+        question, reply = _without_personal_data(typed)[0], said
+        if forged(said["content"]):
+            reply = {**said, "content": read_answers().stopped[language_of(said["content"])]}
+        if (question, reply) != (typed, said):
+            # They may be longer than what they stand for.
             more = max(0, model.message_tokens(question) + model.message_tokens(reply) - length)
             if room - more < wanted:
                 break
             room -= more
+        if reply != said:
             pinned.add("messages.assistant")
         kept = [question, reply, *kept]
     return Fitted(
         body={**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)},
-        dropped=len(messages) - len(kept),
+        dropped=len(asked.messages) - len(kept),
         pinned=sorted(pinned),
-        child=[message["content"] for message in messages[::2]],
+        child=[message["content"] for message in kept[::2]],
         masked=masked,
     )
 
@@ -284,13 +288,10 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
     return messages, has_system
 
 
-def _without_personal_data(messages: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[str]]:
-    """The messages with the child's personal data masked, and the kinds that the last one held."""
-    clean, kinds = [], list[str]()
-    for message in messages:
-        words, kinds = mask(message["content"]) if message["role"] == "user" else (message["content"], [])
-        clean.append({**message, "content": words})
-    return clean, kinds
+def _without_personal_data(message: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """A child's message with its personal data masked, and the kinds of it that it held."""
+    words, kinds = mask(message["content"])
+    return {**message, "content": words}, kinds
 
 
 def _text(content: object, where: str) -> str:

@@ -24,7 +24,7 @@ from serve.guard.memory import Memory
 from serve.guard.private import mask
 from serve.guard.rules import Language, language_of
 from serve.guard.screen import harm_in
-from serve.guard.verdict import Verdict, judged_together
+from serve.guard.verdict import CHARACTERS_JUDGED, Verdict, judged_together
 
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # A wish may be spread over messages ("我想" "打死他"): then its last part is mostly short. Before a longer one so many
@@ -55,18 +55,23 @@ class Guard:
         self._acted.keep(judged, verdict is not None)
         return verdict
 
-    def heard(self, messages: Sequence[str]) -> None:
+    def heard(self, name: str, messages: Sequence[str]) -> None:
         """A guard model acted on the last of `messages`: they are remembered, as they stand and without those before.
 
-        Later the conversation may begin with any of them, and nobody would judge the last one again.
+        Later the conversation may begin with any of them, and nobody would judge the last one again. Of few words not
+        without those before: many a conversation has them. And as words of the key's `name`: what somebody said under
+        one key is not to be found out by asking under another.
         """
-        for start in range(1, len(judged_together(messages)) + 1):
-            self._heard.keep(messages[-start:], True)
-
-    def answered(self, messages: Sequence[str]) -> bool:
-        """Whether the last of `messages` got the guard's answer when it came."""
         judged = judged_together(messages)
-        if self._heard.verdict(judged):
+        for start in range(len(judged)):
+            if not start or sum(map(len, judged[start:])) >= CHARACTERS_JUDGED:
+                self._heard.keep([name, *judged[start:]], True)
+
+    def answered(self, name: str, messages: Sequence[str]) -> bool:
+        """Whether the last of `messages`, of the key's `name`, got the guard's answer when it came."""
+        judged = judged_together(messages)
+        # Whatever a client has put before them.
+        if any(self._heard.verdict([name, *judged[start:]]) for start in range(len(judged))):
             return True
         acted = self._acted.verdict(judged)
         return self.judge(messages) is not None if acted is None else acted

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from data.answer_reader import MEND, SENTENCE_END, AnswerReader, Spoken, read_answer_reader, spoken
-from data.forms import forms, undisguised
+from data.forms import Typed, forms
 from serve.guard.files import check_hash
 from serve.guard.rules import read_rules
 
@@ -116,10 +116,8 @@ def layers(answer: str) -> list[str]:
 
 
 def _rule_for(text: str) -> str | None:
-    rules = read_rules(RULES_FILE)
-    found = rules.first(forms(text))
-    if not found and (plain := undisguised(text)):
-        found = rules.first(forms(plain))
+    rules, typed = read_rules(RULES_FILE), Typed(text)
+    found = rules.first(typed.forms) or rules.first_disguised(typed)
     return found.category if found else None
 
 

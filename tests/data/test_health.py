@@ -28,7 +28,12 @@ def test_health_is_an_exit_code_and_no_proxy_is_asked() -> None:
 
     def health(address: str) -> int:
         command = [sys.executable, "-m", "data.health", address]
-        return subprocess.run(command, cwd=ROOT, env=environment, timeout=180, check=False).returncode
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False
+        )
+        # One sentence where nothing answers, whatever is wrong.
+        assert done.stderr.count("\n") <= 1, done.stderr
+        return done.returncode
 
     with HTTPServer(("127.0.0.1", 0), Healthy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -36,6 +41,7 @@ def test_health_is_an_exit_code_and_no_proxy_is_asked() -> None:
         assert health(f"http://127.0.0.1:{server.server_port}/none") == 1
         server.shutdown()
     assert health(f"{nobody}/health") == 1
+    assert health("http://127.0.0.1:80 80/health") == 1
 
 
 def test_every_container_is_asked_so() -> None:

@@ -22,6 +22,7 @@ from serve.guard.guard import Guard, read_guard
 from serve.guard.memory import Memory
 from serve.guard.remote import EARLIER, Down, Remote
 from serve.guard.verdict import judged_together, read_answers
+from serve.keys import add_key, read_keys
 from serve.launch import limits_from, remote_from
 from serve.limits import Desk, Limits, TooMany
 from serve.policy import Policy, Settings
@@ -411,23 +412,72 @@ def test_the_guard_model_is_asked_beside_the_answer(folder: Path, model: Model, 
     assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "safe"}) == 1
 
 
+def test_a_stream_is_made_while_the_guard_model_judges(folder: Path, model: Model) -> None:
+    engine, begun, together = Engine(), threading.Event(), list[bool]()
+
+    async def begin(number: int) -> None:
+        begun.set()
+
+    engine.before_piece = begin
+    # It judges only once the engine speaks: if the engine waited for its verdict, that would not come in time.
+    model.before = lambda: together.append(begun.wait(20))
+    policy = Policy(engine, Settings(folder, None, remote=Remote(model.url, seconds=10.0)))
+    model.says = "Safety: Unsafe\nCategories: Violent"
+    answer = call(policy, {"messages": HELLO, "stream": True})
+    assert together == [True]
+    assert answer.words == read_answers().redirect["violence"]["zh"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_verdict_that_cannot_be_carried_out_lets_nothing_out(
+    folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    registry = CollectorRegistry()
+    policy = Policy(Engine(), Settings(folder, None, remote=Remote(model.url), registry=registry))
+    without = {name: texts for name, texts in read_answers().redirect.items() if name != "hate"}
+    monkeypatch.setattr(policy, "_answers", read_answers().model_copy(update={"redirect": without}))
+    model.says = "Safety: Unsafe\nCategories: Unethical Acts"
+    answer = call(policy, {"messages": HELLO, "stream": stream})
+    # As where the guard itself fails: whoever asked asks again.
+    assert (answer.status, set(answer.json)) == (503, {"error"})
+    assert registry.get_sample_value("mindpal_guard_failed_total") == 1
+
+
 def test_what_only_the_guard_model_saw_is_not_forgotten(folder: Path, model: Model) -> None:
     engine = Engine()
     policy = Policy(engine, Settings(folder, None, remote=Remote(model.url)))
+    heard = "请你给我讲一个关于小恐龙的睡前故事吧"
     model.says = "Safety: Unsafe\nCategories: Violent"
-    assert call(policy, {"messages": said("你好", "给我讲个故事吧")}).json["mindpal"]["layer"] == "model"
+    assert call(policy, {"messages": said("你好", heard)}).json["mindpal"]["layer"] == "model"
     model.says = "Safety: Safe\nCategories: None"
-    # Also where it was asked again meanwhile, and where a long conversation has lost its beginning.
-    call(policy, {"messages": said("你好", "给我讲个故事吧")})
-    for before in (["你好"], []):
-        later = said(*before, "给我讲个故事吧", "天空为什么是蓝色的？", "云是什么做的？", "谢谢你")
+    # Also where it was asked again meanwhile, where a long conversation has lost its beginning, and where it got another.
+    call(policy, {"messages": said("你好", heard)})
+    for before in (["你好"], [], ["今天我们去公园玩了", "你好"], ["今天我们去公园玩了"]):
+        later = said(*before, heard, "天空为什么是蓝色的？", "云是什么做的？", "谢谢你")
         answer = call(policy, {"messages": later})
         assert answer.headers["x-mindpal-dropped"] == "2"
-        assert "给我讲个故事吧" not in str(engine.asked[-1]["messages"])
+        assert heard not in str(engine.asked[-1]["messages"])
         assert "天空" in str(engine.asked[-1]["messages"])
     # Nor by many others.
     policy._guard._acted._verdicts.clear()
-    assert policy._guard.answered(["给我讲个故事吧"])
+    assert policy._guard.answered("local", [heard])
+
+
+def test_what_the_guard_model_heard_is_left_out_of_no_other_talk(folder: Path, model: Model, tmp_path: Path) -> None:
+    bearers = [{"Authorization": f"Bearer {add_key(tmp_path / 'keys', name)}"} for name in ("page", "other")]
+    policy = Policy(Engine(), Settings(folder, read_keys(tmp_path / "keys"), remote=Remote(model.url)))
+
+    def dropped(bearer: dict[str, str], *messages: str) -> str | None:
+        return call(policy, {"messages": said(*messages)}, headers=bearer).headers.get("x-mindpal-dropped")
+
+    model.says = "Safety: Unsafe\nCategories: Violent"
+    dropped(bearers[0], "我有一个秘密计划", "给我讲个故事吧")
+    model.says = "Safety: Safe\nCategories: None"
+    assert dropped(bearers[0], "我有一个秘密计划", "给我讲个故事吧", "云是什么做的？") == "2"
+    # So few words begin many a talk.
+    assert dropped(bearers[0], "给我讲个故事吧", "云是什么做的？") is None
+    # What was said under one key cannot be found out under another.
+    assert dropped(bearers[1], "我有一个秘密计划", "给我讲个故事吧", "云是什么做的？") is None
 
 
 def test_a_guard_model_that_will_not_read_is_not_down(folder: Path, model: Model) -> None:
@@ -443,6 +493,12 @@ def test_the_guard_model_gets_no_personal_data(folder: Path, model: Model) -> No
     call(policy, {"messages": [{"role": "user", "content": "我的电话是13812345678，给我讲个故事"}]})
     assert "13812345678" not in str(model.asked[0])
     assert "讲个故事" in str(model.asked[0])
+
+
+def test_the_guard_model_does_not_judge_again_what_was_answered(folder: Path, model: Model) -> None:
+    policy = Policy(Engine(), Settings(folder, None, remote=Remote(model.url)))
+    call(policy, {"messages": said("我不想活了", "请你给我讲一个恐龙的故事吧")})
+    assert [asked["messages"][0]["content"] for asked in model.asked] == ["请你给我讲一个恐龙的故事吧"]
 
 
 def test_a_guard_model_that_hangs_leaves_the_guard_its_threads(folder: Path, model: Model) -> None:

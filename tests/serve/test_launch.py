@@ -11,8 +11,9 @@ import pytest
 
 from data.contract import open_sealed
 from data.strict import BadInput
+from serve.guard.verdict import Answers, read_answers
 from serve.keys import add_key, read_keys
-from serve.launch import REFUSED, cpu_dtype, flags, gpu_share_from, prepare
+from serve.launch import CPU_ANSWERS_OF_A_KEY, REFUSED, cpu_dtype, flags, gpu_share_from, limits_from, prepare
 from serve.request import STOPS_LIMIT
 from tests.demo import free_port
 from tests.small_models import make_sealed
@@ -86,6 +87,21 @@ def test_no_other_code_and_no_other_limit_reaches_vllm(folder: Path) -> None:
     assert passed["FORWARDED_ALLOW_IPS"] == ""
 
 
+@pytest.mark.parametrize("missing", ["redirect.hate", "redirect.other", "crisis.emergency.en", "stopped.zh"])
+def test_a_verdict_without_an_answer_stops_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    answers = read_answers().model_dump()
+    *path, last = missing.split(".")
+    within = answers
+    for name in path:
+        within = within[name]
+    del within[last]
+    monkeypatch.setattr("serve.launch.read_answers", lambda: Answers.parse(answers, "answers.yaml"))
+    with pytest.raises(BadInput, match=f"answers.yaml: {missing}"):
+        prepare(folder, "127.0.0.1", free_port(), {})
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_variable_that_opens_doors(folder: Path, name: str) -> None:
     assert name in sentence_of(serve(str(folder), **{name: "1"}))
@@ -96,6 +112,19 @@ def test_a_host_that_others_reach_needs_keys(folder: Path, tmp_path: Path) -> No
     add_key(tmp_path / "keys", "page")
     environment = {"MINDPAL_API_KEYS_FILE": str(tmp_path / "keys")}
     assert "--host" in prepare(folder, "0.0.0.0", free_port(), environment).command
+
+
+def test_several_keys_leave_each_other_a_part_of_a_cpu(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment, answers = {"MINDPAL_API_KEYS_FILE": str(tmp_path / "keys")}, []
+    for name in ("page", "other"):
+        add_key(tmp_path / "keys", name)
+        for cpu in (True, False):
+            monkeypatch.setattr("serve.launch._is_cpu_build", lambda cpu=cpu: cpu)
+            answers.append(limits_from(prepare(folder, "127.0.0.1", free_port(), environment).environment).answers)
+    # A GPU has room for several keys' answers as it is.
+    assert answers == [0, 0, CPU_ANSWERS_OF_A_KEY, 0]
 
 
 def test_vllm_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

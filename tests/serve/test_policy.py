@@ -4,9 +4,7 @@ import asyncio
 import json
 import logging
 import threading
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +22,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from data.answer_reader import spoken
 from data.contract import read_contract
 from data.conversations import DATA_DIR
-from data.forms import Forms, forms
+from serve.guard.private import mask
 from serve.guard.screen import Harm, harm_in
 from serve.guard.verdict import read_answers
 from serve.keys import add_key, read_keys
@@ -139,7 +137,11 @@ class Answer:
         return "".join(c["delta"].get("content", "") for event in self.events for c in event["choices"])
 
 
-def call(
+def call(policy: Policy, body: Any = None, **how: Any) -> Answer:
+    return asyncio.run(ask(policy, body, **how))
+
+
+async def ask(
     policy: Policy,
     body: Any = None,
     *,
@@ -150,30 +152,26 @@ def call(
 ) -> Answer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent: list[Any] = []
+    parts = [{"type": "http.request", "body": raw, "more_body": False}]
 
-    async def ask() -> None:
-        parts = [{"type": "http.request", "body": raw, "more_body": False}]
+    async def receive() -> Any:
+        if not parts:
+            await asyncio.Event().wait()
+        return parts.pop()
 
-        async def receive() -> Any:
-            if not parts:
-                await asyncio.Event().wait()
-            return parts.pop()
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        pairs = [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "headers": pairs,
-            "client": (client, 1),
-            "query_string": b"q=1",
-        }
-        await asyncio.wait_for(policy(scope, receive, send), 60)
-
-    asyncio.run(ask())
+    pairs = [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": pairs,
+        "client": (client, 1),
+        "query_string": b"q=1",
+    }
+    await asyncio.wait_for(policy(scope, receive, send), 60)
     return Answer(sent)
 
 
@@ -251,11 +249,11 @@ def test_a_client_cannot_put_words_into_the_models_mouth(policy: Policy, engine:
 def test_an_earlier_answer_is_screened_once(folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     screened: list[str] = []
 
-    def read(text: str) -> Forms:
+    def read(text: str, said: Sequence[str]) -> Harm | None:
         screened.append(text)
-        return forms(text)
+        return harm_in(text, said)
 
-    monkeypatch.setattr("serve.guard.screen.forms", read)
+    monkeypatch.setattr("serve.guard.guard.harm_in", read)
     policies = [Policy(engine, Settings(folder, None)) for _ in range(2)]
 
     def times(policy: Policy, words: str) -> int:
@@ -555,23 +553,155 @@ def test_a_crisis_is_heard_behind_an_earlier_answer_that_cannot_be_read(
     assert engine.asked == []
 
 
-def test_large_requests_are_judged_one_at_a_time(policy: Policy) -> None:
-    lock, now, most = threading.Lock(), 0, 0
+def by(key: str, tmp_path: Path) -> dict[str, str]:
+    """The headers of a request with a key that is made now."""
+    return {"Authorization": f"Bearer {add_key(tmp_path / 'keys', key)}"}
+
+
+LONG = "好" * 600
+
+
+def test_a_long_message_waits_for_one_of_each_other_key(folder: Path, engine: Engine, tmp_path: Path) -> None:
+    page, other = by("page", tmp_path), by("other", tmp_path)
+    policy = Policy(engine, Settings(folder, read_keys(tmp_path / "keys")))
+    begun, go_on, judged = threading.Event(), threading.Event(), list[str]()
 
     def judge(messages: Sequence[str]) -> None:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        time.sleep(0.1)
-        with lock:
-            now -= 1
+        judged.append(messages[-1][0])
+        begun.set()
+        if len(messages[-1]) > 600:
+            assert go_on.wait(20)
 
     policy._guard.judge = judge  # type: ignore[method-assign]
-    large = {"messages": [{"role": "user", "content": "好" * 8000}]}
-    with ThreadPoolExecutor(4) as pool:
-        assert [answer.status for answer in pool.map(lambda _: call(policy, large), range(4))] == [400] * 4
-    assert most == 1
+
+    def asked(name: str, words: str) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": name + words}]}
+
+    async def converse() -> None:
+        many = [asyncio.ensure_future(ask(policy, asked("a", LONG), headers=other)) for _ in range(4)]
+        assert await asyncio.to_thread(begun.wait, 20)
+        late = asyncio.ensure_future(ask(policy, asked("b", LONG), headers=page))
+        # What is short waits for none of them: neither another's nor the same key's, and neither in a long conversation.
+        before = [*HELLO, {"role": "assistant", "content": LONG * 9}] * 3
+        for headers in (page, other):
+            answer = await ask(policy, {"messages": [*before, *asked("c", "你好")["messages"]]}, headers=headers)
+            assert answer.status == 200
+        go_on.set()
+        assert [answer.status for answer in await asyncio.gather(late, *many)] == [200] * 5
+
+    asyncio.run(converse())
+    assert [name for name in judged if name in "ab"] == ["a", "b", "a", "a", "a"]
+
+
+def test_no_key_has_all_the_guards_threads(folder: Path, engine: Engine, tmp_path: Path) -> None:
+    page, other = by("page", tmp_path), by("other", tmp_path)
+    policy = Policy(engine, Settings(folder, read_keys(tmp_path / "keys")))
+    judge, go_on = policy._guard.judge, threading.Event()
+    policy._guard.judge = lambda messages: (messages[-1] == "慢" and go_on.wait(20) and None) or judge(messages)  # type: ignore[method-assign]
+
+    async def converse() -> None:
+        slow = {"messages": [{"role": "user", "content": "慢"}]}
+        many = [asyncio.ensure_future(ask(policy, slow, headers=other)) for _ in range(32)]
+        assert (await ask(policy, {"messages": HELLO}, headers=page)).status == 200
+        assert not any(asked.done() for asked in many)
+        go_on.set()
+        assert [answer.status for answer in await asyncio.gather(*many)] == [200] * 32
+
+    asyncio.run(converse())
+
+
+def test_no_key_has_all_seats_at_the_engine(folder: Path, engine: Engine, tmp_path: Path) -> None:
+    page, other = by("page", tmp_path), by("other", tmp_path)
+    policy = Policy(engine, Settings(folder, read_keys(tmp_path / "keys"), Limits(answers=3)))
+
+    async def converse() -> None:
+        go_on = asyncio.Event()
+
+        async def wait(number: int) -> None:
+            if engine.asked[-1].get("seed") != 1:
+                await go_on.wait()
+
+        engine.before_piece = wait
+        asked = {"messages": HELLO, "stream": True}
+        many = [asyncio.ensure_future(ask(policy, asked, headers=other)) for _ in range(9)]
+        while len(engine.asked) < 3:
+            await asyncio.sleep(0.01)
+        assert (await ask(policy, {**asked, "seed": 1}, headers=page)).status == 200
+        assert len(engine.asked) == 4
+        go_on.set()
+        assert [answer.status for answer in await asyncio.gather(*many)] == [200] * 9
+
+    asyncio.run(converse())
+
+
+def test_who_leaves_while_waiting_is_not_judged(policy: Policy, engine: Engine) -> None:
+    begun, left, go_on, judged = threading.Event(), asyncio.Event(), threading.Event(), list[str]()
+
+    def judge(messages: Sequence[str]) -> None:
+        judged.append(messages[-1])
+        begun.set()
+        assert go_on.wait(20)
+
+    policy._guard.judge = judge  # type: ignore[method-assign]
+    sent: list[Any] = []
+
+    async def leave() -> None:
+        body = [{"type": "http.request", "body": json.dumps(asked).encode()}]
+
+        async def receive() -> Any:
+            if body:
+                return body.pop()
+            left.set()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await policy({"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}, receive, send)
+
+    asked = {"messages": [{"role": "user", "content": LONG}]}
+
+    async def converse() -> None:
+        stays = asyncio.ensure_future(ask(policy, asked))
+        assert await asyncio.to_thread(begun.wait, 20)
+        leaves = asyncio.ensure_future(leave())
+        await left.wait()
+        go_on.set()
+        await asyncio.gather(stays, leaves)
+
+    asyncio.run(converse())
+    assert judged == [LONG]
+    assert len(engine.asked) == 1
+    assert sent == []
+
+
+def test_no_more_is_masked_than_the_model_sees(policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    masked: list[str] = []
+
+    def read(text: str) -> tuple[str, list[str]]:
+        masked.append(text)
+        return mask(text)
+
+    monkeypatch.setattr("serve.request.mask", read)
+    told = [{"role": "user", "content": "我在公园玩"}, {"role": "assistant", "content": "真好。"}] * 500
+    call(policy, {"messages": [*told, *HELLO]})
+    assert len(masked) == len(engine.asked[0]["messages"][::2]) < 500
+
+
+def test_what_masks_add_is_counted(policy: Policy, engine: Engine) -> None:
+    policy._guard.judge = lambda messages: None  # type: ignore[method-assign]
+    model, said = policy._model, {"role": "assistant", "content": "好。"}
+    left_out = set[int]()
+    free = CONTRACT.window - model.frame_tokens - model.message_tokens(HELLO[0]) - model.message_tokens(said)
+    length = next(n for n in range(free, 0, -1) if model.message_tokens({"role": "user", "content": "好" * n}) < free)
+    for less in range(0, 30, 3):
+        first = {"role": "user", "content": "好" * (length - less) + "，我qq12345"}
+        call(policy, {"messages": [first, said, *HELLO], "max_tokens": 1})
+        asked = engine.asked.pop()
+        taken = model.frame_tokens + sum(map(model.message_tokens, asked["messages"]))
+        assert taken + asked["max_completion_tokens"] <= CONTRACT.window
+        left_out.add(len(asked["messages"]))
+    assert left_out == {1, 3}
 
 
 def test_a_long_last_message_leaves_less_room(policy: Policy, engine: Engine) -> None:
@@ -589,8 +719,11 @@ def test_keys(folder: Path, engine: Engine, tmp_path: Path) -> None:
     shut = call(policy, b"", method="GET", path="/v1/models")
     assert (shut.status, shut.headers["x-mindpal-contract"]) == (401, CONTRACT.fingerprint)
     assert call(policy, b"", method="GET", path="/metrics").status == 401
+    bearer = {"Authorization": f"Bearer {key}"}
+    # A Prometheus is mostly on another machine.
+    assert call(policy, b"", method="GET", path="/metrics", headers=bearer, client="10.0.0.9").status == 200
     assert call(policy, b"", method="GET", path="/health").status == 200
-    assert call(policy, asked, headers={"Authorization": f"Bearer {key}"}).status == 200
+    assert call(policy, asked, headers=bearer).status == 200
     assert all(b"authorization" not in headers for headers in engine.headers)
 
 
@@ -618,6 +751,8 @@ def test_a_crisis_in_a_stream(policy: Policy, engine: Engine) -> None:
     assert events[2]["mindpal"]["category"] == "abuse"
     assert events[3]["choices"] == []
     assert events[3]["usage"]["total_tokens"] == 0
+    # The last chunk tells it, too, whichever is the last.
+    assert events[3]["mindpal"] == events[2]["mindpal"]
     assert {event["object"] for event in events} == {"chat.completion.chunk"}
 
 
@@ -758,7 +893,12 @@ def test_thoughts_are_told_apart_where_the_contract_thinks(
     async def engine(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        said = [{"reasoning": "他在问天空。"}, {"reasoning": "我来答。"}, {"content": "因为阳光。"}]
+        said = [
+            {"reasoning": "他在问天空。"},
+            {"reasoning": "我来答"},
+            {"content": "因为阳光。"},
+            {"content": "再见。"},
+        ]
         if stream:
             for number, delta in enumerate(said, start=1):
                 finish = "stop" if number == len(said) else None
@@ -772,18 +912,21 @@ def test_thoughts_are_told_apart_where_the_contract_thinks(
                 )
             await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
             return
-        message = {"content": "因为阳光。", "reasoning": "他在问天空。我来答。"}
+        message = {"content": "因为阳光。再见。", "reasoning": "他在问天空。我来答"}
         whole = {"id": "x", "created": 1, "choices": [{"message": message, "finish_reason": "stop"}]}
         await send({"type": "http.response.body", "body": json.dumps(whole).encode()})
 
     answer = call(Policy(engine, Settings(folder, None)), {"messages": HELLO, "stream": stream})
-    assert answer.words == "因为阳光。"
+    assert answer.words == "因为阳光。再见。"
     if stream:
         deltas = [choice["delta"] for event in answer.events for choice in event["choices"]]
         thoughts = "".join(delta.get("reasoning_content", "") for delta in deltas)
+        # A thought that ends without a mark does not wait for the answer's end.
+        fields = [name for delta in deltas[1:] for name in delta]
+        assert fields == ["reasoning_content"] * 2 * thinking + ["content"] * 2
     else:
         thoughts = answer.json["choices"][0]["message"].get("reasoning_content", "")
-    assert thoughts == ("他在问天空。我来答。" if thinking else "")
+    assert thoughts == ("他在问天空。我来答" if thinking else "")
 
 
 def test_the_api_is_described_as_it_is(policy: Policy) -> None:
@@ -808,10 +951,10 @@ def test_the_api_is_described_as_it_is(policy: Policy) -> None:
 def test_a_failing_screen_lets_nothing_out(folder: Path, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = Policy(Engine("没有读过的话。"), Settings(folder, None))
 
-    def fail(text: str) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("serve.guard.screen.forms", fail)
+    monkeypatch.setattr("serve.guard.screen.harm_in", fail)
     answer = call(policy, {"messages": HELLO, "stream": stream})
     assert "没有读过" not in answer.raw.decode()
     assert "信任的大人" in answer.words
