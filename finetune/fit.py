@@ -187,12 +187,17 @@ def _arguments(recipe: Recipe, run: Path, *, validate: bool, sharded: bool) -> A
         # FSDP2, with whole weights in a checkpoint: an adapter in parts is of no use.
         fsdp=sharded,
     )
-    if cuda and arguments.distributed_state.distributed_type is DistributedType.NO:
-        # Where more GPUs are visible transformers would take them all by nn.DataParallel, which TRL refuses.
-        arguments._n_gpu = 1
+    on_one_gpu(arguments)
     if sharded and not cuda:
         # torch shards on a CPU as well, but accelerate would train by DDP there, without a word.
         arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
+    return arguments
+
+
+def on_one_gpu(arguments: Any) -> Any:
+    """The arguments themselves: a process that trains alone takes one GPU of many. transformers would take them all by
+    nn.DataParallel, which TRL refuses."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
