@@ -111,15 +111,17 @@ def _load_model(recipe: Recipe, base: Base) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     if recipe.method == "qlora":
+        # What is not quantised computes in the same dtype, whatever the base is saved in.
+        dtype = torch.bfloat16 if recipe.bf16 else torch.float32
         # NF4 with doubly quantised constants, as in the paper (https://arxiv.org/abs/2305.14314).
         quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if recipe.bf16 else torch.float32,
+            bnb_4bit_compute_dtype=dtype,
         )
         return AutoModelForCausalLM.from_pretrained(
-            base.folder, quantization_config=quantization, local_files_only=True
+            base.folder, dtype=dtype, quantization_config=quantization, local_files_only=True
         )
     # Trained in bf16 a weight would lose most of its updates: they are smaller than its last bit. So fp32 where all are
     # trained, and bf16 only to compute in.

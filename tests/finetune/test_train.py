@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState
 from rich.cells import cell_len
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM
 
 from data.contract import open_sealed, read_contract, sha256
 from data.queue import Request, write_request
@@ -39,7 +40,7 @@ from data.runs import (
 )
 from finetune.base import find_base
 from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
-from finetune.fit import Processes, _arguments
+from finetune.fit import Processes, _arguments, _load_model
 from finetune.merge import merge
 from finetune.recipe import read_recipe
 from finetune.train import prepare, train
@@ -280,6 +281,16 @@ def test_one_process_trains_on_one_gpu_of_many(place: Place, run: Path, monkeypa
     finally:
         # accelerate remembers the device for whoever comes next.
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_quantised_base_computes_in_the_recipes_dtype_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, bf16: bool, dtype: torch.dtype
+) -> None:
+    # bitsandbytes needs a GPU.
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda _, **given: given)
+    given = _load_model(read_recipe(str(place.recipe), ["method=qlora", f"bf16={bf16}"]), find_base(str(place.base)))
+    assert (given["dtype"], given["quantization_config"].bnb_4bit_compute_dtype) == (dtype, dtype)
 
 
 def test_a_finished_run_is_not_trained_on(place: Place, whole: Path) -> None:
