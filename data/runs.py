@@ -12,6 +12,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -136,9 +137,14 @@ def read_record(run: Path) -> RunRecord:
 
 def newest_finished(runs: Path) -> Path:
     """The run that ended last with an adapter. Raises `BadInput` where there is none."""
+    done = []
     # A folder without a record is another job's than training.
-    found = [run for run in runs.iterdir() if (run / RUN_FILE).is_file()] if runs.is_dir() else []
-    done = [(status.updated, run) for run in found if (status := read_status(run)).state == "done"]
+    for record in runs.glob(f"*/{RUN_FILE}"):
+        # A damaged status hides its own run alone.
+        with suppress(BadInput):
+            status = read_status(record.parent)
+            if status.state == "done":
+                done.append((status.updated, record.parent))
     if not done:
         raise BadInput(f"{runs}: no finished run; `make train` makes one.")
     return max(done)[1]

@@ -247,6 +247,8 @@ class _Vllm:
         for name, value in {
             "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+            # torch has looked for a GPU here, after which a forked process cannot use CUDA.
+            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         }.items():  # fmt: skip
             os.environ.setdefault(name, value)
         from vllm import LLM
@@ -266,6 +268,7 @@ class _Vllm:
             max_num_batched_tokens=max(subject.contract.window, _TOKENS_A_STEP),
             enable_lora=self._lora is not None,
             max_lora_rank=_kernel_rank(subject),
+            **_share_of_gpu(),
         )
 
     def generate(
@@ -351,6 +354,18 @@ def _kernel_rank(subject: Subject) -> int:
     if not fitting:
         raise BadInput(f"{subject.adapter}: its rank {rank} is more than vLLM takes; use --engine transformers.")
     return fitting[0]
+
+
+def _share_of_gpu() -> dict[str, float]:
+    """How much vLLM takes of a GPU's memory. It would ask for a share of the whole, and a server may be there, too."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    # Of a model that is gone torch still holds the memory.
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    return {"gpu_memory_utilization": 0.9 * free / total}
 
 
 def _has_vllm() -> bool:

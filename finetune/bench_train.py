@@ -328,6 +328,7 @@ def loss_check(base: Base, recipe: Recipe, examples: list[Example], work: Path) 
     from transformers.utils import logging as transformers_log
     from trl import SFTConfig
 
+    from finetune.fit import on_one_gpu
     from finetune.step.trainer import make_trainer
 
     transformers_log.set_verbosity_error()
@@ -340,11 +341,11 @@ def loss_check(base: Base, recipe: Recipe, examples: list[Example], work: Path) 
             step,
             AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.bfloat16),
             LoraConfig(task_type="CAUSAL_LM", target_modules=list(recipe.target_modules)),
-            SFTConfig(
+            on_one_gpu(SFTConfig(
                 output_dir=str(work), max_length=recipe.max_length, packing=True, bf16=True, report_to=[],
                 use_cpu=not torch.cuda.is_available(), prediction_loss_only=True, disable_tqdm=True,
                 gradient_checkpointing=False, per_device_train_batch_size=1, dataloader_pin_memory=False,
-            ),
+            )),
             row, None, load_tokenizer(base),
         )  # fmt: skip
         trainer.model.eval()

@@ -212,10 +212,6 @@ def loss_on_answers(subject: Subject, examples: Sequence[Example], title: str) -
             total += float(cross_entropy(logits, labels, ignore_index=NO_LOSS, reduction="sum"))
             tokens += int((labels != NO_LOSS).sum())
             advance(number + 1)
-    if model.device.type == "cuda":
-        # vLLM wants the whole card afterwards.
-        del model
-        torch.cuda.empty_cache()
     return total / tokens
 
 

@@ -111,15 +111,17 @@ def _load_model(recipe: Recipe, base: Base) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     if recipe.method == "qlora":
+        # What is not quantised computes in the same dtype, whatever the base is saved in.
+        dtype = torch.bfloat16 if recipe.bf16 else torch.float32
         # NF4 with doubly quantised constants, as in the paper (https://arxiv.org/abs/2305.14314).
         quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if recipe.bf16 else torch.float32,
+            bnb_4bit_compute_dtype=dtype,
         )
         return AutoModelForCausalLM.from_pretrained(
-            base.folder, quantization_config=quantization, local_files_only=True
+            base.folder, dtype=dtype, quantization_config=quantization, local_files_only=True
         )
     # Trained in bf16 a weight would lose most of its updates: they are smaller than its last bit. So fp32 where all are
     # trained, and bf16 only to compute in.
@@ -187,12 +189,17 @@ def _arguments(recipe: Recipe, run: Path, *, validate: bool, sharded: bool) -> A
         # FSDP2, with whole weights in a checkpoint: an adapter in parts is of no use.
         fsdp=sharded,
     )
-    if cuda and arguments.distributed_state.distributed_type is DistributedType.NO:
-        # Where more GPUs are visible transformers would take them all by nn.DataParallel, which TRL refuses.
-        arguments._n_gpu = 1
+    on_one_gpu(arguments)
     if sharded and not cuda:
         # torch shards on a CPU as well, but accelerate would train by DDP there, without a word.
         arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
+    return arguments
+
+
+def on_one_gpu(arguments: Any) -> Any:
+    """The arguments themselves: a process that trains alone takes one GPU of many. transformers would take them all by
+    nn.DataParallel, which TRL refuses."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 

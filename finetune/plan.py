@@ -27,11 +27,13 @@ _TRAINED = 16
 _PROGRAM = {"cpu": 0.65 * _GB, "cuda": 0.6 * _GB}
 # How much of the matrix product's peak training reaches; what a run logs as share_of_peak.
 _SHARE_OF_PEAK = 0.4
-# Bytes of a logit: the fast step has some of them at once, in bf16 and fp32; TRL's has all, with the gradient of each and a
-# shifted copy.
-_LOGIT = {"fast": 6, "trl": 18}
+# Bytes of a logit of those that are there at once. The fast step has them in bf16 and fp32; TRL's backward has, by torch, seven
+# copies in fp32 (31 were measured in bf16, 33 in fp32; its Triton kernels take next to nothing).
+_LOGIT = {"fast": 6, "trl": 32}
+# TRL projects so many tokens onto so many entries of the vocabulary at once.
+TRL_TILE = (4096, 32768)
 # What a layer keeps, by what was measured, against the count in `_memory`. Told and measured on 2 CPU cores in GB: 6.1 and 6.2
-# for Qwen3-0.6B's shape, 0.8 and 1.0 for the small one of `make bench-train`, 1.6 and 1.9 for the stand-in with TRL's step.
+# for Qwen3-0.6B's shape, 0.8 and 1.0 for the small one of `make bench-train`, 1.8 and 1.9 for the stand-in with TRL's step.
 _KEPT = {"fast": 0.65, "trl": 2.0}
 # PEFT's adapter for embeddings has a form of its own, which is not merged here, and TRL trains none on the head.
 _WITHOUT_ADAPTER = ("embed_tokens", "lm_head")
@@ -313,9 +315,10 @@ def _memory(recipe: Recipe, base: Base, numbers: int, trained: int, longest: int
     kept = layer + 2 * wide * hidden * layers if recipe.gradient_checkpointing else layer * layers
     tokens = recipe.per_device_train_batch_size * (recipe.max_length if recipe.packing else longest)
     a_number = {"lora": 2 * wide, "qlora": 0.6, "full": 0}[recipe.method]
-    logits = tokens * int(config.get("vocab_size", 0))
-    if step == "fast":
-        logits = min(logits, LOGITS)
+    vocabulary = int(config.get("vocab_size", 0))
+    logits = (
+        min(tokens * vocabulary, LOGITS) if step == "fast" else min(tokens, TRL_TILE[0]) * min(vocabulary, TRL_TILE[1])
+    )
     return _PROGRAM[machine.kind] + a_number * numbers + _TRAINED * trained + tokens * kept + _LOGIT[step] * logits
 
 

@@ -172,13 +172,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # Each process writes its own random state into the folder.
         self._trainer.accelerator.wait_for_everyone()
+        # Each has a loss of its own; the mean, which is logged, stays the same when all go on from it.
+        loss = float(self._trainer.accelerator.gather(self._trainer._tr_loss).mean())
         if not self._main:
             return
         folder = self._run / CHECKPOINTS
         # TRL writes a model card beside the checkpoints too.
         (folder / "README.md").unlink(missing_ok=True)
         newest = checkpoints_in(folder)[0][1]
-        sums = {"sum": float(self._trainer._tr_loss), "logged": self._trainer._globalstep_last_logged}
+        sums = {"sum": loss, "logged": self._trainer._globalstep_last_logged}
         write_whole(newest / _LOSS_FILE, dump(sums))
         close_folder(newest)
         # A run that is asked to stop saves at a step that may not be one to log at.

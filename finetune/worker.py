@@ -12,7 +12,6 @@ is not its own: of one that was killed there it says so.
 """
 
 import argparse
-import ctypes
 import fcntl
 import logging
 import os
@@ -22,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +50,9 @@ POLL_S = 0.2
 LOCK_PATIENCE_S = 5.0
 # How much of the end of what a job told is remembered, for the sentence on how it ended.
 _TAIL = 8000
-_PR_SET_PDEATHSIG = 1
+# Reads a process group and kills it when there is no more to read: when its job has ended, or the worker, in whatever way.
+# A job may begin processes of its own, as vLLM's engine is, which would keep the GPU.
+_END_GROUP = 'read -r group && { read -r end; kill -s KILL -- "-$group"; }'
 # What finetune/progress.py prints where there is no terminal.
 _PROGRESS = re.compile(r"(?P<title>[^:]+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)(?P<note>.*)")
 
@@ -108,7 +109,7 @@ class Worker:
     places: Places
     environment: Mapping[str, str]
     stop: Stop
-    # The open lock: jobs inherit it, so that it is free only when they are gone, too.
+    # The open lock: jobs, and what ends them, inherit it, so that it is free only when they are gone, too.
     lock: IO[str]
     # The process that started it, and for which it works; None where it works for itself.
     parent: int | None = None
@@ -207,18 +208,28 @@ class Worker:
         told.add(f"$ {Request.model_validate({'verb': verb, 'words': words}).command}\n".encode())
         told.tail = ""
         asked: Asked | None = None
-        with subprocess.Popen(
-            [*self.command, verb, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # Each line as it comes.
-            env={**self.environment, "PYTHONUNBUFFERED": "1", BY_WORKER: "1"},
-            # Ctrl-C in the worker's terminal is the worker's.
-            start_new_session=True,
-            pass_fds=(self.lock.fileno(),),
-            preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - the worker has one thread
-        ) as process:
+        with (
+            subprocess.Popen(
+                ["sh", "-c", _END_GROUP],
+                stdin=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,
+                pass_fds=(self.lock.fileno(),),
+            ) as end,
+            subprocess.Popen(
+                [*self.command, verb, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                # Each line as it comes.
+                env={**self.environment, "PYTHONUNBUFFERED": "1", BY_WORKER: "1"},
+                # Ctrl-C in the worker's terminal is the worker's. The job leads a group, with all that it begins.
+                start_new_session=True,
+                pass_fds=(self.lock.fileno(),),
+            ) as process,
+        ):
+            print(process.pid, file=end.stdin, flush=True)
             before = read_status(run)
             self._write(run, before.model_copy(update={"state": "running", "pid": process.pid, "message": "begins"}))
             for piece in _output(process):
@@ -320,22 +331,6 @@ def _alone(runs: Path, stop: Stop) -> Iterator[IO[str]]:
                     ) from None
                 time.sleep(0.1)
         yield file
-
-
-def _dies_with(parent: int) -> Callable[[], None] | None:
-    """What a new process does first, so that it is killed when the worker is. Elsewhere than on Linux nothing can be
-    done; there the lock that it inherits keeps another worker waiting."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            # Killed before the line above.
-            os._exit(1)
-
-    return prepare
 
 
 def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:

@@ -7,6 +7,10 @@ begins. Entropy and token accuracy, which TRL logs, need every logit and are lef
 """
 
 import logging
+import os
+import shutil
+import subprocess
+import sysconfig
 from types import MethodType
 from typing import Any, Literal
 
@@ -16,6 +20,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.modeling_outputs import CausalLMOutput
 from trl import SFTTrainer
+from trl.kernels import chunked_logprob
 
 from finetune.step.arena import Arena
 from finetune.step.attention import NAME, attention
@@ -46,6 +51,8 @@ def make_trainer(
         noise = "; its NEFTune goes by a whole row's length, not a conversation's" if args.neftune_noise_alpha else ""
         log.warning("training_step: TRL's own step, because %s%s", reason, noise)
     kind = SFTTrainer if reason or step == "trl" else FastTrainer
+    if kind is SFTTrainer:
+        without_triton_where_it_cannot_compile(args)
     trainer = kind(
         model,
         args=args,
@@ -56,6 +63,15 @@ def make_trainer(
     )
     trained_in_fp32(trainer.model)
     return trainer
+
+
+def without_triton_where_it_cannot_compile(args: Any) -> None:
+    """Let TRL's step on a GPU take torch's operations, as on a CPU, where nothing could build its Triton kernels."""
+    if args.device.type != "cuda" or _can_compile():
+        return
+    chunked_logprob._TRITON_AVAILABLE = False
+    if args.process_index == 0:
+        log.warning("training_step: TRL's loss by torch; its faster kernels need a C compiler and Python's headers")
 
 
 def trained_in_fp32(model: Any) -> None:
@@ -96,6 +112,16 @@ def obstacle(model: Any, lora: Any, args: Any) -> str | None:
     ):  # fmt: skip
         return f"the model is spread over processes ({args.distributed_state.distributed_type.value})"
     return None
+
+
+def _can_compile() -> bool:
+    """Whether there is what Triton builds with: a compiler, looked for where Triton does, that finds Python's headers."""
+    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    compiler = next(filter(None, map(shutil.which, names)), None)
+    if compiler is None:
+        return False
+    command = [compiler, "-E", "-x", "c", f"-I{sysconfig.get_path('include')}", "-"]
+    return not subprocess.run(command, input=b"#include <Python.h>", capture_output=True, check=False).returncode
 
 
 class FastTrainer(SFTTrainer):  # type: ignore[misc]

@@ -8,6 +8,7 @@ import pytest
 from data.runs import (
     METRICS_FILE,
     RUN_FILE,
+    STATUS_FILE,
     Status,
     append_metrics,
     cut_metrics,
@@ -50,6 +51,10 @@ def test_the_newest_finished_run(tmp_path: Path) -> None:
         # The times are told to the millisecond.
         time.sleep(0.003)
         write_status(tmp_path / name, Status.model_validate({"state": state, "step": 3}))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / RUN_FILE).touch()
+    assert newest_finished(tmp_path).name == "a"
+    (tmp_path / "damaged" / STATUS_FILE).write_text('{"state": "do')
     assert newest_finished(tmp_path).name == "a"
     assert read_status(tmp_path / "c").step == 3
     assert read_status(tmp_path / "c").updated.endswith("+00:00")

@@ -1,10 +1,14 @@
 """Answers in batches: the prompt of the server, an answer for each, the same again, and both engines alike."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -158,6 +162,23 @@ def test_vllm_says_what_is_likeliest_in_transformers(trained_demo: Demo) -> None
             # Two engines round bf16 otherwise: of two tokens that are as likely, either may be taken.
             assert short.max() < 0.5, (adapted, short)
             assert (short == 0).float().mean() > 0.9, (adapted, short)
+
+
+def test_on_a_gpu_vllm_is_spawned_and_takes_of_what_is_free(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here: what torch says of one and what vLLM is asked for."""
+    asked: list[str] = []
+    free = {"is_available": True, "empty_cache": None, "mem_get_info": (8 * 2**30, 24 * 2**30)}
+    for name, value in free.items():
+        monkeypatch.setattr(torch.cuda, name, lambda name=name, value=value: (asked.append(name), value)[1])
+    llm = MagicMock()
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=llm, __spec__=True))
+    monkeypatch.setitem(sys.modules, "vllm.lora.request", MagicMock())
+    monkeypatch.setattr(os, "environ", {})
+    with respondent(find_subject(str(run))):
+        assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+    assert llm.call_args.kwargs["gpu_memory_utilization"] == pytest.approx(0.3)
+    # Memory that torch only keeps is given back before it is counted.
+    assert asked[-2:] == ["empty_cache", "mem_get_info"]
 
 
 def silent(done: float, note: str = "") -> None:

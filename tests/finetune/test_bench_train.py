@@ -3,18 +3,22 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 
 from data.conversations import DATA_DIR
 from data.strict import BadInput
 from finetune import bench_train, train
-from finetune.base import Base
+from finetune.base import Base, find_base
 from finetune.bench_results import read_bench
 from finetune.bench_train import (
     Watched,
     flops_per_token,
     llamafactory_arguments,
+    loss_check,
     main,
     our_words,
     watch,
@@ -128,6 +132,23 @@ def test_losses_that_differ_end_it_with_1(
     assert "cores" in found.machine
 
 
+def test_losses_are_compared_on_one_gpu_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*given: Any) -> None:
+        raise RuntimeError(f"{given[3].n_gpu} GPU, {given[3].device}")
+
+    for name, value in {"is_available": True, "is_bf16_supported": True, "device_count": 2, "set_device": None}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr("finetune.step.trainer.make_trainer", told)
+    example = Example([1, 2], [1, 2])
+    try:
+        # TRL refuses more than one.
+        with pytest.raises(RuntimeError, match="1 GPU, cuda:0"):
+            loss_check(find_base(str(make_base(tmp_path / "base"))), read_recipe("mindpal"), [example], tmp_path)
+    finally:
+        # accelerate remembers the device for whoever comes next.
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text(
         json.dumps(
@@ -142,8 +163,6 @@ def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_is_not_there_is_told_at_once() -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(BadInput, match="no CUDA device"):

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from data.strict import BadInput
 from data.template import chat_template
 from finetune.answers import Respondent, load_model
 from finetune.base import find_base, load_tokenizer
-from finetune.encode import NO_LOSS, Encoder, encode_all
+from finetune.encode import NO_LOSS, Encoder, Example, encode_all
 from finetune.evaluate import (
     evaluate,
     held_out_conversations,
@@ -259,6 +260,20 @@ def test_the_loss_is_that_of_the_answers(place: Path) -> None:
     assert tuned == pytest.approx(by_transformers(subject, held_out), abs=2e-2)
     assert base == pytest.approx(by_transformers(subject.without_adapter(), held_out), abs=2e-2)
     assert tuned != base
+
+
+def test_the_model_is_gone_when_its_loss_is_known(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM wants its memory then."""
+    loaded: list[weakref.ref[Any]] = []
+
+    def load(subject: Subject) -> Any:
+        model = load_model(subject)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("finetune.evaluate.load_model", load)
+    loss_on_answers(find_subject(str(place / "run")), [Example([1, 2, 3], [NO_LOSS, 2, 3])], "loss")
+    assert [reference() for reference in loaded] == [None]
 
 
 def test_the_last_question_is_asked_with_what_was_said_before() -> None:

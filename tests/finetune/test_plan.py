@@ -15,12 +15,15 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from safetensors.torch import load_file, save_file
 from trl import pack_dataset
+from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
+from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
 from data.contract import read_contract
 from data.conversations import DATA_DIR
 from data.strict import BadInput
 from finetune.base import find_base
 from finetune.plan import (
+    TRL_TILE,
     Machine,
     check_disk,
     check_method,
@@ -194,6 +197,20 @@ def test_a_head_that_the_file_holds_beside_the_same_embeddings_counts_once(tmp_p
     (base.folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
     untied = make_plan(recipe, base, [10], 10, CPU)
     assert untied.parameters - once.parameters == weights["lm_head.weight"].numel()
+
+
+def test_trls_logits_take_the_memory_of_a_tile(tmp_path: Path) -> None:
+    assert TRL_TILE == (TOKEN_CHUNK_SIZE, _CHUNKED_LOGPROB_CHUNK_SIZE)
+    recipe, base = read_recipe("mindpal", ["training_step=trl"]), find_base(str(make_base(tmp_path / "base")))
+    config = json.loads((base.folder / "config.json").read_text())
+    planned = []
+    for rows, vocabulary in ((1, 151_936), (1, 32_768), (2, 32_768), (4, 32_768)):
+        (base.folder / "config.json").write_text(json.dumps({**config, "vocab_size": vocabulary}))
+        asked = recipe.model_copy(update={"per_device_train_batch_size": rows})
+        planned.append(make_plan(asked, base, [100], 100, CPU).memory)
+    assert planned[0] == planned[1]
+    # A third and a fourth row bring hidden states alone.
+    assert planned[3] - planned[2] < planned[2] - planned[1]
 
 
 def test_too_little_room_on_the_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,15 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
+from trl.kernels import chunked_logprob
 
-from finetune.step.trainer import FastTrainer, make_trainer, obstacle, trained_in_fp32
+from finetune.step.trainer import (
+    FastTrainer,
+    make_trainer,
+    obstacle,
+    trained_in_fp32,
+    without_triton_where_it_cannot_compile,
+)
 from tests.small_models import make_base
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -180,8 +188,12 @@ def test_what_is_trained_is_in_fp32_and_nothing_else(base: Path) -> None:
     assert [weight.data_ptr() for weight in model.parameters()] == before
 
 
-def test_the_recipe_can_ask_for_trls_own(base: Path, tmp_path: Path) -> None:
-    assert type(trainer(base, tmp_path, "trl", torch.float32)) is SFTTrainer
+def test_the_recipe_can_ask_for_trls_own(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[Any] = []
+    monkeypatch.setattr("finetune.step.trainer.without_triton_where_it_cannot_compile", looked_at.append)
+    made = trainer(base, tmp_path, "trl", torch.float32)
+    assert type(made) is SFTTrainer
+    assert looked_at == [made.args]
 
 
 @pytest.mark.parametrize(
@@ -261,6 +273,29 @@ def test_a_model_spread_by_fsdp_gets_trls_own_step(
     assert type(made) is SFTTrainer
     (line,) = [record for record in caplog.records if record.name == "finetune.step.trainer"]
     assert line.getMessage() == "training_step: TRL's own step, because the model is spread over processes (FSDP)"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "able"),
+    [(None, False), ("exit 1", False), ("grep -q Python.h", True)],
+    ids=["none", "no headers", "whole"],
+)
+def test_where_nothing_compiles_triton_trls_loss_on_a_gpu_is_torchs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, compiler: str | None, able: bool
+) -> None:
+    # Read at the import, which may have found no Triton here.
+    monkeypatch.setattr(chunked_logprob, "_TRITON_AVAILABLE", True)
+    monkeypatch.delenv("CC", raising=False)
+    if compiler:
+        (tmp_path / "gcc").write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{compiler}\n")
+        (tmp_path / "gcc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with caplog.at_level(logging.WARNING, logger="finetune.step.trainer"):
+        for device in ("cpu", "cuda"):
+            without_triton_where_it_cannot_compile(SimpleNamespace(device=torch.device(device), process_index=0))
+    assert chunked_logprob._use_triton(torch.device("cuda")) == able
+    line = "training_step: TRL's loss by torch; its faster kernels need a C compiler and Python's headers"
+    assert [record.getMessage() for record in caplog.records] == ([] if able else [line])
 
 
 TWO_PROCESSES = """

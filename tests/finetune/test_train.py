@@ -22,6 +22,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from rich.cells import cell_len
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM
 
 from data.contract import open_sealed, read_contract, sha256
 from data.queue import Request, write_request
@@ -41,7 +42,7 @@ from data.runs import (
 )
 from finetune.base import find_base
 from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
-from finetune.fit import Processes, _arguments
+from finetune.fit import Processes, _arguments, _load_model
 from finetune.merge import merge
 from finetune.recipe import read_recipe
 from finetune.train import prepare, train
@@ -284,6 +285,16 @@ def test_one_process_trains_on_one_gpu_of_many(place: Place, run: Path, monkeypa
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_quantised_base_computes_in_the_recipes_dtype_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, bf16: bool, dtype: torch.dtype
+) -> None:
+    # bitsandbytes needs a GPU.
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda _, **given: given)
+    given = _load_model(read_recipe(str(place.recipe), ["method=qlora", f"bf16={bf16}"]), find_base(str(place.base)))
+    assert (given["dtype"], given["quantization_config"].bnb_4bit_compute_dtype) == (dtype, dtype)
+
+
 def test_a_finished_run_is_not_trained_on(place: Place, whole: Path) -> None:
     before = sha256(whole / ADAPTER / WEIGHTS)
     one_sentence(finetune(place.folder / "out", *place.words(whole)), "holds a run already (done)")
@@ -486,9 +497,11 @@ def test_two_processes_give_the_curve_of_one(place: Place, tmp_path: Path, step:
 
     Sixteen rows, four a step: a last step that is not full is filled up by accelerate with rows from the beginning.
     """
+    # The one that is resumed is so between two lines, with a part of the second's loss.
+    logged = f"logging_steps={4 if kind == FSDP2 else 1}"
     words = [
         "val_size=0.0", "packing=false", "max_samples=16",
-        f"training_step={step}", "neftune_noise_alpha=null", "lora_dropout=0.0", "logging_steps=1", "max_steps=4",
+        f"training_step={step}", "neftune_noise_alpha=null", "lora_dropout=0.0", logged, "max_steps=4",
     ]  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     assert finetune(tmp_path / "told", *place.words(one, *words, "gradient_accumulation_steps=4")).code == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from data.contract import sha256
 from data.queue import JOB_LOG, REQUEST_FILE, WANT_FILE, Request, is_worker_alive, new_run, write_request, write_want
 from data.runs import ADAPTER, CHECKPOINTS, State, Status, read_metrics, read_status, write_status
+from finetune.allowed import Places
 from finetune.checkpoints import checkpoints_in
 from finetune.run_folder import locked
-from tests.commands import Command, finetune
+from finetune.worker import Stop, Worker, _alone
+from tests.commands import Command, finetune, fork
 from tests.finetune.small_runs import curve, make_data, make_recipe
 from tests.small_models import make_base, make_sealed
 
@@ -97,6 +100,14 @@ def is_there(process: int | None) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def until(seen: Callable[[], bool], seconds: float = 60) -> None:
+    """Until something is seen."""
+    began = time.monotonic()
+    while not seen():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.01)
 
 
 def test_first_come_first_served_and_what_is_not_allowed_is_told(place: Place, tmp_path: Path) -> None:
@@ -196,6 +207,29 @@ def test_paused_then_killed_with_its_worker_it_ends_the_same(place: Place, whole
     told = (run / JOB_LOG).read_text()
     assert told.count("$ python -m finetune train") == 4
     assert "going on from checkpoint-" in told
+
+
+def work(runs: str, models: str, data: str, job: str) -> None:
+    """A worker whose jobs are a shell's."""
+    places, stop = Places(Path(runs), Path(models), Path(data)), Stop()
+    with _alone(places.runs, stop) as lock:
+        Worker(places, dict(os.environ), stop, lock, command=("sh", "-c", job)).work(until_empty=True)
+
+
+@pytest.mark.parametrize("ends", ["job", "worker"])
+def test_what_a_job_began_ends_with_it_and_with_a_killed_worker(place: Place, ends: str) -> None:
+    run = place.ask("data", "stats")
+    told = place.folder / "begun"
+    job = f"sleep 600 & echo $! >{told}.new && mv {told}.new {told}; {'exit' if ends == 'job' else 'wait'}"
+    worker = fork(work, str(place.runs), str(place.models), str(place.data), job)
+    until(lambda: told.is_file() and read_status(run).state != "queued")
+    begun = int(told.read_text())
+    if ends == "worker":
+        assert is_there(begun)
+        worker.kill()
+    worker.join(60)
+    until(lambda: not is_there(begun))
+    assert read_status(run).state == ("done" if ends == "job" else "running")
 
 
 def test_a_worker_that_ends_leaves_its_job_to_the_next_and_a_stopped_run_is_kept(place: Place) -> None:
