@@ -48,6 +48,7 @@ KEPT = {
             ("FORWARDED_ALLOW_IPS", "SAGEMAKER_MODEL_PATH", "VLLM_MAX_STOP_STRINGS"), "the server sets them"
         ),
         "VLLM_API_KEY": "never handed on: keys stand in a file",
+        "MINDPAL_ANSWERS_OF_A_KEY": "what the server tells its own policy",
         "MINDPAL_COMPILE": "compiles on a CPU, and that image has no compiler",
         "MINDPAL_MODEL_FOLDER": "what the server tells its own policy",
     },
@@ -189,7 +190,7 @@ def test_what_a_program_reads_can_be_set_in_its_container(service: str, sources:
         ).stdout
         # What they read for themselves need not be told.
         assert {name for name in names if name not in told} <= {
-            *("MINDPAL_MODEL_FOLDER", "VLLM_API_KEY"),
+            *("MINDPAL_ANSWERS_OF_A_KEY", "MINDPAL_MODEL_FOLDER", "VLLM_API_KEY"),
             *("FORWARDED_ALLOW_IPS", "SAGEMAKER_MODEL_PATH", "VLLM_MAX_STOP_STRINGS"),
         }
 
