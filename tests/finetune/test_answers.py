@@ -168,8 +168,13 @@ def test_on_a_gpu_vllm_is_spawned_and_takes_of_what_is_free(run: Path, monkeypat
     """There is no GPU here: what torch says of one and what vLLM is asked for."""
     asked: list[str] = []
     free = {"is_available": True, "empty_cache": None, "mem_get_info": (8 * 2**30, 24 * 2**30)}
-    for name, value in free.items():
-        monkeypatch.setattr(torch.cuda, name, lambda name=name, value=value: (asked.append(name), value)[1])
+
+    def said(name: str) -> object:
+        asked.append(name)
+        return free[name]
+
+    for name in free:
+        monkeypatch.setattr(torch.cuda, name, partial(said, name))
     llm = MagicMock()
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=llm, __spec__=True))
     monkeypatch.setitem(sys.modules, "vllm.lora.request", MagicMock())
