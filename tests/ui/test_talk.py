@@ -332,17 +332,7 @@ def test_a_farewell_is_known(said: str) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [
-        "再见是什么意思？",
-        "他和我说再见了我很难过",
-        "再见了世界",
-        "晚安故事",
-        "讲个晚安故事",
-        "what is bye",
-        "你好",
-        "I want to stop",
-        "that's all",
-    ],
+    ["再见是什么意思？", "他和我说再见了我很难过", "再见了世界", "晚安故事", "讲个晚安故事", "what is bye", "你好"],
 )
 def test_a_sentence_with_a_farewell_in_it_is_none(said: str) -> None:
     assert not is_farewell(said)
@@ -381,6 +371,11 @@ def test_a_blocked_topic_is_left_to_the_parents_in_questions_and_in_answers(stor
         ("war", "what he wares", None),
         ("die", "The soldier put in a diet.", None),
         ("die", "does it die?", "die"),
+        ("war", "a warning, said the warder", None),
+        ("kill", "no killing, said the killers", "kill"),
+        ("kill", "I lost my skill and the killjoy laughed", None),
+        ("dance", "she was dancing", "dance"),
+        ("dance", "a dandelion", None),
         ("witch\nbaby", "two Babies", "baby"),
         ("witch\nbaby", "the witches", "witch"),
         ("ghost story", "tell me ghost stories!", "ghost story"),
