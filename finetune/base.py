@@ -132,14 +132,12 @@ def load_tokenizer(base: Base) -> Any:
 
     # transformers imports both wherever they are installed, for losses and ways to generate that are not ours: 75 MB.
     transformers_utils.is_sklearn_available = transformers_utils.is_scipy_available = lambda: False
-    from transformers import AutoTokenizer
-
     # Its remarks are no sentences of ours; what matters of them is checked.
     transformers_log.set_verbosity_error()
     if not (base.folder / TOKENIZER).is_file():
         raise BadInput(f"{base.folder}: no tokenizer.json; download the base again.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
+        tokenizer = _tokenizer_class(base.folder).from_pretrained(base.folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(
             f"{base.folder}: its tokenizer cannot be loaded ({type(error).__name__}); download it again."
@@ -149,6 +147,25 @@ def load_tokenizer(base: Base) -> Any:
         if token not in known:
             raise BadInput(f"{base.folder}: its tokenizer has no {token}; the base has to be of the Qwen3 family.")
     return tokenizer
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """What AutoTokenizer chooses. It imports torch for that, and all else that checking a data set imports takes a quarter of
+    the time; so it is asked only where the name is none of a Qwen3 base."""
+    config = folder / "tokenizer_config.json"
+    told = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None
+    named = told.get("tokenizer_class") if isinstance(told, dict) else None
+    if named in ("Qwen2Tokenizer", "Qwen2TokenizerFast"):
+        from transformers import Qwen2Tokenizer
+
+        return Qwen2Tokenizer
+    if named in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _snapshot(folder: Path) -> Path:

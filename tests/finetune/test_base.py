@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.strict import BadInput
-from finetune.base import find_base, stored_tensors
+from finetune.base import find_base, load_tokenizer, stored_tensors
 from tests.commands import finetune
 from tests.finetune.small_runs import make_data, make_recipe
 from tests.small_models import make_base
@@ -115,12 +115,27 @@ def test_headers_say_what_safetensors_says(tmp_path: Path) -> None:
         assert read_tensor(stored[name]).equal(tensor)
 
 
-def test_a_training_reads_neither_scikit_learn_nor_scipy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["TokenizersBackend", "Qwen2Tokenizer", "Qwen2TokenizerFast", "GPT2Tokenizer", None])
+def test_the_tokenizer_is_the_one_that_autotokenizer_chooses(tmp_path: Path, name: str | None) -> None:
+    from transformers import AutoTokenizer
+
+    folder = make_base(tmp_path / "base")
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**told, "tokenizer_class": name}))
+    chosen, ours = AutoTokenizer.from_pretrained(folder), load_tokenizer(find_base(str(folder)))
+    assert type(ours) is type(chosen)
+    text = "你好<|im_end|>\n<think> Why is the sky blue? １２３ ﬁ"
+    assert ours.encode(text) == chosen.encode(text)
+    assert ours.get_vocab() == chosen.get_vocab()
+
+
+def test_a_tokenizer_is_read_without_torch_and_a_training_reads_neither_scikit_learn_nor_scipy(tmp_path: Path) -> None:
     make_base(tmp_path / "base")
     program = (
         "import sys; from pathlib import Path; from finetune.base import find_base, load_tokenizer; "
-        "load_tokenizer(find_base(sys.argv[1])); import finetune.step.trainer, finetune.watch; "
+        "load_tokenizer(find_base(sys.argv[1])); print('torch' in sys.modules); "
+        "import finetune.step.trainer, finetune.watch; "
         "print([name for name in ('sklearn', 'scipy', 'peft') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "base")], capture_output=True, text=True)
-    assert done.stdout == "['peft']\n", done.stderr
+    assert done.stdout == "False\n['peft']\n", done.stderr
