@@ -7,7 +7,8 @@ status.json      how it goes (see data/runs.py); "queued" by whoever asks, after
 job.log          what the job told, whole
 
 A job of the verb train trains in its own folder: its words hold `--run runs/<id>`. Every other job leaves only these
-files in its folder. Beside the folders lies `.worker`, the lock of the worker, touched while it lives.
+files in its folder. Beside the folders lies `.worker`, the lock of the worker, touched while it lives; in it stands the
+process of its newest job.
 """
 
 import re
@@ -183,6 +184,16 @@ def disk_used(run: Path) -> int:
 def log_of(run: Path) -> Path:
     """The file with what a job told: all of it where a worker ran it, else the trainer's own lines."""
     return run / JOB_LOG if (run / JOB_LOG).is_file() else run / LOG_FILE
+
+
+def is_heard(job: Job) -> bool:
+    """Whether the worker hears what is wanted of a job that waits or runs: one that goes on in a terminal is not its own."""
+    if job.request is None or job.status is None or job.status.state != "running":
+        return job.request is not None
+    try:
+        return (job.run.parent / WORKER_FILE).read_text() == str(job.status.pid)
+    except FileNotFoundError:
+        return False
 
 
 def is_worker_alive(runs: Path) -> bool:

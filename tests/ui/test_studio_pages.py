@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from data.contract import read_contract
 from data.conversations import conversations, is_validation
-from data.queue import JOB_LOG, Request, jobs, read_want, write_request
+from data.queue import JOB_LOG, WORKER_FILE, Request, jobs, read_want, write_request
 from data.runs import ADAPTER, RUN_FILE, State, Status, append_metrics, write_status
 from data.strict import BadInput
 from finetune.dataset import add
@@ -100,9 +100,10 @@ def used(empty: Path) -> Path:
     running = job(
         "running",
         Request(verb="train", words=("mindpal", "--run", "running"), note="试一试", created="2026-01-05"),
-        Status(state="running", step=5, steps=10, message="loss 2.0"),
+        Status(state="running", step=5, steps=10, message="loss 2.0", pid=7),
         "step 5 of 10\n",
     )
+    (empty / "runs" / WORKER_FILE).write_text("7")
     for step in (1, 5):
         append_metrics(running, {"step": step, "loss": 3.0 / step, "learning_rate": 1e-4, "grad_norm": 1.0, "tokens_per_second": 900.0, "share_of_peak": 0.3, "seconds_left": 61.0, "memory": 2e9, "memory_free": 3e9, "cpu_percent": 90.0, "num_input_tokens_seen": 4000})  # fmt: skip
     append_metrics(running, {"step": 5, "eval_loss": 2.5})
@@ -275,11 +276,14 @@ def test_a_run_of_a_terminal_has_no_buttons_that_nobody_hears(used: Path) -> Non
     run.mkdir()
     (run / RUN_FILE).write_text("{}")
     write_status(run, Status(state="running", pid=7))
+    # One that was asked for here, and goes on there.
+    write_status(used / "runs" / "running", Status(state="running", pid=8))
     app = drawn("watch", used)
-    app.multiselect(key="watched").set_value(["by-hand"]).run()
-    labels = {button.label for button in app.button}
-    assert not labels & {words_in("zh").train.pause, words_in("zh").train.stop}
-    assert "kill -INT 7" in [code.value for code in app.code]
+    for name, line in (("by-hand", "kill -INT 7"), ("running", "kill -INT 8")):
+        app.multiselect(key="watched").set_value([name]).run()
+        labels = {button.label for button in app.button}
+        assert not labels & {words_in("zh").train.pause, words_in("zh").train.stop}
+        assert line in [code.value for code in app.code]
 
 
 @pytest.mark.parametrize("page", ["base", "data", "train", "compare", "export"])

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from data.conversations import datasets_in
-from data.queue import Job, log_of, write_want
+from data.queue import Job, is_heard, log_of, write_want
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import pick
@@ -308,8 +308,8 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
     job_card.follow(studio.words, job.run, key=key, with_log=False)
     state = state_of(job)
     with st.container(horizontal=True):
-        # Nobody here hears a wish for a run that was begun in a terminal.
-        if job.request and state in ALIVE:
+        # Nobody here hears a wish for a run that goes on in a terminal; the command for it stands below.
+        if state in ALIVE and is_heard(job):
             if st.button(say.pause, key=f"pause-{key}", icon=":material/pause:"):
                 write_want(job.run, "pause")
                 st.rerun()
