@@ -335,6 +335,34 @@ def test_the_model_that_is_served_is_not_merged_over(used: Path) -> None:
     assert words_in("zh").export.is_served in [told.value for told in app.info]
 
 
+def test_only_the_model_that_is_served_is_said_to_be(used: Path) -> None:
+    say, link = words_in("zh"), used / "models" / "current"
+    make_sealed(used / "models" / "other")
+
+    def promote(name: str) -> AppTest:
+        app = drawn("export", used)
+        app.selectbox(key="model").set_value(name).run()
+        app.button(key="ask-promote").click().run()
+        job = jobs(used / "runs")[-1].run
+        link.unlink()
+        link.symlink_to(name)
+        write_status(job, Status(state="done"))
+        return app.run()
+
+    def told(app: AppTest) -> tuple[bool, bool]:
+        badges = [text.value for text in app.markdown if say.states["done"] in text.value]
+        return say.export.restart in [text.value for text in app.markdown], bool(badges)
+
+    link.unlink()
+    link.symlink_to("nothing")
+    assert told(promote("done")) == (True, True)
+    app = promote("other")
+    assert told(app) == (True, True)
+    app.selectbox(key="model").set_value("done").run()
+    assert told(app) == (False, False)
+    assert not app.button(key="ask-promote").disabled
+
+
 def test_a_large_archive_is_fetched_past_the_page(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = used / "models" / "done.tar"
     app = drawn("export", used)

@@ -104,8 +104,8 @@ def weights_since(folder: Path) -> str:
 
 
 def time_of(path: Path) -> str:
-    """When a file or a folder was written, as a status tells times (UTC, to the millisecond)."""
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+    """When a file, a folder or a link was written, as a status tells times (UTC, to the millisecond)."""
+    return datetime.fromtimestamp(path.lstat().st_mtime, UTC).isoformat(timespec="milliseconds")
 
 
 def tail(path: Path, lines: int) -> str:
