@@ -97,10 +97,18 @@ def new_run(runs: Path, name: str) -> Path:
 
 
 def write_request(run: Path, request: Request) -> None:
-    """Put a job into the queue. The status comes last: the worker takes no folder up before it is there."""
+    """Put a job into the queue. The status comes last: the worker takes no folder up before it is there.
+
+    Where it never comes the worker writes it, some seconds later.
+    """
     stamped = request if request.created else request.model_copy(update={"created": now()})
     write_whole(run / REQUEST_FILE, dump(stamped.model_dump()))
-    write_status(run, Status(state="queued", message="waits for the worker"))
+    try:
+        write_status(run, Status(state="queued", message="waits for the worker"))
+    except OSError:
+        # A full disk: whoever asks is told, and asks again.
+        (run / REQUEST_FILE).unlink()
+        raise
 
 
 def read_request(run: Path) -> Request:

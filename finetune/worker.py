@@ -29,7 +29,19 @@ from types import FrameType
 from typing import IO, Literal
 
 from data.conversations import DATA_DIR, INDEX_FILE
-from data.queue import BY_WORKER, JOB_LOG, WANT_FILE, WORKER_FILE, Job, Request, jobs, read_job, read_want, take_want
+from data.queue import (
+    BY_WORKER,
+    JOB_LOG,
+    REQUEST_FILE,
+    WANT_FILE,
+    WORKER_FILE,
+    Job,
+    Request,
+    jobs,
+    read_job,
+    read_want,
+    take_want,
+)
 from data.runs import (
     ADAPTER,
     MODEL,
@@ -48,6 +60,8 @@ from finetune.run_folder import LOWER, free, is_trained_in, tells_of_no_memory
 POLL_S = 0.2
 # How often it is looked what is wanted of the other jobs while one is at work.
 HEAR_S = 1.0
+# So old is a request whose status will not come any more: whoever asked ended between the two.
+REQUEST_PATIENCE_S = 5.0
 # A worker that was just killed holds its lock until its job is gone, too.
 LOCK_PATIENCE_S = 5.0
 # How much of the end of what a job told is remembered, for the sentence on how it ended.
@@ -155,6 +169,11 @@ class Worker:
     def _not_lost(self, job: Job) -> Job:
         """The job as it stands. One that says that it runs while its process is gone waits again; where nobody asked for it
         here, whoever began it in a terminal is told how to go on."""
+        if job.request and job.status is None and not job.wrong and _age(job.run / REQUEST_FILE) > REQUEST_PATIENCE_S:
+            # A full disk: later.
+            with suppress(OSError):
+                self._tell(job.run, "queued", "waits for the worker")
+            return read_job(job.run)
         # While the worker looks for the next job none of its own is at work, and a run elsewhere holds its lock.
         if job.status is None or job.status.state != "running" or is_trained_in(job.run):
             return job
@@ -354,6 +373,14 @@ def _alone(runs: Path, stop: Stop) -> Iterator[IO[str]]:
                     ) from None
                 time.sleep(0.1)
         yield file
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; one that is gone is new."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:

@@ -25,7 +25,17 @@ from data.queue import (
     write_request,
     write_want,
 )
-from data.runs import ADAPTER, CHECKPOINTS, RUN_FILE, State, Status, read_metrics, read_status, write_status
+from data.runs import (
+    ADAPTER,
+    CHECKPOINTS,
+    RUN_FILE,
+    STATUS_FILE,
+    State,
+    Status,
+    read_metrics,
+    read_status,
+    write_status,
+)
 from finetune.allowed import Places
 from finetune.checkpoints import checkpoints_in
 from finetune.run_folder import locked
@@ -272,6 +282,16 @@ def test_what_is_wanted_of_other_jobs_is_heard_while_one_is_at_work(place: Place
         worker.join(60)
     assert [read_status(run).state for run in (paused, failed)] == ["done", "done"]
     assert read_status(learned).message.startswith("stopped by a person; what it learned so far is in")
+
+
+def test_a_request_whose_status_never_came_is_taken_up(place: Place) -> None:
+    old, new = place.ask("data", "stats"), place.ask("data", "stats")
+    for run in (old, new):
+        (run / STATUS_FILE).unlink()
+    os.utime(old / REQUEST_FILE, (0, 0))
+    work(str(place.runs), str(place.models), str(place.data), "exit 0")
+    assert read_status(old).state == "done"
+    assert not (new / STATUS_FILE).exists()
 
 
 def test_a_worker_that_ends_leaves_its_job_to_the_next_and_a_stopped_run_is_kept(place: Place) -> None:

@@ -6,7 +6,9 @@ import html
 import json
 import os
 import re
+import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -583,6 +585,44 @@ def test_every_page_shows_the_run_just_begun_and_the_model_just_made(used: Path)
     app.button(key="resume-watch-red").click().run()
     assert turned_to(app, "export").selectbox(key="model").value == "done"
     assert turned_to(app, "watch").multiselect(key="watched").value == [run.name, "red"]
+
+
+def whole() -> None:
+    """The studio as it is served."""
+    from ui.studio import app
+
+    app.main()
+
+
+@pytest.fixture
+def served(empty: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """A studio in which nothing has been done yet, with its password given."""
+    for name, folder in (("RUNS", "runs"), ("MODELS", "models"), ("DATA", "sets"), ("RECIPES", "recipes")):
+        monkeypatch.setenv(f"MINDPAL_{name}", str(empty / folder))
+    app = AppTest.from_function(whole, default_timeout=60)
+    app.session_state["studio_open"] = True
+    return app.run()
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file may grow any more, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(served: AppTest, empty: Path, no_room: None) -> None:
+    say = words_in("zh")
+    served.button(key="ask-check").click().run()
+    assert not served.exception, served.exception
+    assert [error.value for error in served.error] == [say.disk_full]
+    assert not jobs(empty / "runs")
+    served.file_uploader(key="upload").upload("mine.json", written()).run()
+    assert not served.exception, served.exception
+    assert [error.value for error in served.error] == [say.disk_full]
+    assert not list((empty / "runs" / "uploads").iterdir())
 
 
 def test_a_set_just_registered_is_the_one_looked_at(used: Path) -> None:

@@ -14,6 +14,7 @@ from data.runs import State
 from ui.studio.choices import show_next
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, answer_of, is_moving, is_training, latest, queue, state_of, tail
+from ui.studio.look import in_red
 from ui.studio.told import in_words
 from ui.studio.words import Words
 
@@ -104,7 +105,9 @@ def _controls(words: Words, job: Job, key: str) -> None:
     """A job that waits or runs can be stopped."""
     stoppable = state_of(job) in ALIVE and job.request is not None and not is_training(job)
     if stoppable and st.button(words.stop, key=f"stop-{key}", icon=":material/stop:", type="tertiary"):
-        write_want(job.run, "stop")
+        # A fragment is drawn again by itself, without the page's own `in_red`.
+        with in_red(words):
+            write_want(job.run, "stop")
 
 
 def exchange(run: Path, question: str) -> None:

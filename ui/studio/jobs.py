@@ -148,7 +148,12 @@ def keep_upload(folder: Path, name: str, content: bytes) -> Path:
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}")
-        partial.write_bytes(content)
+        try:
+            partial.write_bytes(content)
+        except OSError:
+            # A full disk: what there is of it would only take more room.
+            partial.unlink(missing_ok=True)
+            raise
         partial.replace(path)
     return path
 

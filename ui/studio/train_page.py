@@ -307,7 +307,8 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
     st.markdown(f"`{job.run}`" + (f" · {job.request.note}" if job.request and job.request.note else ""))
     job_card.follow(studio.words, job.run, key=key, with_log=False)
     state = state_of(job)
-    with st.container(horizontal=True):
+    # On the page Watch this is drawn again by itself, without the page's own `in_red`.
+    with in_red(studio.words), st.container(horizontal=True):
         # Nobody here hears a wish for a run that goes on in a terminal; the command for it stands below.
         if state in ALIVE and is_heard(job):
             if st.button(say.pause, key=f"pause-{key}", icon=":material/pause:"):

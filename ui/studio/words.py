@@ -319,6 +319,7 @@ class Words(Strict):
     no_worker: Sentence
     queue: Sentence
     disk: Sentence
+    disk_full: Sentence
     states: dict[State, Sentence]
     pages: PagesWords
     # What each page is for, and which one comes next.
