@@ -172,6 +172,34 @@ def test_pause_says_so_to_the_worker(used: Path) -> None:
     assert read_want(used / "runs" / "running") == "pause"
 
 
+def followed(run: str) -> None:
+    """A page that was drawn when the run was paused still."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    import streamlit as st
+
+    from data.queue import read_job
+    from data.runs import Status
+    from ui.studio import job_card
+    from ui.studio.words import words_in
+
+    job = read_job(Path(run))
+    if not st.session_state.setdefault("is-later", False):
+        st.session_state["is-later"] = True
+        job = replace(job, status=Status(state="paused"))
+    st.text(job.status.state if job.status else "")
+    job_card.follow(words_in("zh"), job, key="one")
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done"])
+def test_a_page_has_the_buttons_of_the_state_that_is_shown(used: Path, state: State) -> None:
+    run = used / "runs" / "running"
+    write_status(run, Status(state=state))
+    app = AppTest.from_function(followed, default_timeout=60, kwargs={"run": str(run)}).run()
+    assert [text.value for text in app.text] == [state]
+
+
 def test_a_run_that_has_ended_offers_its_report_and_shows_the_page(used: Path) -> None:
     assert not drawn("watch", used).get("iframe"), "the newest run is still running"
     run = used / "runs" / "made"

@@ -203,7 +203,7 @@ def _answer(studio: Studio, job: Job, question: str) -> None:
     if state_of(job) == "done":
         job_card.exchange(job.run, question)
     else:
-        job_card.follow(studio.words, job.run, key=f"live-{job.run.name}")
+        job_card.follow(studio.words, job, key=f"live-{job.run.name}")
 
 
 def _side_by_side(studio: Studio, subjects: dict[str, str]) -> list[str]:

@@ -56,22 +56,25 @@ def offer(
             show_next(box, name)
         st.rerun()
     if job is not None:
-        follow(studio.words, job.run, key=key)
+        follow(studio.words, job, key=key)
     return job
 
 
-def follow(words: Words, run: Path, *, key: str, lines: int = 14, with_log: bool = True) -> None:
-    """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when it ends."""
-    moving = is_moving(read_job(run))
+def follow(words: Words, drawn: Job, *, key: str, lines: int = 14, with_log: bool = True) -> None:
+    """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when its state is another.
+
+    `drawn`: the job as the page around it shows it, with the buttons of that state.
+    """
+    moving = is_moving(drawn)
 
     @st.fragment(run_every=LOOK_S if moving else None)
     def card() -> None:
-        job = read_job(run)
+        job = read_job(drawn.run)
         badge(words, job)
         _controls(words, job, key)
         if with_log:
-            log(words, run, key=key, lines=lines)
-        if moving and not is_moving(job):
+            log(words, job.run, key=key, lines=lines)
+        if state_of(job) != state_of(drawn) or (moving and not is_moving(job)):
             st.rerun()
 
     card()

@@ -305,7 +305,7 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
     """A run's state, and what can be done with it: pause, go on, stop, keep what it has learned."""
     say = studio.words.train
     st.markdown(f"`{job.run}`" + (f" · {job.request.note}" if job.request and job.request.note else ""))
-    job_card.follow(studio.words, job.run, key=key, with_log=False)
+    job_card.follow(studio.words, job, key=key, with_log=False)
     state = state_of(job)
     # On the page Watch this is drawn again by itself, without the page's own `in_red`.
     with in_red(studio.words), st.container(horizontal=True):
