@@ -23,6 +23,7 @@ from data.runs import Status, write_status
 from data.strict import BadInput
 from finetune.base import find_base
 from finetune.recipe import RECIPES, Recipe, read_recipe
+from tests.finetune.small_runs import make_data
 from tests.small_models import make_base
 from tests.ui.conftest import ROOT
 from ui.pin import Locked, Opened, Wrong
@@ -58,7 +59,7 @@ from ui.studio.knobs import (
 from ui.studio.look import coloured
 from ui.studio.measures import count, curve, duration, last, size, smoothed
 from ui.studio.password import PasswordFile
-from ui.studio.sets import Span, counted, read_set, search, spans
+from ui.studio.sets import Span, counted, read_set, search, sets_since, spans
 from ui.studio.settings import settings_from
 from ui.studio.words import words_in
 
@@ -429,6 +430,16 @@ def test_sets_are_counted_searched_and_split() -> None:
     sky = search(read.conversations, "天空 蓝色")
     assert 0 < len(sky) < found.conversations
     assert search(read.conversations, "") == list(read.conversations)
+
+
+def test_a_set_is_as_new_as_its_file_and_as_its_place_in_the_list(tmp_path: Path) -> None:
+    make_data(tmp_path / "sets")
+    index = tmp_path / "sets" / "dataset_info.json"
+    os.utime(index, (100, 100))
+    os.utime(tmp_path / "sets" / "small.json", (200, 200))
+    assert sets_since(["small"], tmp_path / "sets") == "1970-01-01T00:03:20.000+00:00"
+    assert sets_since(["none"], tmp_path / "sets") == "1970-01-01T00:01:40.000+00:00"
+    assert sets_since(["small"], tmp_path) == ""
 
 
 @pytest.mark.parametrize("thinking", [True, False])

@@ -230,6 +230,38 @@ def test_findings_of_a_check_are_listed(used: Path) -> None:
     assert any("has no id." in str(table.value) for table in app.dataframe)
 
 
+@pytest.mark.parametrize("changed", ["small.json", "dataset_info.json"])
+def test_what_was_told_of_a_set_before_it_was_changed_is_not_shown(changed: str, used: Path) -> None:
+    checked = words_in("zh").data.found.format(errors=1, warnings=0)
+
+    def told(app: AppTest) -> tuple[bool, bool]:
+        tables = [str(table.value) for table in app.dataframe]
+        return any("has no id." in table for table in tables), any(checked in table for table in tables)
+
+    app = drawn("data", used)
+    app.button(key="ask-inspect").click().run()
+    inspected = jobs(used / "runs")[-1].run
+    learned = {"id": "small-03", "tokens": [{"text": "好", "loss": True}]}
+    (inspected / JOB_LOG).write_text(json.dumps({"conversations": [learned]}) + "\n")
+    write_status(inspected, Status(state="done"))
+    app.run()
+    assert told(app) == (True, True)
+    assert any("small-03" in found.proto.body for found in app.get("html"))
+    later = (used / "sets" / changed).stat().st_mtime + 60
+    os.utime(used / "sets" / changed, (later, later))
+    assert told(app.run()) == (False, False)
+    assert not any("small-03" in found.proto.body for found in app.get("html"))
+
+
+def test_a_set_that_is_registered_anew_is_read_anew(empty: Path) -> None:
+    index = empty / "sets" / "dataset_info.json"
+    app = drawn("data", empty)
+    bad = words_in("zh").data.bad
+    assert list(app.dataframe[0].value[bad]) == [0]
+    index.write_text(json.dumps({"small": {"file_name": "small.json", "formatting": "alpaca"}}))
+    assert list(app.run().dataframe[0].value[bad]) == [20]
+
+
 def test_a_changed_knob_is_in_the_command_and_in_the_queue(empty: Path) -> None:
     app = drawn("train", empty)
     app.number_input(key="knob-learning_rate-1").set_value(1e-4).run()

@@ -22,7 +22,7 @@ from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.jobs import Asked, answer_of, keep_upload, latest, state_of
 from ui.studio.look import COLOURS, chart, coloured, draw, panel
-from ui.studio.sets import Read, Span, counted, read_set, search, spans, stamp, topic_of
+from ui.studio.sets import Read, Span, counted, read_set, search, sets_since, spans, stamp, topic_of
 from ui.studio.told import in_words
 from ui.studio.words import Words
 
@@ -72,7 +72,7 @@ def _table(studio: Studio, names: list[str]) -> None:
                 }
             )
             continue
-        job = latest(studio.jobs, "data", _check_words(studio, name))
+        job = latest(studio.jobs, "data", _check_words(studio, name), sets_since([name], studio.settings.data))
         told = answer_of(job.run) if job and state_of(job) in ("done", "failed") else None
         rows.append(
             {
@@ -146,7 +146,10 @@ def _check_words(studio: Studio, name: str) -> tuple[str, ...]:
 def _check(studio: Studio, name: str) -> None:
     say = studio.words.data
     asked = Asked("data", _check_words(studio, name), f"check-{name}")
-    job = job_card.offer(studio, asked, say.check_now, key="check", primary=True, icon=":material/fact_check:")
+    job = job_card.offer(
+        studio, asked, say.check_now, key="check", primary=True, icon=":material/fact_check:",
+        since=sets_since([name], studio.settings.data),
+    )  # fmt: skip
     told = answer_of(job.run) if job else None
     if not told:
         return
@@ -215,8 +218,9 @@ def _stats(studio: Studio, name: str) -> None:
     st.caption(say.stats_under)
     words = ("stats", name, "--json", *studio.settings.data_words)
     job = job_card.offer(
-        studio, Asked("data", words, f"stats-{name}"), say.stats_now, key="stats", icon=":material/bar_chart:"
-    )
+        studio, Asked("data", words, f"stats-{name}"), say.stats_now, key="stats", icon=":material/bar_chart:",
+        since=sets_since([name], studio.settings.data),
+    )  # fmt: skip
     told = answer_of(job.run) if job else None
     if told:
         _token_stats(told, studio.words)
@@ -261,7 +265,10 @@ def _tokens(studio: Studio, name: str) -> None:
     tokenizer = folder if holds(folder, "tokenizer.json") else STANDIN
     words = ("inspect", name, "--json", "--tokenizer", str(tokenizer), *studio.settings.data_words)
     asked = Asked("data", words, f"inspect-{name}")
-    job = job_card.offer(studio, asked, say.tokens_now, key="inspect", icon=":material/token:")
+    job = job_card.offer(
+        studio, asked, say.tokens_now, key="inspect", icon=":material/token:",
+        since=sets_since([name], studio.settings.data),
+    )  # fmt: skip
     told = answer_of(job.run) if job else None
     for one in (told or {}).get("conversations", ())[:SHOWN_TOKENS]:
         pieces = [Span(str(token["text"]), learned=bool(token["loss"])) for token in one["tokens"]]
@@ -296,5 +303,5 @@ def _read(studio: Studio, name: str) -> Read:
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)
-def _read_once(name: str, data_dir: str, stamped: tuple[int, int]) -> Read:
+def _read_once(name: str, data_dir: str, stamped: tuple[int, ...]) -> Read:
     return read_set(name, Path(data_dir))

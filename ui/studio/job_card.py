@@ -41,7 +41,7 @@ def offer(
     """The command, the button that queues it, and the newest job of exactly this command, which is returned.
 
     `shows` are the boxes that are to show what comes of it, and its name there. A job that ended before `since`, when the
-    weights that it is about were made, counts no more.
+    weights or sets that it is about were made, counts no more.
     """
     st.code(asked.command, language="bash", wrap_lines=True)
     job = latest(studio.jobs, asked.verb, asked.words, since)

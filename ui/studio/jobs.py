@@ -79,7 +79,7 @@ def is_moving(job: Job) -> bool:
 def latest(jobs: Iterable[Job], verb: Verb, words: Sequence[str], since: str = "") -> Job | None:
     """The newest job of exactly this command: a page that is opened again finds it by that.
 
-    One that ended before `since` counts no more: what it made is of other weights than those that are there now.
+    One that ended before `since` counts no more: what it made is of other weights, or sets, than those that are there now.
     """
     wanted = (verb, tuple(words))
     found = [job for job in jobs if job.request and (job.request.verb, job.request.words) == wanted]

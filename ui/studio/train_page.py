@@ -31,6 +31,7 @@ from ui.studio.jobs import (
 from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
 from ui.studio.look import in_red, panel
 from ui.studio.measures import count, duration, size
+from ui.studio.sets import sets_since
 from ui.studio.told import in_words
 
 FIRST = "mindpal"
@@ -241,7 +242,7 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
     st.markdown(say.plan_under)
     job = job_card.offer(
         studio, Asked("train", (*words, "--plan", "--json"), "plan"), say.plan, key="plan", icon=":material/calculate:",
-        disabled=bool(wrong),
+        disabled=bool(wrong), since=sets_since(values["dataset"], studio.settings.data),
     )  # fmt: skip
     if job and state_of(job) == "done" and (found := answer_of(job.run)):
         _plan(studio, found)
