@@ -230,6 +230,21 @@ def test_findings_of_a_check_are_listed(used: Path) -> None:
     assert any("has no id." in str(table.value) for table in app.dataframe)
 
 
+@pytest.mark.parametrize("base", ["bare", "none"])
+def test_tokens_are_counted_with_the_chosen_base_and_it_is_said_with_which(base: str, used: Path) -> None:
+    folder = used / "models" / base
+    app = drawn("data", used, base=str(folder))
+    app.button(key="ask-stats").click().run()
+    job = jobs(used / "runs")[-1]
+    assert job.request
+    named = job.request.words[job.request.words.index("--tokenizer") + 1]
+    assert named == (str(folder) if base == "bare" else "data/standin")
+    (job.run / JOB_LOG).write_text(json.dumps({"splits": [], "measured_by": "its tokenizer"}) + "\n")
+    write_status(job.run, Status(state="done"))
+    told = words_in("zh").data.counted_with.format(name="its tokenizer")
+    assert told in [caption.value for caption in app.run().caption]
+
+
 @pytest.mark.parametrize("changed", ["small.json", "dataset_info.json"])
 def test_what_was_told_of_a_set_before_it_was_changed_is_not_shown(changed: str, used: Path) -> None:
     checked = words_in("zh").data.found.format(errors=1, warnings=0)
@@ -352,9 +367,9 @@ def test_a_run_of_a_terminal_has_no_buttons_that_nobody_hears(used: Path) -> Non
 @pytest.mark.parametrize("name", ["~no-such-person/base", "x" * 300])
 def test_a_base_that_cannot_be_looked_into_breaks_no_page(page: str, name: str, empty: Path) -> None:
     app = drawn(page, empty, base=name)
-    if page in ("base", "data"):
-        (error,) = app.error
-        assert error.value.startswith(f"{name}：打不开")
+    assert all(error.value.startswith(f"{name}：打不开") for error in app.error)
+    # On the page Data beside the loss mask and beside the count of tokens.
+    assert len(app.error) == {"base": 1, "data": 2}.get(page, 0)
 
 
 def test_figures_of_before_a_run_went_on_are_not_shown(used: Path) -> None:

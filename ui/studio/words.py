@@ -94,6 +94,7 @@ class DataWords(Strict):
     stats_under: Sentence
     stats_now: Sentence
     token_count: Sentence
+    counted_with: Sentence
     with_loss: Sentence
     upload_under: Sentence
     name: Sentence
