@@ -705,9 +705,17 @@ def test_a_set_just_registered_is_the_one_looked_at(used: Path) -> None:
     app.file_uploader(key="upload").upload("mine.json", (used / "sets" / "small.json").read_bytes()).run()
     app.button(key="ask-add").click().run()
     assert app.selectbox(key="set").value == "small"
+    (job,) = [job.run for job in jobs(used / "runs") if job.request and job.request.words[0] == "add"]
+    write_status(job, Status(state="done"))
     index = json.loads((used / "sets" / "dataset_info.json").read_text())
     (used / "sets" / "dataset_info.json").write_text(json.dumps({**index, "mine": index["small"]}))
     assert app.run().selectbox(key="set").value == "mine"
+    # By this file, and not by another one.
+    say = words_in("zh").data
+    assert [told.value for told in app.success] == [say.added.format(name="mine")]
+    assert not app.info
+    app.file_uploader(key="upload").upload("mine.json", written()).run()
+    assert say.taken.format(name="mine") in [told.value for told in app.info]
 
 
 def test_a_wrong_knob_starts_nothing(empty: Path) -> None:

@@ -293,10 +293,12 @@ def _upload(studio: Studio, names: list[str]) -> None:
     if not _NAME.fullmatch(name):
         st.error(say.bad_name)
         return
-    if name in names:
-        st.info(say.taken.format(name=name))
     path = keep_upload(studio.settings.uploads, given.name, given.getvalue())
     asked = Asked("data", ("add", str(path), "--name", name, *studio.settings.data_words), f"add-{name}")
+    before = latest(studio.jobs, asked.verb, asked.words)
+    # It may be this very file that took the name.
+    if name in names and not (before and state_of(before) == "done"):
+        st.info(say.taken.format(name=name))
     job = job_card.offer(
         studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names,
         shows={"set": name},
