@@ -223,6 +223,14 @@ def test_what_is_measured_as_usual_lies_where_the_runs_report_looks_for_it(used:
     commands = [code.value for code in app.code]
     assert usual not in commands
     assert any(command.startswith(f"{usual} --greedy --out {used / 'runs' / 'reports'}") for command in commands)
+    # In a run that lies elsewhere the worker writes nothing.
+    other = used / "elsewhere" / "run"
+    other.mkdir(parents=True)
+    (other / RUN_FILE).write_text("{}")
+    app = drawn("compare", used, base=str(other), compared=str(other), measured=str(other))
+    for verb in ("compare", "evaluate"):
+        (command,) = [code.value for code in app.code if code.value.startswith(f"python -m finetune {verb} {other}")]
+        assert f" --out {used / 'runs' / 'reports'}" in command
 
 
 def test_findings_of_a_check_are_listed(used: Path) -> None:
