@@ -47,6 +47,7 @@ from ui.studio.jobs import (
 )
 from ui.studio.knobs import (
     as_yaml,
+    name_of,
     overrides,
     read_knobs,
     read_values,
@@ -221,6 +222,12 @@ def test_a_saved_recipe_is_found_again_and_takes_no_shipped_name(tmp_path: Path)
             save(tmp_path / "recipes", bad, values, knobs)
     with pytest.raises(BadInput, match="comes with MindPal"):
         save(tmp_path / "recipes", "tiny", values, knobs, tuple(recipes(RECIPES)))
+
+
+def test_a_recipe_is_named_by_its_file() -> None:
+    files = ("mine.yaml", "recipe (1).yaml", "我的 配方.yml", ".a/../b.yaml", f"{'x' * 90}.yaml")
+    names = [name_of(file) for file in files]
+    assert names == ["mine", "recipe-1", "我的-配方", "a-..-b", "x" * 60]
 
 
 def test_a_recipe_with_other_values_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:

@@ -345,6 +345,8 @@ def test_an_uploaded_recipe_replaces_none_of_that_name_unasked(empty: Path) -> N
     app = drawn("train", empty)
     app.file_uploader(key="load").upload("mine.yaml", as_yaml(values).encode()).run()
     assert app.selectbox(key="preset").value == "mine"
+    app.file_uploader(key="load").upload("recipe (1).yaml", as_yaml(values).encode()).run()
+    assert app.selectbox(key="preset").value == "recipe-1"
     other = as_yaml({**values, "r": 5}).encode()
     app.file_uploader(key="load").upload("mine.yaml", other).run()
     assert [error.value for error in app.error] == ['已经有叫 "mine" 的配方了，值不一样；请换个名字，或选择替换。']
@@ -734,6 +736,27 @@ def test_a_wrong_knob_starts_nothing(empty: Path) -> None:
     assert next(button for button in app.button if button.label == say.start).disabled
     # Beside the button, too: its own place may be folded up.
     assert "learning_rate: 应当 > 0 < 1" in [error.value for error in app.error]
+
+
+def test_only_a_knob_that_may_be_empty_says_so(empty: Path) -> None:
+    app, empty_word = drawn("train", empty), words_in("zh").train.none
+    shown = {found.key: found.proto.placeholder for found in app.number_input}
+    for knob in read_knobs():
+        if knob.kind in ("whole", "number"):
+            assert (shown[f"knob-{knob.name}-1"] == empty_word) == knob.optional, knob.name
+
+
+@pytest.mark.parametrize("code", ["", "坏", "right"])
+def test_the_first_password_is_set_by_whoever_has_the_code(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINDPAL_STUDIO_PASSWORD_FILE", str(tmp_path / "password.json"))
+    monkeypatch.setenv("MINDPAL_STUDIO_CODE", "right")
+    app = AppTest.from_function(whole, default_timeout=60)
+    app.query_params["code"] = code
+    app.run()
+    assert not app.exception, app.exception
+    assert bool(app.text_input) == (code == "right")
 
 
 def test_another_recipe_shows_its_own_values(empty: Path) -> None:

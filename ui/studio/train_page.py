@@ -28,7 +28,7 @@ from ui.studio.jobs import (
     queue_training,
     state_of,
 )
-from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
+from ui.studio.knobs import Knob, as_yaml, name_of, overrides, read_values, reasons, recipes, save, wrong_with
 from ui.studio.look import in_red, panel
 from ui.studio.measures import count, duration, size
 from ui.studio.sets import sets_since
@@ -151,11 +151,11 @@ def _knob(
     if knob.kind == "whole":
         return st.number_input(
             label, min_value=None if knob.least is None else int(knob.least), step=1, key=key, help=tip,
-            value=None if value is None else int(value), placeholder=say.none,
+            value=None if value is None else int(value), placeholder=say.none if knob.optional else None,
         )  # fmt: skip
     return st.number_input(
         label, value=None if value is None else float(value), step=_step(value), format="%g", key=key, help=tip,
-        placeholder=say.none,
+        placeholder=say.none if knob.optional else None,
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
         return
     with in_red(studio.words):
         given = read_values(keep_upload(studio.settings.uploads, loaded.name, loaded.getvalue()), studio.knobs)
-        _use(studio, loaded.name.rpartition(".")[0], given, taken, over=over, loaded=loaded.file_id)
+        _use(studio, name_of(loaded.name), given, taken, over=over, loaded=loaded.file_id)
 
 
 def _use(
