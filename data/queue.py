@@ -7,7 +7,8 @@ status.json      how it goes (see data/runs.py); "queued" by whoever asks, after
 job.log          what the job told, whole
 
 A job of the verb train trains in its own folder: its words hold `--run runs/<id>`. Every other job leaves only these
-files in its folder. Beside the folders lies `.worker`, the lock of the worker, touched while it lives.
+files in its folder. Beside the folders lies `.worker`, the lock of the worker, touched while it lives; in it stands the
+process of its newest job.
 """
 
 import re
@@ -96,10 +97,18 @@ def new_run(runs: Path, name: str) -> Path:
 
 
 def write_request(run: Path, request: Request) -> None:
-    """Put a job into the queue. The status comes last: the worker takes no folder up before it is there."""
+    """Put a job into the queue. The status comes last: the worker takes no folder up before it is there.
+
+    Where it never comes the worker writes it, some seconds later.
+    """
     stamped = request if request.created else request.model_copy(update={"created": now()})
     write_whole(run / REQUEST_FILE, dump(stamped.model_dump()))
-    write_status(run, Status(state="queued", message="waits for the worker"))
+    try:
+        write_status(run, Status(state="queued", message="waits for the worker"))
+    except OSError:
+        # A full disk: whoever asks is told, and asks again.
+        (run / REQUEST_FILE).unlink()
+        raise
 
 
 def read_request(run: Path) -> Request:
@@ -183,6 +192,16 @@ def disk_used(run: Path) -> int:
 def log_of(run: Path) -> Path:
     """The file with what a job told: all of it where a worker ran it, else the trainer's own lines."""
     return run / JOB_LOG if (run / JOB_LOG).is_file() else run / LOG_FILE
+
+
+def is_heard(job: Job) -> bool:
+    """Whether the worker hears what is wanted of a job that waits or runs: one that goes on in a terminal is not its own."""
+    if job.request is None or job.status is None or job.status.state != "running":
+        return job.request is not None
+    try:
+        return (job.run.parent / WORKER_FILE).read_text() == str(job.status.pid)
+    except FileNotFoundError:
+        return False
 
 
 def is_worker_alive(runs: Path) -> bool:

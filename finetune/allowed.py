@@ -108,14 +108,19 @@ def check_request(run: Path, request: Request, places: Places) -> None:
     else:
         raise BadInput(f"{request.verb}: is not for the worker; it takes {', '.join(['data', *_RULES])}.")
     named = set()
+    first = ""
     # Its default is the project's own folder, which may be another than the worker's.
     if told in ("data add", "data remove") and not any(word.startswith("--data-dir") for word in words):
         words = (*words, "--data-dir", str(DATA_DIR))
     for option, kind, value in _parts(words, rule, told):
         named.add(option)
+        first = first or ("" if option else value)
         _check_place(told, option, kind, value, run, places)
     if request.verb == "train" and not named & {"--run", "--plan"}:
         raise BadInput(f"train: the job trains in its own folder; add --run {run}.")
+    if request.verb in ("compare", "evaluate") and "--out" not in named:
+        # Into the folder of what they look at.
+        _check_place(told, "without --out", "in runs", first, run, places)
     if request.verb == "chat" and "--question" not in named:
         raise BadInput("chat: nobody is there to type; add --question=….")
 

@@ -22,14 +22,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO, Literal
 
 from data.conversations import DATA_DIR, INDEX_FILE
-from data.queue import BY_WORKER, JOB_LOG, WORKER_FILE, Job, Request, jobs, read_job, take_want
+from data.queue import (
+    BY_WORKER,
+    JOB_LOG,
+    REQUEST_FILE,
+    WANT_FILE,
+    WORKER_FILE,
+    Job,
+    Request,
+    jobs,
+    read_job,
+    read_want,
+    take_want,
+)
 from data.runs import (
     ADAPTER,
     MODEL,
@@ -46,6 +58,10 @@ from finetune.dataset.folder import make_data_folder
 from finetune.run_folder import LOWER, free, is_trained_in, tells_of_no_memory
 
 POLL_S = 0.2
+# How often it is looked what is wanted of the other jobs while one is at work.
+HEAR_S = 1.0
+# So old is a request whose status will not come any more: whoever asked ended between the two.
+REQUEST_PATIENCE_S = 5.0
 # A worker that was just killed holds its lock until its job is gone, too.
 LOCK_PATIENCE_S = 5.0
 # How much of the end of what a job told is remembered, for the sentence on how it ended.
@@ -153,6 +169,11 @@ class Worker:
     def _not_lost(self, job: Job) -> Job:
         """The job as it stands. One that says that it runs while its process is gone waits again; where nobody asked for it
         here, whoever began it in a terminal is told how to go on."""
+        if job.request and job.status is None and not job.wrong and _age(job.run / REQUEST_FILE) > REQUEST_PATIENCE_S:
+            # A full disk: later.
+            with suppress(OSError):
+                self._tell(job.run, "queued", "waits for the worker")
+            return read_job(job.run)
         # While the worker looks for the next job none of its own is at work, and a run elsewhere holds its lock.
         if job.status is None or job.status.state != "running" or is_trained_in(job.run):
             return job
@@ -178,6 +199,20 @@ class Worker:
             self._tell(run, "paused", "paused by a person")
         elif want == "stop" and state in ("queued", "paused", "failed"):
             self._stopped(run, request)
+
+    def _hear_others(self, at_work: Path) -> None:
+        """What is wanted of the jobs that do not run while one does, as far as it is done in a moment."""
+        for said in self.places.runs.glob(f"*/{WANT_FILE}"):
+            job = read_job(said.parent)
+            if job.run == at_work or job.request is None or job.status is None or job.status.state == "running":
+                continue
+            with suppress(BadInput):
+                if read_want(job.run) == "stop" and (job.run / RUN_FILE).is_file():
+                    # To keep what it learned takes a process of its own; until then it only waits no more.
+                    if job.status.state == "queued":
+                        self._tell(job.run, "paused", "stops as soon as the job at work has ended")
+                    continue
+            self._obey(job.run, job.request, job.status.state)
 
     def _do(self, run: Path, request: Request) -> None:
         """Run a job to whatever end it comes to."""
@@ -230,10 +265,17 @@ class Worker:
             ) as process,
         ):
             print(process.pid, file=end.stdin, flush=True)
+            # A full disk: what is wanted of it is told in a terminal then.
+            with suppress(OSError):
+                Path(self.lock.name).write_text(str(process.pid))
             before = read_status(run)
             self._write(run, before.model_copy(update={"state": "running", "pid": process.pid, "message": "begins"}))
+            heard = time.monotonic()
             for piece in _output(process):
                 self._touch()
+                if time.monotonic() - heard > HEAR_S:
+                    self._hear_others(run)
+                    heard = time.monotonic()
                 told.add(piece)
                 if piece and not trains:
                     self._tell_progress(run, told.last())
@@ -331,6 +373,14 @@ def _alone(runs: Path, stop: Stop) -> Iterator[IO[str]]:
                     ) from None
                 time.sleep(0.1)
         yield file
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; one that is gone is new."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _output(process: subprocess.Popen[bytes]) -> Iterator[bytes]:

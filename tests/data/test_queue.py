@@ -24,7 +24,7 @@ from data.queue import (
     write_request,
     write_want,
 )
-from data.runs import LOG_FILE, Status, read_status, write_status
+from data.runs import LOG_FILE, STATUS_FILE, Status, read_status, write_status
 from data.strict import BadInput
 
 
@@ -58,6 +58,13 @@ def test_new_folders_are_apart_sorted_and_safe(tmp_path: Path) -> None:
         assert run.parent == tmp_path
         assert run.is_dir()
         assert shlex.quote(run.name) == run.name
+
+
+def test_what_found_no_room_is_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / STATUS_FILE).mkdir()
+    with pytest.raises(OSError, match="status"):
+        write_request(tmp_path, Request(verb="chat"))
+    assert not (tmp_path / REQUEST_FILE).exists()
 
 
 def test_a_want_is_to_run_until_somebody_says_otherwise(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def test_what_each_verb_may_write_and_where(places: Places) -> None:
     ask(places, "report", str(runs / "try"), "--model", str(models / "try"))
     ask(places, "push", str(models / "try"), "me/try", f"--token-file={places.secrets[0] / 'hub_token'}")
     ask(places, "data", "inspect", "set", "--jsonl", "-")
+    ask(places, "compare", "--greedy", str(runs / "try"))
+    ask(places, "evaluate", str(models / "try"), "--out", str(runs / "reports" / "try"))
     ask(places, "chat", str(runs / "try"), "--question=hello")
 
 
@@ -41,6 +43,9 @@ def test_what_each_verb_may_write_and_where(places: Places) -> None:
         ("train", ["mindpal"], "add --run"),
         ("report", ["{runs}/../elsewhere"], "does not lie in"),
         ("report", ["{runs}/try", "--model", "/tmp"], "does not lie in"),
+        ("compare", ["--greedy", "{models}/try"], "compare without --out: .* does not lie in"),
+        ("evaluate", ["{runs}/../elsewhere", "{runs}/try"], "does not lie in"),
+        ("evaluate", ["--base", "{runs}/try"], "does not lie in"),
         ("merge", ["{runs}/try", "--out=/etc"], "does not lie in"),
         ("push", ["{models}/try", "--token-file", "/etc/passwd"], "a token is read nowhere else"),
         ("data", ["synthesize"], "is not for the worker"),

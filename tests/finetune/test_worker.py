@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,30 @@ from typing import Any
 import pytest
 
 from data.contract import sha256
-from data.queue import JOB_LOG, REQUEST_FILE, WANT_FILE, Request, is_worker_alive, new_run, write_request, write_want
-from data.runs import ADAPTER, CHECKPOINTS, State, Status, read_metrics, read_status, write_status
+from data.queue import (
+    JOB_LOG,
+    REQUEST_FILE,
+    WANT_FILE,
+    Request,
+    Want,
+    is_heard,
+    is_worker_alive,
+    new_run,
+    read_job,
+    write_request,
+    write_want,
+)
+from data.runs import (
+    ADAPTER,
+    CHECKPOINTS,
+    RUN_FILE,
+    STATUS_FILE,
+    State,
+    Status,
+    read_metrics,
+    read_status,
+    write_status,
+)
 from finetune.allowed import Places
 from finetune.checkpoints import checkpoints_in
 from finetune.run_folder import locked
@@ -230,6 +253,45 @@ def test_what_a_job_began_ends_with_it_and_with_a_killed_worker(place: Place, en
     worker.join(60)
     until(lambda: not is_there(begun))
     assert read_status(run).state == ("done" if ends == "job" else "running")
+
+
+def test_what_is_wanted_of_other_jobs_is_heard_while_one_is_at_work(place: Place) -> None:
+    end = place.folder / "end"
+    at_work = place.ask("data", "stats", created="2026-01-01T00:00:00+00:00")
+    paused, stopped, learned = (place.ask("train", created="2026-01-02T00:00:00+00:00") for _ in range(3))
+    failed = place.ask("data", "stats", created="2026-01-02T00:00:00+00:00")
+    write_status(failed, Status(state="failed"))
+    (learned / RUN_FILE).write_text("{}")
+    job = f"until [ -e {end} ]; do sleep 0.1; done"
+    worker = threading.Thread(target=work, args=(str(place.runs), str(place.models), str(place.data), job))
+    worker.start()
+    try:
+        until(lambda: read_status(at_work).state == "running")
+        assert is_heard(read_job(at_work))
+        wanted: dict[Path, Want] = {paused: "pause", stopped: "stop", failed: "run", learned: "stop"}
+        for run, want in wanted.items():
+            write_want(run, want)
+        until(lambda: [read_status(run).state for run in (paused, stopped, failed)] == ["paused", "stopped", "queued"])
+        # What it learned is kept when there is room for that.
+        until(lambda: read_status(learned).message == "stops as soon as the job at work has ended")
+        write_want(paused, "run")
+        until(lambda: read_status(paused).state == "queued")
+        assert read_status(at_work).state == "running"
+    finally:
+        end.touch()
+        worker.join(60)
+    assert [read_status(run).state for run in (paused, failed)] == ["done", "done"]
+    assert read_status(learned).message.startswith("stopped by a person; what it learned so far is in")
+
+
+def test_a_request_whose_status_never_came_is_taken_up(place: Place) -> None:
+    old, new = place.ask("data", "stats"), place.ask("data", "stats")
+    for run in (old, new):
+        (run / STATUS_FILE).unlink()
+    os.utime(old / REQUEST_FILE, (0, 0))
+    work(str(place.runs), str(place.models), str(place.data), "exit 0")
+    assert read_status(old).state == "done"
+    assert not (new / STATUS_FILE).exists()
 
 
 def test_a_worker_that_ends_leaves_its_job_to_the_next_and_a_stopped_run_is_kept(place: Place) -> None:

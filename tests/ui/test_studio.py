@@ -23,6 +23,7 @@ from data.runs import Status, write_status
 from data.strict import BadInput
 from finetune.base import find_base
 from finetune.recipe import RECIPES, Recipe, read_recipe
+from tests.finetune.small_runs import make_data
 from tests.small_models import make_base
 from tests.ui.conftest import ROOT
 from ui.pin import Locked, Opened, Wrong
@@ -46,6 +47,7 @@ from ui.studio.jobs import (
 )
 from ui.studio.knobs import (
     as_yaml,
+    name_of,
     overrides,
     read_knobs,
     read_values,
@@ -58,7 +60,7 @@ from ui.studio.knobs import (
 from ui.studio.look import coloured
 from ui.studio.measures import count, curve, duration, last, size, smoothed
 from ui.studio.password import PasswordFile
-from ui.studio.sets import Span, counted, read_set, search, spans
+from ui.studio.sets import Span, counted, read_set, search, sets_since, spans
 from ui.studio.settings import settings_from
 from ui.studio.words import words_in
 
@@ -220,6 +222,12 @@ def test_a_saved_recipe_is_found_again_and_takes_no_shipped_name(tmp_path: Path)
             save(tmp_path / "recipes", bad, values, knobs)
     with pytest.raises(BadInput, match="comes with MindPal"):
         save(tmp_path / "recipes", "tiny", values, knobs, tuple(recipes(RECIPES)))
+
+
+def test_a_recipe_is_named_by_its_file() -> None:
+    files = ("mine.yaml", "recipe (1).yaml", "我的 配方.yml", ".a/../b.yaml", f"{'x' * 90}.yaml")
+    names = [name_of(file) for file in files]
+    assert names == ["mine", "recipe-1", "我的-配方", "a-..-b", "x" * 60]
 
 
 def test_a_recipe_with_other_values_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
@@ -429,6 +437,16 @@ def test_sets_are_counted_searched_and_split() -> None:
     sky = search(read.conversations, "天空 蓝色")
     assert 0 < len(sky) < found.conversations
     assert search(read.conversations, "") == list(read.conversations)
+
+
+def test_a_set_is_as_new_as_its_file_and_as_its_place_in_the_list(tmp_path: Path) -> None:
+    make_data(tmp_path / "sets")
+    index = tmp_path / "sets" / "dataset_info.json"
+    os.utime(index, (100, 100))
+    os.utime(tmp_path / "sets" / "small.json", (200, 200))
+    assert sets_since(["small"], tmp_path / "sets") == "1970-01-01T00:03:20.000+00:00"
+    assert sets_since(["none"], tmp_path / "sets") == "1970-01-01T00:01:40.000+00:00"
+    assert sets_since(["small"], tmp_path) == ""
 
 
 @pytest.mark.parametrize("thinking", [True, False])

@@ -6,7 +6,9 @@ import html
 import json
 import os
 import re
+import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from data.contract import read_contract
 from data.conversations import conversations, is_validation
-from data.queue import JOB_LOG, Request, jobs, read_want, write_request
+from data.queue import JOB_LOG, WORKER_FILE, Request, jobs, read_want, write_request
 from data.runs import ADAPTER, RUN_FILE, State, Status, append_metrics, write_status
 from data.strict import BadInput
 from finetune.dataset import add
@@ -100,9 +102,10 @@ def used(empty: Path) -> Path:
     running = job(
         "running",
         Request(verb="train", words=("mindpal", "--run", "running"), note="试一试", created="2026-01-05"),
-        Status(state="running", step=5, steps=10, message="loss 2.0"),
+        Status(state="running", step=5, steps=10, message="loss 2.0", pid=7),
         "step 5 of 10\n",
     )
+    (empty / "runs" / WORKER_FILE).write_text("7")
     for step in (1, 5):
         append_metrics(running, {"step": step, "loss": 3.0 / step, "learning_rate": 1e-4, "grad_norm": 1.0, "tokens_per_second": 900.0, "share_of_peak": 0.3, "seconds_left": 61.0, "memory": 2e9, "memory_free": 3e9, "cpu_percent": 90.0, "num_input_tokens_seen": 4000})  # fmt: skip
     append_metrics(running, {"step": 5, "eval_loss": 2.5})
@@ -169,6 +172,34 @@ def test_pause_says_so_to_the_worker(used: Path) -> None:
     assert read_want(used / "runs" / "running") == "pause"
 
 
+def followed(run: str) -> None:
+    """A page that was drawn when the run was paused still."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    import streamlit as st
+
+    from data.queue import read_job
+    from data.runs import Status
+    from ui.studio import job_card
+    from ui.studio.words import words_in
+
+    job = read_job(Path(run))
+    if not st.session_state.setdefault("is-later", False):
+        st.session_state["is-later"] = True
+        job = replace(job, status=Status(state="paused"))
+    st.text(job.status.state if job.status else "")
+    job_card.follow(words_in("zh"), job, key="one")
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done"])
+def test_a_page_has_the_buttons_of_the_state_that_is_shown(used: Path, state: State) -> None:
+    run = used / "runs" / "running"
+    write_status(run, Status(state=state))
+    app = AppTest.from_function(followed, default_timeout=60, kwargs={"run": str(run)}).run()
+    assert [text.value for text in app.text] == [state]
+
+
 def test_a_run_that_has_ended_offers_its_report_and_shows_the_page(used: Path) -> None:
     assert not drawn("watch", used).get("iframe"), "the newest run is still running"
     run = used / "runs" / "made"
@@ -192,11 +223,66 @@ def test_what_is_measured_as_usual_lies_where_the_runs_report_looks_for_it(used:
     commands = [code.value for code in app.code]
     assert usual not in commands
     assert any(command.startswith(f"{usual} --greedy --out {used / 'runs' / 'reports'}") for command in commands)
+    # In a run that lies elsewhere the worker writes nothing.
+    other = used / "elsewhere" / "run"
+    other.mkdir(parents=True)
+    (other / RUN_FILE).write_text("{}")
+    app = drawn("compare", used, base=str(other), compared=str(other), measured=str(other))
+    for verb in ("compare", "evaluate"):
+        (command,) = [code.value for code in app.code if code.value.startswith(f"python -m finetune {verb} {other}")]
+        assert f" --out {used / 'runs' / 'reports'}" in command
 
 
 def test_findings_of_a_check_are_listed(used: Path) -> None:
     app = drawn("data", used)
     assert any("has no id." in str(table.value) for table in app.dataframe)
+
+
+@pytest.mark.parametrize("base", ["bare", "none"])
+def test_tokens_are_counted_with_the_chosen_base_and_it_is_said_with_which(base: str, used: Path) -> None:
+    folder = used / "models" / base
+    app = drawn("data", used, base=str(folder))
+    app.button(key="ask-stats").click().run()
+    job = jobs(used / "runs")[-1]
+    assert job.request
+    named = job.request.words[job.request.words.index("--tokenizer") + 1]
+    assert named == (str(folder) if base == "bare" else "data/standin")
+    (job.run / JOB_LOG).write_text(json.dumps({"splits": [], "measured_by": "its tokenizer"}) + "\n")
+    write_status(job.run, Status(state="done"))
+    told = words_in("zh").data.counted_with.format(name="its tokenizer")
+    assert told in [caption.value for caption in app.run().caption]
+
+
+@pytest.mark.parametrize("changed", ["small.json", "dataset_info.json"])
+def test_what_was_told_of_a_set_before_it_was_changed_is_not_shown(changed: str, used: Path) -> None:
+    checked = words_in("zh").data.found.format(errors=1, warnings=0)
+
+    def told(app: AppTest) -> tuple[bool, bool]:
+        tables = [str(table.value) for table in app.dataframe]
+        return any("has no id." in table for table in tables), any(checked in table for table in tables)
+
+    app = drawn("data", used)
+    app.button(key="ask-inspect").click().run()
+    inspected = jobs(used / "runs")[-1].run
+    learned = {"id": "small-03", "tokens": [{"text": "好", "loss": True}]}
+    (inspected / JOB_LOG).write_text(json.dumps({"conversations": [learned]}) + "\n")
+    write_status(inspected, Status(state="done"))
+    app.run()
+    assert told(app) == (True, True)
+    assert any("small-03" in found.proto.body for found in app.get("html"))
+    later = (used / "sets" / changed).stat().st_mtime + 60
+    os.utime(used / "sets" / changed, (later, later))
+    assert told(app.run()) == (False, False)
+    assert not any("small-03" in found.proto.body for found in app.get("html"))
+
+
+def test_a_set_that_is_registered_anew_is_read_anew(empty: Path) -> None:
+    index = empty / "sets" / "dataset_info.json"
+    app = drawn("data", empty)
+    bad = words_in("zh").data.bad
+    assert list(app.dataframe[0].value[bad]) == [0]
+    index.write_text(json.dumps({"small": {"file_name": "small.json", "formatting": "alpaca"}}))
+    assert list(app.run().dataframe[0].value[bad]) == [20]
 
 
 def test_a_changed_knob_is_in_the_command_and_in_the_queue(empty: Path) -> None:
@@ -259,6 +345,8 @@ def test_an_uploaded_recipe_replaces_none_of_that_name_unasked(empty: Path) -> N
     app = drawn("train", empty)
     app.file_uploader(key="load").upload("mine.yaml", as_yaml(values).encode()).run()
     assert app.selectbox(key="preset").value == "mine"
+    app.file_uploader(key="load").upload("recipe (1).yaml", as_yaml(values).encode()).run()
+    assert app.selectbox(key="preset").value == "recipe-1"
     other = as_yaml({**values, "r": 5}).encode()
     app.file_uploader(key="load").upload("mine.yaml", other).run()
     assert [error.value for error in app.error] == ['已经有叫 "mine" 的配方了，值不一样；请换个名字，或选择替换。']
@@ -275,20 +363,23 @@ def test_a_run_of_a_terminal_has_no_buttons_that_nobody_hears(used: Path) -> Non
     run.mkdir()
     (run / RUN_FILE).write_text("{}")
     write_status(run, Status(state="running", pid=7))
+    # One that was asked for here, and goes on there.
+    write_status(used / "runs" / "running", Status(state="running", pid=8))
     app = drawn("watch", used)
-    app.multiselect(key="watched").set_value(["by-hand"]).run()
-    labels = {button.label for button in app.button}
-    assert not labels & {words_in("zh").train.pause, words_in("zh").train.stop}
-    assert "kill -INT 7" in [code.value for code in app.code]
+    for name, line in (("by-hand", "kill -INT 7"), ("running", "kill -INT 8")):
+        app.multiselect(key="watched").set_value([name]).run()
+        labels = {button.label for button in app.button}
+        assert not labels & {words_in("zh").train.pause, words_in("zh").train.stop}
+        assert line in [code.value for code in app.code]
 
 
 @pytest.mark.parametrize("page", ["base", "data", "train", "compare", "export"])
 @pytest.mark.parametrize("name", ["~no-such-person/base", "x" * 300])
 def test_a_base_that_cannot_be_looked_into_breaks_no_page(page: str, name: str, empty: Path) -> None:
     app = drawn(page, empty, base=name)
-    if page in ("base", "data"):
-        (error,) = app.error
-        assert error.value.startswith(f"{name}：打不开")
+    assert all(error.value.startswith(f"{name}：打不开") for error in app.error)
+    # On the page Data beside the loss mask and beside the count of tokens.
+    assert len(app.error) == {"base": 1, "data": 2}.get(page, 0)
 
 
 def test_figures_of_before_a_run_went_on_are_not_shown(used: Path) -> None:
@@ -329,6 +420,34 @@ def test_the_model_that_is_served_is_not_merged_over(used: Path) -> None:
     name.set_value("done").run()
     assert app.button(key="ask-merge").disabled
     assert words_in("zh").export.is_served in [told.value for told in app.info]
+
+
+def test_only_the_model_that_is_served_is_said_to_be(used: Path) -> None:
+    say, link = words_in("zh"), used / "models" / "current"
+    make_sealed(used / "models" / "other")
+
+    def promote(name: str) -> AppTest:
+        app = drawn("export", used)
+        app.selectbox(key="model").set_value(name).run()
+        app.button(key="ask-promote").click().run()
+        job = jobs(used / "runs")[-1].run
+        link.unlink()
+        link.symlink_to(name)
+        write_status(job, Status(state="done"))
+        return app.run()
+
+    def told(app: AppTest) -> tuple[bool, bool]:
+        badges = [text.value for text in app.markdown if say.states["done"] in text.value]
+        return say.export.restart in [text.value for text in app.markdown], bool(badges)
+
+    link.unlink()
+    link.symlink_to("nothing")
+    assert told(promote("done")) == (True, True)
+    app = promote("other")
+    assert told(app) == (True, True)
+    app.selectbox(key="model").set_value("done").run()
+    assert told(app) == (False, False)
+    assert not app.button(key="ask-promote").disabled
 
 
 def test_a_large_archive_is_fetched_past_the_page(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,14 +672,60 @@ def test_every_page_shows_the_run_just_begun_and_the_model_just_made(used: Path)
     assert turned_to(app, "watch").multiselect(key="watched").value == [run.name, "red"]
 
 
+def whole() -> None:
+    """The studio as it is served."""
+    from ui.studio import app
+
+    app.main()
+
+
+@pytest.fixture
+def served(empty: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """A studio in which nothing has been done yet, with its password given."""
+    for name, folder in (("RUNS", "runs"), ("MODELS", "models"), ("DATA", "sets"), ("RECIPES", "recipes")):
+        monkeypatch.setenv(f"MINDPAL_{name}", str(empty / folder))
+    app = AppTest.from_function(whole, default_timeout=60)
+    app.session_state["studio_open"] = True
+    return app.run()
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file may grow any more, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(served: AppTest, empty: Path, no_room: None) -> None:
+    say = words_in("zh")
+    served.button(key="ask-check").click().run()
+    assert not served.exception, served.exception
+    assert [error.value for error in served.error] == [say.disk_full]
+    assert not jobs(empty / "runs")
+    served.file_uploader(key="upload").upload("mine.json", written()).run()
+    assert not served.exception, served.exception
+    assert [error.value for error in served.error] == [say.disk_full]
+    assert not list((empty / "runs" / "uploads").iterdir())
+
+
 def test_a_set_just_registered_is_the_one_looked_at(used: Path) -> None:
     app = drawn("data", used)
     app.file_uploader(key="upload").upload("mine.json", (used / "sets" / "small.json").read_bytes()).run()
     app.button(key="ask-add").click().run()
     assert app.selectbox(key="set").value == "small"
+    (job,) = [job.run for job in jobs(used / "runs") if job.request and job.request.words[0] == "add"]
+    write_status(job, Status(state="done"))
     index = json.loads((used / "sets" / "dataset_info.json").read_text())
     (used / "sets" / "dataset_info.json").write_text(json.dumps({**index, "mine": index["small"]}))
     assert app.run().selectbox(key="set").value == "mine"
+    # By this file, and not by another one.
+    say = words_in("zh").data
+    assert [told.value for told in app.success] == [say.added.format(name="mine")]
+    assert not app.info
+    app.file_uploader(key="upload").upload("mine.json", written()).run()
+    assert say.taken.format(name="mine") in [told.value for told in app.info]
 
 
 def test_a_wrong_knob_starts_nothing(empty: Path) -> None:
@@ -571,6 +736,27 @@ def test_a_wrong_knob_starts_nothing(empty: Path) -> None:
     assert next(button for button in app.button if button.label == say.start).disabled
     # Beside the button, too: its own place may be folded up.
     assert "learning_rate: 应当 > 0 < 1" in [error.value for error in app.error]
+
+
+def test_only_a_knob_that_may_be_empty_says_so(empty: Path) -> None:
+    app, empty_word = drawn("train", empty), words_in("zh").train.none
+    shown = {found.key: found.proto.placeholder for found in app.number_input}
+    for knob in read_knobs():
+        if knob.kind in ("whole", "number"):
+            assert (shown[f"knob-{knob.name}-1"] == empty_word) == knob.optional, knob.name
+
+
+@pytest.mark.parametrize("code", ["", "坏", "right"])
+def test_the_first_password_is_set_by_whoever_has_the_code(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINDPAL_STUDIO_PASSWORD_FILE", str(tmp_path / "password.json"))
+    monkeypatch.setenv("MINDPAL_STUDIO_CODE", "right")
+    app = AppTest.from_function(whole, default_timeout=60)
+    app.query_params["code"] = code
+    app.run()
+    assert not app.exception, app.exception
+    assert bool(app.text_input) == (code == "right")
 
 
 def test_another_recipe_shows_its_own_values(empty: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import streamlit as st
 
 from data.queue import is_worker_alive, jobs
-from data.strict import BadInput
 from ui.locales import LANGUAGES, Language
 from ui.studio import (
     base_page,
@@ -25,11 +24,10 @@ from ui.studio import (
 from ui.studio.context import Studio
 from ui.studio.jobs import state_of
 from ui.studio.knobs import read_knobs
-from ui.studio.look import LINGBAN, dress
+from ui.studio.look import LINGBAN, dress, in_red
 from ui.studio.measures import free_disk, size
 from ui.studio.password import PasswordFile
 from ui.studio.settings import settings_from
-from ui.studio.told import in_words
 from ui.studio.words import words_in
 
 Page = Callable[[Studio], None]
@@ -40,26 +38,20 @@ def main() -> None:
     st.set_page_config(page_title="灵伴工坊 MindPal Studio", page_icon=LINGBAN, layout="wide")
     dress()
     words = words_in(_language())
-    try:
+    with in_red(words):
         settings = settings_from(os.environ)
         if not gate.is_open():
             gate.show(PasswordFile(settings.secret), os.environ.get(gate.CODE, ""), words)
             return
         studio = Studio(settings, words, read_knobs(), tuple(jobs(settings.runs)))
-    except BadInput as error:
-        st.error(in_words(words, str(error)))
-        return
-    st.logo(LINGBAN, size="large")
-    pages = _pages(studio)
-    chosen = st.navigation(pages)
-    _sidebar(studio)
-    _links(pages)
-    if not is_worker_alive(settings.runs):
-        st.warning(words.no_worker, icon=":material/power_off:")
-    try:
+        st.logo(LINGBAN, size="large")
+        pages = _pages(studio)
+        chosen = st.navigation(pages)
+        _sidebar(studio)
+        _links(pages)
+        if not is_worker_alive(settings.runs):
+            st.warning(words.no_worker, icon=":material/power_off:")
         chosen.run()
-    except BadInput as error:
-        st.error(in_words(words, str(error)))
 
 
 def _pages(studio: Studio) -> list[st.Page]:

@@ -95,7 +95,7 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
     if given:
         words += ["--questions", str(keep_upload(uploads, given.name, given.getvalue()))]
     # As it comes without a choice, it belongs to the run's own report.
-    usual = words == [what, *merged] and holds(Path(what), RUN_FILE)
+    usual = words == [what, *merged] and _is_run(studio, Path(what))
     asked, out = _asked(studio, "compare", words, Path(what) / COMPARED if usual else None)
     job = job_card.offer(
         studio, asked, say.compare, key="compare", primary=True, icon=":material/compare:",
@@ -118,6 +118,11 @@ def _asked(studio: Studio, verb: Verb, words: list[str], usual: Path | None) -> 
     return Asked(verb, (*words, "--out", str(out)), verb), out
 
 
+def _is_run(studio: Studio, folder: Path) -> bool:
+    """Whether it is one of the runs here: into a folder elsewhere the worker does not write."""
+    return folder.parent == studio.settings.runs and holds(folder, RUN_FILE)
+
+
 def _measured(studio: Studio, subjects: dict[str, str]) -> None:
     """Loss, text scores and rubric on the conversations held out, before and after tuning."""
     say = studio.words.compare
@@ -127,7 +132,7 @@ def _measured(studio: Studio, subjects: dict[str, str]) -> None:
         say.what, list(subjects), format_func=subjects.__getitem__, key="measured", persist_state="session"
     )
     words = [what, *_before(studio, Path(what)), *studio.settings.data_words]
-    asked, out = _asked(studio, "evaluate", words, Path(what) if holds(Path(what), RUN_FILE) else None)
+    asked, out = _asked(studio, "evaluate", words, Path(what) if _is_run(studio, Path(what)) else None)
     job = job_card.offer(
         studio, asked, say.measure, key="evaluate", primary=True, icon=":material/speed:",
         since=weights_since(Path(what)),
@@ -203,7 +208,7 @@ def _answer(studio: Studio, job: Job, question: str) -> None:
     if state_of(job) == "done":
         job_card.exchange(job.run, question)
     else:
-        job_card.follow(studio.words, job.run, key=f"live-{job.run.name}")
+        job_card.follow(studio.words, job, key=f"live-{job.run.name}")
 
 
 def _side_by_side(studio: Studio, subjects: dict[str, str]) -> list[str]:

@@ -21,8 +21,8 @@ from ui.studio.bases import STANDIN, folder_of, holds
 from ui.studio.choices import show_now
 from ui.studio.context import Studio
 from ui.studio.jobs import Asked, answer_of, keep_upload, latest, state_of
-from ui.studio.look import COLOURS, chart, coloured, draw, panel
-from ui.studio.sets import Read, Span, counted, read_set, search, spans, stamp, topic_of
+from ui.studio.look import COLOURS, chart, coloured, draw, in_red, panel
+from ui.studio.sets import Read, Span, counted, read_set, search, sets_since, spans, stamp, topic_of
 from ui.studio.told import in_words
 from ui.studio.words import Words
 
@@ -72,7 +72,7 @@ def _table(studio: Studio, names: list[str]) -> None:
                 }
             )
             continue
-        job = latest(studio.jobs, "data", _check_words(studio, name))
+        job = latest(studio.jobs, "data", _check_words(studio, name), sets_since([name], studio.settings.data))
         told = answer_of(job.run) if job and state_of(job) in ("done", "failed") else None
         rows.append(
             {
@@ -117,7 +117,7 @@ def _browse(studio: Studio, name: str) -> None:
     for one in found[(number - 1) * A_PAGE : number * A_PAGE]:
         with panel(f"said-{one.row}"):
             _conversation(one, contract, studio.words, validation=is_validation(one, share))
-    with st.expander(say.tokens):
+    with st.expander(say.tokens), in_red(studio.words):
         _tokens(studio, name)
 
 
@@ -146,7 +146,10 @@ def _check_words(studio: Studio, name: str) -> tuple[str, ...]:
 def _check(studio: Studio, name: str) -> None:
     say = studio.words.data
     asked = Asked("data", _check_words(studio, name), f"check-{name}")
-    job = job_card.offer(studio, asked, say.check_now, key="check", primary=True, icon=":material/fact_check:")
+    job = job_card.offer(
+        studio, asked, say.check_now, key="check", primary=True, icon=":material/fact_check:",
+        since=sets_since([name], studio.settings.data),
+    )  # fmt: skip
     told = answer_of(job.run) if job else None
     if not told:
         return
@@ -213,10 +216,18 @@ def _stats(studio: Studio, name: str) -> None:
                 height=max(160, 20 * len({row[say.topic] for row in topics})),
             )
     st.caption(say.stats_under)
-    words = ("stats", name, "--json", *studio.settings.data_words)
+    with in_red(studio.words):
+        _count_tokens(studio, name)
+
+
+def _count_tokens(studio: Studio, name: str) -> None:
+    """What takes the trainer's tokenizer. Raises `BadInput` where the base may not be looked into."""
+    say = studio.words.data
+    words = ("stats", name, "--json", *_tokenizer_words(studio), *studio.settings.data_words)
     job = job_card.offer(
-        studio, Asked("data", words, f"stats-{name}"), say.stats_now, key="stats", icon=":material/bar_chart:"
-    )
+        studio, Asked("data", words, f"stats-{name}"), say.stats_now, key="stats", icon=":material/bar_chart:",
+        since=sets_since([name], studio.settings.data),
+    )  # fmt: skip
     told = answer_of(job.run) if job else None
     if told:
         _token_stats(told, studio.words)
@@ -235,6 +246,7 @@ def _token_stats(told: dict[str, Any], words: Words) -> None:
         for split in told.get("splits", ())
     ]
     st.dataframe(rows, hide_index=True, width="stretch")
+    st.caption(say.counted_with.format(name=told["measured_by"]))
 
 
 def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:
@@ -249,19 +261,21 @@ def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:
     return drawn
 
 
+def _tokenizer_words(studio: Studio) -> tuple[str, str]:
+    """`--tokenizer FOLDER` of the base; without it the stand-in's shows the same mask over other tokens."""
+    folder = folder_of(chosen_base(), studio.settings.hub)
+    return "--tokenizer", str(folder if holds(folder, "tokenizer.json") else STANDIN)
+
+
 def _tokens(studio: Studio, name: str) -> None:
-    """The exact ids and their mask: the trainer's tokenizer has to look."""
+    """The exact ids and their mask. Raises `BadInput` where the base may not be looked into."""
     say = studio.words.data
-    try:
-        folder = folder_of(chosen_base(), studio.settings.hub)
-    except BadInput as error:
-        st.error(in_words(studio.words, str(error)))
-        return
-    # Without the base the stand-in's tokenizer shows the same mask over other tokens.
-    tokenizer = folder if holds(folder, "tokenizer.json") else STANDIN
-    words = ("inspect", name, "--json", "--tokenizer", str(tokenizer), *studio.settings.data_words)
+    words = ("inspect", name, "--json", *_tokenizer_words(studio), *studio.settings.data_words)
     asked = Asked("data", words, f"inspect-{name}")
-    job = job_card.offer(studio, asked, say.tokens_now, key="inspect", icon=":material/token:")
+    job = job_card.offer(
+        studio, asked, say.tokens_now, key="inspect", icon=":material/token:",
+        since=sets_since([name], studio.settings.data),
+    )  # fmt: skip
     told = answer_of(job.run) if job else None
     for one in (told or {}).get("conversations", ())[:SHOWN_TOKENS]:
         pieces = [Span(str(token["text"]), learned=bool(token["loss"])) for token in one["tokens"]]
@@ -279,10 +293,12 @@ def _upload(studio: Studio, names: list[str]) -> None:
     if not _NAME.fullmatch(name):
         st.error(say.bad_name)
         return
-    if name in names:
-        st.info(say.taken.format(name=name))
     path = keep_upload(studio.settings.uploads, given.name, given.getvalue())
     asked = Asked("data", ("add", str(path), "--name", name, *studio.settings.data_words), f"add-{name}")
+    before = latest(studio.jobs, asked.verb, asked.words)
+    # It may be this very file that took the name.
+    if name in names and not (before and state_of(before) == "done"):
+        st.info(say.taken.format(name=name))
     job = job_card.offer(
         studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names,
         shows={"set": name},
@@ -296,5 +312,5 @@ def _read(studio: Studio, name: str) -> Read:
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)
-def _read_once(name: str, data_dir: str, stamped: tuple[int, int]) -> Read:
+def _read_once(name: str, data_dir: str, stamped: tuple[int, ...]) -> Read:
     return read_set(name, Path(data_dir))

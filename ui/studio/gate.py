@@ -36,7 +36,7 @@ def show(secret: PasswordFile, code: str, words: Words) -> None:
         st.title(words.name, anchor=False)
         if secret.is_set():
             _ask(secret, words)
-        elif code and hmac.compare_digest(st.query_params.get("code", ""), code):
+        elif code and hmac.compare_digest(st.query_params.get("code", "").encode(), code.encode()):
             _first(secret, words)
         else:
             st.info(say.not_set)

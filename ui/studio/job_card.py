@@ -14,6 +14,7 @@ from data.runs import State
 from ui.studio.choices import show_next
 from ui.studio.context import Studio
 from ui.studio.jobs import ALIVE, Asked, answer_of, is_moving, is_training, latest, queue, state_of, tail
+from ui.studio.look import in_red
 from ui.studio.told import in_words
 from ui.studio.words import Words
 
@@ -40,7 +41,7 @@ def offer(
     """The command, the button that queues it, and the newest job of exactly this command, which is returned.
 
     `shows` are the boxes that are to show what comes of it, and its name there. A job that ended before `since`, when the
-    weights that it is about were made, counts no more.
+    weights or sets that it is about were made, counts no more.
     """
     st.code(asked.command, language="bash", wrap_lines=True)
     job = latest(studio.jobs, asked.verb, asked.words, since)
@@ -55,22 +56,25 @@ def offer(
             show_next(box, name)
         st.rerun()
     if job is not None:
-        follow(studio.words, job.run, key=key)
+        follow(studio.words, job, key=key)
     return job
 
 
-def follow(words: Words, run: Path, *, key: str, lines: int = 14, with_log: bool = True) -> None:
-    """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when it ends."""
-    moving = is_moving(read_job(run))
+def follow(words: Words, drawn: Job, *, key: str, lines: int = 14, with_log: bool = True) -> None:
+    """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when its state is another.
+
+    `drawn`: the job as the page around it shows it, with the buttons of that state.
+    """
+    moving = is_moving(drawn)
 
     @st.fragment(run_every=LOOK_S if moving else None)
     def card() -> None:
-        job = read_job(run)
+        job = read_job(drawn.run)
         badge(words, job)
         _controls(words, job, key)
         if with_log:
-            log(words, run, key=key, lines=lines)
-        if moving and not is_moving(job):
+            log(words, job.run, key=key, lines=lines)
+        if state_of(job) != state_of(drawn) or (moving and not is_moving(job)):
             st.rerun()
 
     card()
@@ -104,7 +108,9 @@ def _controls(words: Words, job: Job, key: str) -> None:
     """A job that waits or runs can be stopped."""
     stoppable = state_of(job) in ALIVE and job.request is not None and not is_training(job)
     if stoppable and st.button(words.stop, key=f"stop-{key}", icon=":material/stop:", type="tertiary"):
-        write_want(job.run, "stop")
+        # A fragment is drawn again by itself, without the page's own `in_red`.
+        with in_red(words):
+            write_want(job.run, "stop")
 
 
 def exchange(run: Path, question: str) -> None:

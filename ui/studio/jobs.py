@@ -79,7 +79,7 @@ def is_moving(job: Job) -> bool:
 def latest(jobs: Iterable[Job], verb: Verb, words: Sequence[str], since: str = "") -> Job | None:
     """The newest job of exactly this command: a page that is opened again finds it by that.
 
-    One that ended before `since` counts no more: what it made is of other weights than those that are there now.
+    One that ended before `since` counts no more: what it made is of other weights, or sets, than those that are there now.
     """
     wanted = (verb, tuple(words))
     found = [job for job in jobs if job.request and (job.request.verb, job.request.words) == wanted]
@@ -104,8 +104,8 @@ def weights_since(folder: Path) -> str:
 
 
 def time_of(path: Path) -> str:
-    """When a file or a folder was written, as a status tells times (UTC, to the millisecond)."""
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+    """When a file, a folder or a link was written, as a status tells times (UTC, to the millisecond)."""
+    return datetime.fromtimestamp(path.lstat().st_mtime, UTC).isoformat(timespec="milliseconds")
 
 
 def tail(path: Path, lines: int) -> str:
@@ -148,7 +148,12 @@ def keep_upload(folder: Path, name: str, content: bytes) -> Path:
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}")
-        partial.write_bytes(content)
+        try:
+            partial.write_bytes(content)
+        except OSError:
+            # A full disk: what there is of it would only take more room.
+            partial.unlink(missing_ok=True)
+            raise
         partial.replace(path)
     return path
 

@@ -166,6 +166,12 @@ def save(
     return path
 
 
+def name_of(file: str) -> str:
+    """The name for a recipe that comes in this file: a browser names a second download `recipe (1).yaml`."""
+    stem = file.rpartition(".")[0]
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:60] or stem
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 

@@ -13,6 +13,7 @@ import pandas  # noqa: F401
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from data.runs import is_disk_full
 from data.strict import BadInput
 from data.template import NO_THOUGHT
 from ui.studio.sets import Span
@@ -67,11 +68,15 @@ def framed(page: Path, label: str, name: str) -> None:
 
 @contextmanager
 def in_red(words: Words) -> Iterator[None]:
-    """What is wrong with something, told in red where it was asked for, with the rest of the page as it was."""
+    """What is wrong with something, or a full disk, told in red where it was asked for, with the rest of the page as it was."""
     try:
         yield
     except BadInput as error:
         st.error(in_words(words, str(error)))
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        st.error(words.disk_full)
 
 
 def chart(rows: list[dict[str, Any]]) -> alt.Chart:

@@ -102,7 +102,7 @@ def _one(studio: Studio, job: Job, used: int) -> None:
         run_controls(studio, job, key=f"runs-{name}")
     else:
         st.markdown(f"`{job.run}`")
-        job_card.follow(studio.words, job.run, key=f"runs-{name}", with_log=False)
+        job_card.follow(studio.words, job, key=f"runs-{name}", with_log=False)
     if job.request and not (is_training(job) and job.request.command in by_hand(job).values()):
         st.code(job.request.command, language="bash", wrap_lines=True)
     job_card.log(studio.words, job.run, key=f"runs-{name}", lines=200)

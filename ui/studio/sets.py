@@ -5,13 +5,24 @@ In: data/conversations.py. Out: `Counted`, found conversations, spans. Nothing i
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.contract import Contract
-from data.conversations import Conversation, Problem, Turn, find_dataset, is_validation, read_dataset
+from data.conversations import (
+    INDEX_FILE,
+    Conversation,
+    Problem,
+    Turn,
+    find_dataset,
+    is_validation,
+    read_dataset,
+)
+from data.strict import BadInput
 from data.template import END, NO_THOUGHT, split_thought
+from ui.studio.jobs import time_of
 
 NO_TOPIC = "—"
 
@@ -56,13 +67,25 @@ def read_set(name: str, data_dir: Path) -> Read:
     return Read(tuple(good), tuple(bad))
 
 
-def stamp(name: str, data_dir: Path) -> tuple[int, int]:
-    """What changes when a set's file does: a page reads it again only then."""
-    path = data_dir / find_dataset(name, data_dir).file_name
-    if not path.is_file():
-        return (0, 0)
-    found = path.stat()
-    return (found.st_mtime_ns, found.st_size)
+def stamp(name: str, data_dir: Path) -> tuple[int, ...]:
+    """What changes when a set's file does, or how it is registered: a page reads it again only then."""
+    file, index = data_dir / find_dataset(name, data_dir).file_name, data_dir / INDEX_FILE
+    return tuple(
+        part for path in (file, index) if path.is_file() for part in (path.stat().st_mtime_ns, path.stat().st_size)
+    )
+
+
+def sets_since(names: Iterable[str], data_dir: Path) -> str:
+    """When these sets, or how they are registered, were last changed, as a status tells times.
+
+    What was told of them before that was of others.
+    """
+    files = [INDEX_FILE]
+    for name in names:
+        # What cannot be learned from is told by whoever reads it.
+        with suppress(BadInput):
+            files.append(find_dataset(name, data_dir).file_name)
+    return max((time_of(path) for name in files if (path := data_dir / name).is_file()), default="")
 
 
 def counted(conversations: Sequence[Conversation], share: float) -> Counted:

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from data.conversations import datasets_in
-from data.queue import Job, log_of, write_want
+from data.queue import Job, is_heard, log_of, write_want
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import pick
@@ -28,9 +28,10 @@ from ui.studio.jobs import (
     queue_training,
     state_of,
 )
-from ui.studio.knobs import Knob, as_yaml, overrides, read_values, reasons, recipes, save, wrong_with
+from ui.studio.knobs import Knob, as_yaml, name_of, overrides, read_values, reasons, recipes, save, wrong_with
 from ui.studio.look import in_red, panel
 from ui.studio.measures import count, duration, size
+from ui.studio.sets import sets_since
 from ui.studio.told import in_words
 
 FIRST = "mindpal"
@@ -150,11 +151,11 @@ def _knob(
     if knob.kind == "whole":
         return st.number_input(
             label, min_value=None if knob.least is None else int(knob.least), step=1, key=key, help=tip,
-            value=None if value is None else int(value), placeholder=say.none,
+            value=None if value is None else int(value), placeholder=say.none if knob.optional else None,
         )  # fmt: skip
     return st.number_input(
         label, value=None if value is None else float(value), step=_step(value), format="%g", key=key, help=tip,
-        placeholder=say.none,
+        placeholder=say.none if knob.optional else None,
     )  # fmt: skip
 
 
@@ -217,7 +218,7 @@ def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> Non
         return
     with in_red(studio.words):
         given = read_values(keep_upload(studio.settings.uploads, loaded.name, loaded.getvalue()), studio.knobs)
-        _use(studio, loaded.name.rpartition(".")[0], given, taken, over=over, loaded=loaded.file_id)
+        _use(studio, name_of(loaded.name), given, taken, over=over, loaded=loaded.file_id)
 
 
 def _use(
@@ -241,7 +242,7 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
     st.markdown(say.plan_under)
     job = job_card.offer(
         studio, Asked("train", (*words, "--plan", "--json"), "plan"), say.plan, key="plan", icon=":material/calculate:",
-        disabled=bool(wrong),
+        disabled=bool(wrong), since=sets_since(values["dataset"], studio.settings.data),
     )  # fmt: skip
     if job and state_of(job) == "done" and (found := answer_of(job.run)):
         _plan(studio, found)
@@ -305,11 +306,12 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
     """A run's state, and what can be done with it: pause, go on, stop, keep what it has learned."""
     say = studio.words.train
     st.markdown(f"`{job.run}`" + (f" · {job.request.note}" if job.request and job.request.note else ""))
-    job_card.follow(studio.words, job.run, key=key, with_log=False)
+    job_card.follow(studio.words, job, key=key, with_log=False)
     state = state_of(job)
-    with st.container(horizontal=True):
-        # Nobody here hears a wish for a run that was begun in a terminal.
-        if job.request and state in ALIVE:
+    # On the page Watch this is drawn again by itself, without the page's own `in_red`.
+    with in_red(studio.words), st.container(horizontal=True):
+        # Nobody here hears a wish for a run that goes on in a terminal; the command for it stands below.
+        if state in ALIVE and is_heard(job):
             if st.button(say.pause, key=f"pause-{key}", icon=":material/pause:"):
                 write_want(job.run, "pause")
                 st.rerun()

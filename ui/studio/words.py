@@ -94,6 +94,7 @@ class DataWords(Strict):
     stats_under: Sentence
     stats_now: Sentence
     token_count: Sentence
+    counted_with: Sentence
     with_loss: Sentence
     upload_under: Sentence
     name: Sentence
@@ -319,6 +320,7 @@ class Words(Strict):
     no_worker: Sentence
     queue: Sentence
     disk: Sentence
+    disk_full: Sentence
     states: dict[State, Sentence]
     pages: PagesWords
     # What each page is for, and which one comes next.
