@@ -205,7 +205,9 @@ def _browsers() -> Iterator[psutil.Process]:
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             words = process.cmdline()
-            if "--remote-debugging-pipe" in words and not any(word.startswith("--type=") for word in words):
+            # A script may stand before it, which waits for its end.
+            is_script = words[:1] == ["/bin/sh"]
+            if "--remote-debugging-pipe" in words and not is_script and not any("--type=" in word for word in words):
                 yield process
 
 
