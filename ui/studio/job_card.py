@@ -31,7 +31,7 @@ ICONS: dict[State, str] = {
     "done": ":material/check_circle:",
 }
 # How often a card looks, in seconds.
-LOOK_S = 1.0
+LOOK_S = 2.0
 
 
 def offer(
@@ -61,7 +61,7 @@ def offer(
 
 
 def follow(words: Words, drawn: Job, *, key: str, lines: int = 14, with_log: bool = True) -> None:
-    """How a job goes, looked at anew each second while it waits or runs; the page is drawn anew when its state is another.
+    """How a job goes, looked at anew while it waits or runs; the page is drawn anew when its state is another.
 
     `drawn`: the job as the page around it shows it, with the buttons of that state.
     """
