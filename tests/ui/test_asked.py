@@ -4,7 +4,6 @@ Streamlit's own runner, no browser.
 Run: `pytest tests/ui/test_asked.py`.
 """
 
-import resource
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from streamlit.testing.v1.element_tree import ChatInput
 from tests.demo import free_port
 from tests.ui.conftest import ROOT
 from tests.ui.databases import ALLOWED, family
+from tests.ui.full_disk import full_disk
 from tests.ui.model_server import HEARD, ModelServer
 from ui import exchange, visits
 from ui.client import settings_from
@@ -99,17 +99,6 @@ def _stopped() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as pressed:
         pressed.setattr("ui.companion.look.dress", st.stop)
         yield
-
-
-@contextmanager
-def _full_disk() -> Iterator[None]:
-    """No file of this process may grow."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _said(store: Store) -> list[list[str]]:
@@ -198,7 +187,7 @@ def test_everything_that_was_said_on_a_full_disk_is_said_in_order_once_there_is_
     app.query_params["k"] = str(child.id)
     app.run()
     said = [WORDS.talk.story_ask, "我不想活了", "你在吗", "你在吗"]
-    with _full_disk():
+    with full_disk():
         app.button(key="idea-auto_stories").click().run()
         for text in said[1:]:
             app.chat_input[0].set_value(text).run()

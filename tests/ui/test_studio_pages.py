@@ -6,9 +6,7 @@ import html
 import json
 import os
 import re
-import resource
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from finetune.dataset import add
 from finetune.recipe import RECIPES, Recipe, read_recipe
 from tests.finetune.small_runs import make_data
 from tests.small_models import make_base, make_sealed
+from tests.ui.full_disk import full_disk
 from ui.locales import Language
 from ui.studio import export_page
 from ui.studio.knobs import as_yaml, read_knobs, read_values, save
@@ -689,22 +688,15 @@ def served(empty: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return app.run()
 
 
-@pytest.fixture
-def no_room() -> Iterator[None]:
-    """No file may grow any more, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(served: AppTest, empty: Path, no_room: None) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(served: AppTest, empty: Path) -> None:
     say = words_in("zh")
-    served.button(key="ask-check").click().run()
+    with full_disk():
+        served.button(key="ask-check").click().run()
     assert not served.exception, served.exception
     assert [error.value for error in served.error] == [say.disk_full]
     assert not jobs(empty / "runs")
-    served.file_uploader(key="upload").upload("mine.json", written()).run()
+    with full_disk():
+        served.file_uploader(key="upload").upload("mine.json", written()).run()
     assert not served.exception, served.exception
     assert [error.value for error in served.error] == [say.disk_full]
     assert not list((empty / "runs" / "uploads").iterdir())
