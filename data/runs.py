@@ -150,11 +150,11 @@ def newest_finished(runs: Path) -> Path:
     return max(done)[1]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is never half there."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is never half there; text in UTF-8."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError:
         # A full disk: what there is of it would only take more room.
         partial.unlink(missing_ok=True)

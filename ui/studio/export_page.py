@@ -14,7 +14,7 @@ from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.choices import show_now
 from ui.studio.context import Studio
-from ui.studio.jobs import Asked, has_result, state_of, time_of, titled, weights_since
+from ui.studio.jobs import Asked, has_result, state_of, time_of_link, titled, weights_since
 from ui.studio.look import panel
 from ui.studio.measures import free_disk, size
 from ui.studio.settings import MODELS, Settings
@@ -140,13 +140,12 @@ def _without_front_matter(text: str) -> str:
 def _promote(studio: Studio, folder: Path) -> None:
     say = studio.words.export
     st.markdown(say.promote_under)
-    link = studio.settings.models / CURRENT
     is_current = current(studio.settings.models) == folder.name
     asked = Asked("promote", (str(folder),), f"promote-{folder.name}")
     # A folder that was promoted before another one is not what is served now.
     job_card.offer(
         studio, asked, say.promote, key="promote", primary=True, icon=":material/upgrade:", disabled=is_current,
-        since=time_of(link) if link.is_symlink() else "",
+        since=time_of_link(studio.settings.models / CURRENT),
     )  # fmt: skip
     if is_current:
         st.success(say.promoted.format(folder=folder), icon=":material/check_circle:")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from data.contract import SEAL_FILE
 from data.queue import WANT_FILE, Job, Request, Verb, log_of, new_run, write_request
-from data.runs import ADAPTER, MODEL, RUN_FILE, RunRecord, State, read_record
+from data.runs import ADAPTER, MODEL, RUN_FILE, RunRecord, State, read_record, write_whole
 from data.strict import BadInput
 
 ALIVE: tuple[State, ...] = ("queued", "running")
@@ -104,8 +104,17 @@ def weights_since(folder: Path) -> str:
 
 
 def time_of(path: Path) -> str:
-    """When a file, a folder or a link was written, as a status tells times (UTC, to the millisecond)."""
-    return datetime.fromtimestamp(path.lstat().st_mtime, UTC).isoformat(timespec="milliseconds")
+    """When a file or a folder was written, as a status tells times (UTC, to the millisecond)."""
+    return _told(path.stat().st_mtime)
+
+
+def time_of_link(path: Path) -> str:
+    """When a link was made, whatever it leads to; of what is no link nothing."""
+    return _told(path.lstat().st_mtime) if path.is_symlink() else ""
+
+
+def _told(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def tail(path: Path, lines: int) -> str:
@@ -147,14 +156,7 @@ def keep_upload(folder: Path, name: str, content: bytes) -> Path:
     path = folder / f"{hashlib.sha256(content).hexdigest()[:12]}-{safe}.{suffix}"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}")
-        try:
-            partial.write_bytes(content)
-        except OSError:
-            # A full disk: what there is of it would only take more room.
-            partial.unlink(missing_ok=True)
-            raise
-        partial.replace(path)
+        write_whole(path, content)
     return path
 
 
