@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from serve.launch import gpu_share_from
+from tests.browser import chromium
 from tests.containers.project import IMAGES, ROOT, Project, assert_locked_down, health, until
 from tests.demo import free_port
-from tests.system import CHROMIUM, NO_CHROMIUM
 from tests.ui.walk import first_run
 from ui.locales import sentences
 
@@ -98,8 +98,6 @@ def test_a_queued_job_is_done_and_a_killed_worker_does_the_next(studio: Project)
 
 
 def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project) -> None:
-    if CHROMIUM is None:
-        pytest.skip(NO_CHROMIUM)
     port = free_port()
     files = "compose.yaml"
     if empty_project.compose("--profile", "db", "pull", "--quiet", "db", check=False).returncode:
@@ -112,8 +110,7 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
         own.end()
         # Together, on an empty volume: the page waits until its records can be had.
         own.compose("up", "--build", "--detach", "--wait", "db", "ui")
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        with chromium() as browser:
             page = browser.new_page(locale="zh-CN")
             page.set_default_timeout(90_000)
             page.goto(f"http://127.0.0.1:{port}")
@@ -132,7 +129,6 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
             # No consent is asked for again: the child is greeted at once.
             expect(page.get_by_test_id("stChatInput")).to_be_visible()
             assert sentences("zh").welcome_title not in page.content()
-            browser.close()
         # Nothing but the companion reaches it.
         db = own.containers()["db"]
         assert set(db.attrs["NetworkSettings"]["Networks"]) == {f"{own.name}_records"}

@@ -18,13 +18,13 @@ from pathlib import Path
 import openai
 import pexpect
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import docker
+from tests.browser import chromium
 from tests.containers import engine
 from tests.containers.project import GIB, IMAGES, READY_S, ROOT, Project, assert_locked_down, health, until
 from tests.demo import QUESTIONS, free_port
-from tests.system import CHROMIUM, NO_CHROMIUM
 from tests.ui.walk import first_run, replies, say
 from ui.database import url_for
 from ui.locales import sentences
@@ -233,15 +233,11 @@ def test_packages_are_asked_of_the_mirror_that_is_named(empty_project: Project) 
 @pytest.fixture
 def page(project: Project) -> Iterator[Page]:
     """The published page in a browser."""
-    if CHROMIUM is None:
-        pytest.skip(NO_CHROMIUM)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         opened = browser.new_page(locale="zh-CN")
         opened.set_default_timeout(90_000)
         opened.goto(f"http://127.0.0.1:{project.page_port}")
         yield opened
-        browser.close()
 
 
 def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from data.strict import BadInput
 from finetune.compare import Column, Compared, compare, exchanges, find_columns, read_compared, summary, write
 from finetune.merge import merge
 from finetune.questions import TUTORIAL, asked
+from tests.browser import chromium
 from tests.commands import finetune
 from tests.finetune.small_runs import make_run
 from tests.small_models import make_talker
-from tests.system import CHROMIUM, NO_CHROMIUM
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,10 +153,8 @@ def test_a_damaged_file_of_lines_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip(NO_CHROMIUM)
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.mark.end_to_end

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import chromium
 from tests.commands import serve
 from tests.demo import free_port
-from tests.system import CHROMIUM, NO_CHROMIUM
 from tests.ui.databases import Database, family, postgres, postgres_programs
 from tests.ui.walk import daytime
 from ui.database import url_for
@@ -189,15 +189,8 @@ def wait_for(port: int, process: Any) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser for a module: Playwright keeps an event loop running in this thread, and the client has its own."""
-    if CHROMIUM is None:
-        pytest.skip(NO_CHROMIUM)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
-        )
+    with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.small_models import make_base
 from tests.ui.conftest import ROOT
 from ui.pin import Locked, Opened, Wrong
 from ui.studio import password
-from ui.studio.bases import folder_of, found_bases, headers, holds, is_here, is_partial, memory_to_load
+from ui.studio.bases import folder_of, found_bases, headers, holds, is_here, memory_to_load
 from ui.studio.jobs import (
     Asked,
     answer_of,
@@ -475,21 +475,30 @@ def test_bases_are_found_and_weighed_without_loading_one(tmp_path: Path) -> None
     (tmp_path / "hub" / "models--org--name" / "refs" / "main").write_text("abc")
     (tmp_path / "hub" / "models--org--half" / "blobs").mkdir(parents=True)
     (tmp_path / "hub" / "models--org--half" / "blobs" / "x.incomplete").write_bytes(b"x")
-    found = {base.name: base for base in found_bases(tmp_path / "hub", tmp_path / "none", tmp_path / "none")}
-    assert found.keys() == {"org/name", "org/half"}
-    assert (found["org/name"].partial, found["org/half"].partial) == (False, True)
+    assert found_bases(tmp_path / "hub", tmp_path / "none", tmp_path / "none") == ["org/half", "org/name"]
     for name in ("org/name", str(snapshot), str(snapshot.parents[1])):
         told = headers(name, tmp_path / "hub")
         assert (told.layers, told.hidden, told.dtype) == (2, 64, "BF16")
         assert told.parameters * 2 < told.disk < memory_to_load(told)
         assert folder_of(name, tmp_path / "hub") == snapshot
-    assert is_partial(tmp_path / "hub" / "models--org--half")
-    with pytest.raises(BadInput, match="is not on this machine yet"):
-        headers("org/none", tmp_path / "hub")
+        assert is_here(name, tmp_path / "hub")
+    for name in ("org/half", "org/none"):
+        assert not is_here(name, tmp_path / "hub")
+        with pytest.raises(BadInput, match="is not on this machine yet"):
+            headers(name, tmp_path / "hub")
 
 
 def test_a_base_cut_short_is_one_sentence(tmp_path: Path) -> None:
     make_base(tmp_path / "base")
+    index = tmp_path / "base" / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}')
+    with pytest.raises(BadInput, match="base: 1 of its files of weights are not there yet; go on with its download"):
+        headers(str(tmp_path / "base"), tmp_path)
+    assert not is_here(str(tmp_path / "base"), tmp_path)
+    index.write_text("[]")
+    with pytest.raises(BadInput, match="names no weights"):
+        headers(str(tmp_path / "base"), tmp_path)
+    index.unlink()
     weights = tmp_path / "base" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:20])
     with pytest.raises(BadInput, match="cut short"):
@@ -508,9 +517,7 @@ def test_a_base_that_may_not_be_looked_into_is_one_sentence(tmp_path: Path, monk
         return found(path, **given)
 
     monkeypatch.setattr(os, "stat", refusing)
-    assert [base.name for base in found_bases(tmp_path, tmp_path / "models", tmp_path / "none")] == [
-        str(tmp_path / "models" / "open")
-    ]
+    assert found_bases(tmp_path, tmp_path / "models", tmp_path / "none") == [str(tmp_path / "models" / "open")]
     assert not holds(shut, "config.json")
     for name, why in (
         (str(shut), "Permission denied"),

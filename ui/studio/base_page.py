@@ -29,7 +29,7 @@ def pick(studio: Studio) -> str:
     """The box in which a base is chosen or named; the same one on every page."""
     say = studio.words.base
     found = found_bases(studio.settings.hub, studio.settings.models)
-    names = list(dict.fromkeys([chosen_base(), *(one.name for one in found), *KNOWN]))
+    names = list(dict.fromkeys([chosen_base(), *found, *KNOWN]))
     chosen = st.selectbox(
         say.base, names, key=KEY, index=0, accept_new_options=True, persist_state="session", help=say.base_help
     )

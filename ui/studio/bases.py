@@ -1,6 +1,6 @@
 """The bases on this machine: where they lie, how large they are, what it takes to load them.
 
-In: folders, the hub's cache. Out: `Found`s. Only headers are read: no weight is loaded here.
+In: folders, the hub's cache. Out: names, and what their headers tell. Only headers are read: no weight is loaded here.
 """
 
 import json
@@ -27,15 +27,6 @@ HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A base that can be named, and its folder of weights. `partial`: a download that has not come to its end."""
-
-    name: str
-    folder: Path
-    partial: bool = False
-
-
-@dataclass(frozen=True)
 class Headers:
     """What config.json and the weights' headers tell."""
 
@@ -48,19 +39,16 @@ class Headers:
     disk: int
 
 
-def found_bases(hub: Path, models: Path, shipped: Path = STANDIN) -> list[Found]:
-    """The stand-in that comes with MindPal, the hub's cache, and bare model folders; sealed ones are no bases."""
-    found = [Found(str(shipped), shipped)] if (shipped / "config.json").is_file() else []
-    for folder in sorted(hub.glob("models--*--*")):
-        name = "/".join(folder.name.split("--")[1:])
-        try:
-            found.append(Found(name, newest_snapshot(folder) or folder, partial=is_partial(folder)))
-        except OSError:
-            # It may not be looked into, which is told whoever names it.
-            continue
+def found_bases(hub: Path, models: Path, shipped: Path = STANDIN) -> list[str]:
+    """The stand-in that comes with MindPal, what is in the hub's cache, and bare model folders; sealed ones are no bases.
+
+    What is wrong with one, a download cut short perhaps, is told whoever chooses it.
+    """
+    found = [str(shipped)] if (shipped / "config.json").is_file() else []
+    found += ["/".join(folder.name.split("--")[1:]) for folder in sorted(hub.glob("models--*--*"))]
     for folder in sorted(models.iterdir()) if models.is_dir() else ():
         if not folder.is_symlink() and holds(folder, "config.json") and not holds(folder, SEAL_FILE):
-            found.append(Found(str(folder), folder))
+            found.append(str(folder))
     return found
 
 
@@ -79,13 +67,6 @@ def newest_snapshot(folder: Path) -> Path | None:
         return folder / "snapshots" / main.read_text().strip()
     there = sorted((folder / "snapshots").iterdir()) if (folder / "snapshots").is_dir() else []
     return there[0] if len(there) == 1 else None
-
-
-def is_partial(folder: Path) -> bool:
-    """Whether a hub-cache folder holds files that are still being fetched, or no weights at all."""
-    snapshot = newest_snapshot(folder)
-    unfinished = any((folder / "blobs").glob("*.incomplete")) if (folder / "blobs").is_dir() else False
-    return unfinished or snapshot is None or not any(snapshot.glob("*.safetensors"))
 
 
 def fetched(hub: Path, name: str) -> int:
@@ -110,11 +91,12 @@ def folder_of(name: str, hub: Path) -> Path:
 
 
 def is_here(name: str, hub: Path) -> bool:
-    """Whether a base is on this machine."""
+    """Whether a base is on this machine, whole."""
     try:
-        return holds(folder_of(name, hub), "config.json")
+        headers(name, hub)
     except BadInput:
         return False
+    return True
 
 
 def headers(name: str, hub: Path) -> Headers:
@@ -142,6 +124,8 @@ def _headers(name: str, folder: Path) -> Headers:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise BadInput(f"{folder / 'config.json'}: expected a mapping; download the base again.")
+    if missing := _missing_weights(folder):
+        raise BadInput(f"{name}: {missing} of its files of weights are not there yet; go on with its download.")
     parameters, dtypes, disk = 0, set(), 0
     for path in sorted(folder.glob("*.safetensors")):
         disk += path.stat().st_size
@@ -159,6 +143,18 @@ def _headers(name: str, folder: Path) -> Headers:
         dtype="/".join(sorted(dtypes)),
         disk=disk,
     )
+
+
+def _missing_weights(folder: Path) -> int:
+    """How many of the files that the weights are spread over are not there: a download that has not come to its end."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return 0
+    found = read_json(index)
+    files = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(files, dict):
+        raise BadInput(f"{index}: names no weights; download the base again.")
+    return sum(not (folder / name).is_file() for name in set(map(str, files.values())))
 
 
 def memory_to_load(found: Headers) -> int:
