@@ -3,7 +3,8 @@
 
 # What docker compose reads, too: a verb means the same in containers and without them.
 -include .env
-# cpu or cuda: which builds of torch and vLLM are installed.
+# cpu or cuda: which builds of torch and vLLM are installed. Containers want to be told: a GPU box would train on its CPU.
+TOLD_DEVICE := $(DEVICE)
 DEVICE ?= cpu
 RECIPE ?= mindpal
 MODEL ?= models/current
@@ -42,6 +43,10 @@ ON_TWO := --numprocesses 2 --no-loadscope-reorder
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
 export DEVICE RECIPE MODEL PORT PAGE_PORT STUDIO_PORT
+# Where uv keeps what it fetched.
+ifneq ($(UV_CACHE_DIR),)
+export UV_CACHE_DIR
+endif
 # A mirror of the package index: pip's name for it, and uv's.
 ifneq ($(PIP_INDEX_URL),)
 export PIP_INDEX_URL
@@ -84,12 +89,13 @@ endif
 # an undefined one, and only to these: the tests and the demo have no business with the family's database.
 from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
 PROGRAMS := ui worker studio $(if $(filter containers,$(WHERE)),,$(BOTH_WAYS))
-$(foreach name,HF_ENDPOINT TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
+$(foreach name,HF_ENDPOINT HF_HOME TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
 	MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S JUDGE_URL JUDGE_MODEL,$(call from_env,$(PROGRAMS),$(name)))
-$(call from_env,demo smoke,HF_ENDPOINT)
+$(foreach name,HF_ENDPOINT HF_HOME,$(call from_env,demo smoke,$(name)))
 # compose.yaml gives them the same names inside.
 $(call from_env,serve,GPU_MEMORY,MINDPAL_GPU_MEMORY)
 $(call from_env,ui studio,PAGE_NAMES,MINDPAL_HOSTS)
+COMPOSE := docker compose$(if $(MOUNTED), -f compose.yaml$(MOUNTED))
 PAGE_ADDRESS := $(if $(PAGE_HOST),--host $(PAGE_HOST))
 
 .DEFAULT_GOAL := help
@@ -151,8 +157,10 @@ new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
 
 ##@ Containers
 
+# A model that cannot be served is told at once: compose would start the server again and again, and wait.
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	docker compose$(if $(MOUNTED), -f compose.yaml$(MOUNTED)) up --build --detach --wait || { docker compose logs --tail 40 >&2; exit 1; }
+	@$(COMPOSE) run --rm --build --no-deps serve $(if $(MOUNTED),given,$(MODEL)) --check
+	$(COMPOSE) up --build --detach --wait || { docker compose logs --tail 40 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and records stay
@@ -201,6 +209,7 @@ test: setup ## lint, types and every test
 	$(PYTEST) -m alone
 
 test-containers: setup ## the container tests alone
+	$(BIN)/python -m tests.system
 	$(PYTEST) tests/containers
 
 lint: setup ## ruff and mypy
@@ -221,9 +230,12 @@ constraints: ## write constraints.txt anew from what .venv holds
 clean: ## remove what was made, but neither models, runs nor records
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
-# `docker ps` says in one line what failed, `docker info` in several.
+# `docker ps` says in one line what failed, `docker info` in several. compose.yaml needs what Compose has since 2.20.2.
 engine:
 	@said=$$(docker ps --quiet 2>&1 >/dev/null) || { echo "no container engine answers: $$said" >&2; exit 1; }
+	@has=$$(docker compose version --short 2>/dev/null); printf '%s\n' 2.20.2 "$${has#v}" | sort -C -V || \
+		{ has=$${has:+Compose $$has}; echo "Docker has $${has:-no Compose}: install 2.20.2 or later (docker-compose-plugin)" >&2; exit 1; }
+	@test -n "$(TOLD_DEVICE)" || { echo "DEVICE is not set, cpu or cuda; \`cp .env.example .env\` has it" >&2; exit 1; }
 
 # Makes .venv where there is none, and takes out what was installed for the other device: versions alone do not tell a
 # build for CUDA from one for a CPU.

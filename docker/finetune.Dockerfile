@@ -39,6 +39,8 @@ COPY finetune finetune
 # An image holds no git: what a model card tells of the code is written here.
 ARG COMMIT=unknown
 RUN echo "$COMMIT" >COMMIT
+# A checkout that only its owner may read gives an image that everybody may.
+RUN find /mindpal ! -perm -004 -exec chmod a+rX {} +
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "finetune"]
 CMD ["--help"]

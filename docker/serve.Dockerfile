@@ -14,8 +14,11 @@ COPY docker/requirements.txt /
 RUN --mount=type=cache,target=/root/.cache python -m pip install -q -r /requirements.txt
 
 FROM $PYTHON_IMAGE AS on-cpu
+# A mirror of Debian's packages: http://mirror.example
+ARG DEBIAN_MIRROR
 # vLLM binds its threads to cores with it.
-RUN apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
+RUN if [ -n "$DEBIAN_MIRROR" ]; then sed -i "s#http://deb.debian.org#$DEBIAN_MIRROR#" /etc/apt/sources.list.d/debian.sources; fi \
+    && apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 ARG PIP_INDEX_URL
 # A page of wheels, for the CPU build of torch.
 ARG PIP_FIND_LINKS
@@ -41,9 +44,9 @@ RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     grep -E '^(limits|onnxruntime)==' /constraints.txt >/tmp/constraints.txt \
     && uv pip install -q --python python3 --system --break-system-packages --link-mode=copy \
         ${PIP_INDEX_URL:+--default-index=$PIP_INDEX_URL} -c /tmp/constraints.txt limits onnxruntime
-# What is in the official image is told, not judged.
+# What is in the official image is told, not judged: 1 is the judgement.
 RUN --mount=source=docker/packages.py,target=/packages.py \
-    mkdir /venv && { python3 /packages.py >/venv/PACKAGES.txt || true; }
+    mkdir /venv && { python3 /packages.py >/venv/PACKAGES.txt || [ $? = 1 ]; } && cat /venv/PACKAGES.txt
 
 FROM on-$DEVICE
 LABEL org.opencontainers.image.title="MindPal: the server" org.opencontainers.image.licenses="Apache-2.0"
@@ -54,9 +57,11 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TRITON_HOME=/home/mindpal/.cach
 WORKDIR /mindpal
 COPY data/*.py data/contract.yaml data/
 COPY serve serve
+# A checkout that only its owner may read gives an image that everybody may.
+RUN find /mindpal ! -perm -004 -exec chmod a+rX {} +
+USER 10001:10001
 # Whether the image holds what the server needs is told while it is built.
 RUN python3 -m serve --help >/dev/null && python3 -c "import fastapi, limits.strategies, onnxruntime, prometheus_client, tokenizers; from serve import policy"
-USER 10001:10001
 EXPOSE 8000
 # Loading a model takes half a minute on CPU, and compiling it on a GPU a few.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10m CMD ["python3", "-m", "data.health", "http://127.0.0.1:8000/health"]

@@ -31,6 +31,8 @@ COPY data/*.py data/contract.yaml data/recipe_schema.json data/
 # The studio shows the recipes; it imports nothing of the trainer.
 COPY finetune/recipes finetune/recipes
 COPY ui ui
+# A checkout that only its owner may read gives an image that everybody may.
+RUN find /mindpal ! -perm -004 -exec chmod a+rX {} +
 USER 10001:10001
 EXPOSE 8501
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s CMD ["python", "-m", "data.health", "http://127.0.0.1:8501/_stcore/health"]

@@ -162,7 +162,7 @@ def _rows(became: Sequence[tuple[Message, Action]], right: Mapping[str, bool]) -
 async def _ask_all(
     server: Server, questions: Sequence[str], seed: int, title: str, max_tokens: int | None
 ) -> list[Replied]:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     done = 0
     with progress(title, len(questions)) as advance:
@@ -171,6 +171,8 @@ async def _ask_all(
             api_key=server.key,
             max_retries=_RETRIES,
             timeout=_TIMEOUT_S,
+            # A server of this house: no proxy, and nobody else.
+            http_client=DefaultAsyncHttpxClient(trust_env=False, follow_redirects=False),
         ) as client:
 
             async def ask(question: str) -> Replied:

@@ -1,6 +1,7 @@
 """Serve a sealed model folder over an OpenAI-compatible API, exactly as it was taught.
 
 python -m serve models/current --port 8000
+python -m serve models/current --check  # whether it can be served as things are set
 python -m serve key add NAME            # a new key for MINDPAL_API_KEYS_FILE, printed once
 python -m serve guard "TEXT"            # what each layer of the guard sees in a message
 python -m serve screen "TEXT"           # what each layer of the screen sees in an answer
@@ -15,7 +16,7 @@ from data.strict import BadInput
 from serve.guard.guard import read_guard
 from serve.guard.screen import layers
 from serve.keys import add_key
-from serve.launch import launch
+from serve.launch import launch, prepare
 
 _ENVIRONMENT = """\
 environment:
@@ -55,7 +56,11 @@ def main() -> int:
         parser.add_argument("folder", type=Path, metavar="MODEL_FOLDER", help="what `make merge` made")
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=_port, default=8000)
+        parser.add_argument("--check", action="store_true", help="check model, keys and settings, and start nothing")
         given = parser.parse_args()
+        if given.check:
+            prepare(given.folder, given.host, given.port, environment)
+            return 0
         launch(given.folder, given.host, given.port, environment)
     except BadInput as error:
         print(error, file=sys.stderr)

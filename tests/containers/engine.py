@@ -218,7 +218,9 @@ def _mirror() -> str:
 
 
 def _need_debian() -> None:
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+    # Ubuntu's packages have other names, and its keys are not Debian's.
+    system = Path("/etc/os-release").read_text(encoding="utf-8") if Path("/etc/os-release").is_file() else ""
+    if os.geteuid() != 0 or not re.search(r"^ID=debian$", system, re.MULTILINE):
         raise NoEngine("no whole container engine here, and only root on Debian can install one: install Docker")
 
 

@@ -147,8 +147,8 @@ def test_every_variable_is_told_in_the_example() -> None:
     assert f"\n#GPU_MEMORY={GPU_SHARE}\n" in example
     # Who copies the file for another line is told what its one set line asks for.
     assert "Without an NVIDIA GPU: cpu.\nDEVICE=cuda\n" in example
-    # Compose's own.
-    assert told - {"COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"} <= used
+    # Compose's own, and what only make reads.
+    assert told - {"COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "HF_HOME", "UV_CACHE_DIR"} <= used
 
 
 def environment_of(service: str) -> dict[str, str]:
@@ -220,8 +220,10 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
     # What wants secrets has them first, and a failed start says why.
     for verb in ("serve", "up", "download", "train", "merge", "compare", "evaluate", "report"):
         told = commands(verb)
-        assert 0 < told.index("docker/keys.py") < told.index("docker compose"), verb
+        assert 0 < told.index("docker/keys.py") < re.search(r"docker compose (?!ps|version)", told).start(), verb
     assert "docker compose logs --tail 40" in commands("up")
+    # A model that cannot be served is told before anything starts.
+    assert re.search(r"\bserve models/current --check\n.* up --build ", commands("up"))
     # A base's folder and a recipe's file are asked for by the name under which they are seen, read-only, whichever way they
     # are told; a shipped recipe needs no mount.
     assert " -v " not in commands("train")
@@ -277,6 +279,31 @@ def test_a_docker_that_does_not_answer_is_told_and_not_taken_for_none(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("version", "device", "told"),
+    [
+        ("echo 2.20.2", "cpu", ""),
+        ("echo v2.39.1", "cuda", ""),
+        ("echo 2.6.0", "cpu", "Docker has Compose 2.6.0: install 2.20.2 or later (docker-compose-plugin)\n"),
+        ("exit 1", "cpu", "Docker has no Compose: install 2.20.2 or later (docker-compose-plugin)\n"),
+        # A GPU box where nobody copied the example would train on its CPU.
+        ("echo 2.39.1", "", "DEVICE is not set, cpu or cuda; `cp .env.example .env` has it\n"),
+    ],
+)
+def test_what_the_containers_need_is_told_before_they_are_made(
+    tmp_path: Path, version: str, device: str, told: str
+) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\ncase "$1" in compose) {version};; esac\n')
+    docker.chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if name not in ("DEVICE", "MAKEFLAGS", "MAKELEVEL")}
+    environment = clean | {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({"DEVICE": device} if device else {})
+    done = subprocess.run(["make", "engine"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stderr.partition("make: ***")[0] == told
+    assert (done.returncode == 0) == (not told)
+
+
+@pytest.mark.parametrize(
     ("words", "option"),
     [("", " --torch-backend=auto"), ("TORCH_BACKEND=cu126", " --torch-backend=cu126"), ("TORCH_BACKEND=cuda", "")],
 )
@@ -308,7 +335,9 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
     assert {"HF_ENDPOINT", "JUDGE_URL"} <= passed
     assert len(passed) >= 12
     installing = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
-    names = {*passed, *renamed, *installing, "MINDPAL_API_KEY_FILE"}
+    # Inside, volumes stand for them.
+    passed.add("HF_HOME")
+    names = {*passed, *renamed, *installing, "UV_CACHE_DIR", "MINDPAL_API_KEY_FILE"}
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     # In the programs' place: it tells what it was given.
@@ -351,7 +380,8 @@ def test_without_containers_env_reaches_the_programs_and_only_what_is_set_in_it(
     mirror = "http://127.0.0.1:9/simple"
     assert given("demo", f"PIP_INDEX_URL={mirror}\n") == dict.fromkeys(installing, mirror)
     # The demo's page keeps its records to itself.
-    assert given("demo", full) == {"HF_ENDPOINT": values["HF_ENDPOINT"]}
+    assert given("demo", full) == {name: values[name] for name in ("HF_ENDPOINT", "HF_HOME")}
+    assert given("demo", "UV_CACHE_DIR=/data/uv\n") == {"UV_CACHE_DIR": "/data/uv"}
 
 
 def test_the_server_is_given_the_time_that_it_gives_its_answers() -> None:

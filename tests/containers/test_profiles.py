@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from data.contract import read_contract
 from serve.launch import gpu_share_from
 from tests.browser import chromium
-from tests.containers.project import IMAGES, ROOT, Project, assert_locked_down, health, until
+from tests.containers.project import IMAGES, READY_S, ROOT, Project, assert_locked_down, health, until
 from tests.demo import free_port
 from tests.ui.walk import first_run
 from ui.locales import sentences
@@ -82,11 +82,7 @@ def test_a_queued_job_is_done_and_a_killed_worker_does_the_next(studio: Project)
     assert '"errors": 0' in log, log
 
     worker = _container(studio, "worker")
-    process = next(int(one[0]) for one in worker.top(ps_args="-eo pid,args")["Processes"] if "worker" in one[1])
-    try:
-        os.kill(process, signal.SIGKILL)
-    except PermissionError:
-        pytest.skip("only root may end a container's process from outside")
+    studio.kill(worker, "worker")
     second = _job(studio, "check", "--data-dir", "sets")
     until(lambda: _state(studio, second) == "done", "the worker that came back did the job", 120)
     worker.reload()
@@ -183,3 +179,21 @@ def test_the_guards_model_gets_a_gpu_and_is_reached_by_the_server_alone(empty_pr
     # Both find room on one GPU, though nobody shared it out.
     share = float(guard["command"][guard["command"].index("--gpu-memory-utilization") + 1])
     assert 0.5 < share + gpu_share_from(serve["environment"]) <= 0.9
+
+
+def test_the_guards_model_runs_beside_the_server_and_is_reached_by_it(project: Project) -> None:
+    # The stand-in lies in the volume under the name of the contract's base, and is nobody's guard: it starts and answers.
+    own = project.with_variables(GUARD_MODEL=read_contract().base_model)
+    try:
+        own.compose("--profile", "guard", "up", "--detach", "--wait", "--wait-timeout", str(READY_S), "guard")
+        guard = own.containers()["guard"]
+        assert health(guard) == "healthy"
+        assert_locked_down(guard, memory=16)
+        assert {process[0] for process in guard.top(ps_args="-eo uid,pid,args")["Processes"]} == {"10001"}
+        asked = (
+            "import urllib.request as u; print(u.urlopen('http://guard:8000/v1/models', timeout=60).read().decode())"
+        )
+        told = own.containers()["serve"].exec_run(["python3", "-c", asked])
+        assert json.loads(told.output)["data"][0]["id"] == read_contract().base_model
+    finally:
+        own.compose("--profile", "guard", "rm", "--stop", "--force", "guard")

@@ -5,13 +5,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -154,13 +154,30 @@ def test_what_is_missing_is_named(empty_project: Project, tmp_path: Path) -> Non
     done = empty_project.with_variables(DEVICE="").compose("config", check=False)
     assert done.returncode != 0
     assert "DEVICE" in done.stderr
-    stranger = empty_project.with_variables(SECRETS=str(tmp_path))
-    other = Project("mindpal-test-bare", stranger.client, stranger.page_port, stranger.variables)
+    # Each of them, by itself.
+    other = replace(empty_project, name="mindpal-test-bare").with_variables(SECRETS=str(tmp_path))
+    names = ("api_key", "family_key", "db_service", "stt_key")
+    for name in names:
+        (tmp_path / name).touch()
     try:
-        done = other.compose("up", "--detach", "ui", check=False)
-        assert done.returncode != 0
-        assert str(tmp_path) in done.stderr
-        assert any(name in done.stderr for name in ("api_key", "family_key", "db_service", "stt_key"))
+        for name in names:
+            (tmp_path / name).unlink()
+            done = other.compose("up", "--detach", "ui", check=False)
+            assert done.returncode != 0
+            assert str(tmp_path / name) in done.stderr
+            (tmp_path / name).touch()
+    finally:
+        other.end()
+
+
+def test_a_model_that_is_not_there_is_told_and_nothing_starts_again_and_again(
+    empty_project: Project, tmp_path: Path
+) -> None:
+    other = replace(empty_project, name="mindpal-test-bare")
+    try:
+        told = other.make(tmp_path / "clone", "up", code=2)
+        assert "models/current: no such model folder; `make train merge` makes models/current" in told
+        assert other.containers() == {}
     finally:
         other.end()
 
@@ -189,6 +206,9 @@ def test_a_changed_source_installs_nothing_again(empty_project: Project, tmp_pat
         shutil.copyfile(ROOT / name, tmp_path / name)
     with (tmp_path / "ui" / "__main__.py").open("a", encoding="utf-8") as file:
         file.write(f"# changed: {os.getpid()}\n")
+    # As a careful person's checkout is, which others may not read.
+    for path in (tmp_path / "ui").rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
     done = subprocess.run(
         ["docker", "buildx", "build", "--progress=plain", "--build-arg", f"PYTHON_IMAGE={engine.BASE_IMAGE}",
          "-f", "docker/ui.Dockerfile", "-t", "mindpal-test/changed", "."],
@@ -201,6 +221,8 @@ def test_a_changed_source_installs_nothing_again(empty_project: Project, tmp_pat
         words: next(line.split()[0] for line in steps if words in line)
         for words in ("docker/install.sh ui", "COPY ui ui")
     }
+    told = empty_project.client.containers.run("mindpal-test/changed", ["--help"], remove=True)
+    assert b"usage: python -m ui" in told
     empty_project.client.images.remove("mindpal-test/changed")
     assert step["docker/install.sh ui"] in cached
     assert step["COPY ui ui"] not in cached
@@ -251,12 +273,7 @@ def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(
 
     serve = project.containers()["serve"]
     restarts = serve.attrs["RestartCount"]
-    top = serve.top(ps_args="-eo pid,args")
-    engine = next(int(process[0]) for process in top["Processes"] if "api_server" in process[1])
-    try:
-        os.kill(engine, signal.SIGKILL)
-    except PermissionError:
-        pytest.skip("only root may end a container's process from outside")
+    project.kill(serve, "api_server")
     said = "我今天画了一只恐龙"
     say(page, said)
     expect(page.get_by_text(said)).to_be_visible()
