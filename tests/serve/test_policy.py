@@ -5,10 +5,11 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import uvicorn
@@ -451,6 +452,28 @@ def test_what_a_guard_model_answered_before_a_restart_does_not_reach_the_model(p
     assert answer.headers["x-mindpal-dropped"] == "2"
 
 
+def test_an_operators_answers_are_said_and_known_again(
+    folder: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "crisis: {self_harm: {en: Call 988.}}\nredirect: {violence: {zh: 我们不聊这个。}}\nstopped: {zh: 到此为止。}"
+    )
+    monkeypatch.setenv("MINDPAL_MODEL_FOLDER", str(folder))
+    monkeypatch.setenv("MINDPAL_ANSWERS_FILE", str(tmp_path / "own.yaml"))
+    policy = Policy(engine, replace(Settings.from_environment(), registry=None))
+    assert call(policy, {"messages": [{"role": "user", "content": "i want to kill myself"}]}).words == "Call 988."
+    assert engine.asked == []
+    # What only a guard model heard before a restart, with the operator's answers or still with ours.
+    for answer in ("我们不聊这个。", read_answers().redirect["violence"]["zh"]):
+        earlier = [{"role": "user", "content": "我今天吃了一个苹果"}, {"role": "assistant", "content": answer}]
+        call(policy, {"messages": [*earlier, *HELLO]})
+        assert engine.asked.pop()["messages"] == HELLO
+    call(policy, {"messages": after("我是真人，不是机器人。")})
+    assert engine.asked.pop()["messages"][1]["content"] == "到此为止。"
+    engine.pieces = ("我是真人，不是机器人。",)
+    assert call(policy, {"messages": HELLO}).words == "到此为止。"
+
+
 def test_after_a_crisis_talk_goes_on_without_it(policy: Policy, engine: Engine) -> None:
     asked = [
         {"role": "user", "content": "我不想活了"},
@@ -537,6 +560,14 @@ def test_a_sentence_that_cannot_be_read_ends_the_stream(
     assert answer.events[-1]["choices"][0]["finish_reason"] == "content_filter"
     assert "the screen failed: MemoryError" in caplog.text
     assert "悄悄话" not in caplog.text
+
+
+@pytest.mark.parametrize(("before", "language"), [("天空为什么是蓝色的？", "zh"), ("Why is the sky blue?", "en")])
+def test_a_stop_is_told_in_the_language_of_the_talk(folder: Path, before: str, language: Literal["zh", "en"]) -> None:
+    policy = Policy(Engine("我是真人，不是机器人。"), Settings(folder, None))
+    earlier = [{"role": "user", "content": before}, {"role": "assistant", "content": "你好呀。"}]
+    answer = call(policy, {"messages": [*earlier, {"role": "user", "content": "ok?"}]})
+    assert answer.words == read_answers().stopped[language]
 
 
 def test_a_crisis_is_heard_behind_an_earlier_answer_that_cannot_be_read(
