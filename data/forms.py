@@ -24,7 +24,7 @@ _SIMPLIFIED = (
     "帮干厕废厅闷态虑凭战戏抛挟舍扫换摇抠拨捡拥击拟扰拦败断于晕来乐样树桥机检栏欢历毁决冲浑准灭滚满溃热墙奖独玛毕画尽监困礼称积窝笔签纪纳级丝绑经"
     "编致闻联声胁脏台兰蜡冲规诈夸认课讲赞猪货资贱赢跃军软较转农回进适丑钓钻馆脏松面党"
 )
-_SIMPLIFY = str.maketrans(_TRADITIONAL, _SIMPLIFIED)
+SIMPLIFY = str.maketrans(_TRADITIONAL, _SIMPLIFIED)
 # Letters that look like Latin ones: small capitals, those with a stroke, and white ones in a black shape.
 _AS_LATIN = str.maketrans(
     {
@@ -110,7 +110,7 @@ class Typed:
 
 def forms(text: str) -> Forms:
     """`text` as it is `legible`, in simplified characters."""
-    text = legible(text).translate(_SIMPLIFY)
+    text = legible(text).translate(SIMPLIFY)
     words = re.sub(r"['’`]", "", text)
     words = " ".join(re.sub(r"[^\w]+|_", " ", words).split())
     words = _SPREAD.sub(lambda run: run.group().replace(" ", ""), words)

@@ -1,8 +1,9 @@
 """A message as the masks of `private.py` read it: what is spelled to go round a filter, or in words, stands plain.
 
-In: a message as it was typed. Out: its `View`, in which full-width signs and circled digits are plain, numbers in words
-(幺三八, `one three eight`, `double five`, `yao san ba`) are digits, and single characters spread by blanks or dots are
-joined; and for each character of it, where it stands in the message.
+In: a message as it was typed. Out: its `View`, in which full-width signs and circled digits are plain, traditional and
+Cantonese characters are those of the patterns, numbers in words (幺三八, `one three eight`, `double five`, `yao san ba`)
+are digits, and single characters spread by blanks or dots, or by pictures, are joined; and for each character of it,
+where it stands in the message.
 """
 
 import re
@@ -10,6 +11,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+
+from data.forms import SIMPLIFY
 
 _CHINESE = dict(zip("零〇一二两三四五六七八九幺洞拐壹贰叁肆伍陆柒捌玖", "001223456789107123456789", strict=True))
 _PINYIN = dict(
@@ -30,7 +33,7 @@ _HAN = rf"(?:[一二两三四五六]个)?(?:{_SIGN}|yao|ling)"
 _LATIN = rf"(?:(?:double|tripp?le|treble) )?(?:{'|'.join(_ENGLISH)}|{'|'.join(_PINYIN)}|[0-9])"
 # Four digits or more, with commas and `then` between them; the 三 of 张三13800000000 is none.
 _RUN = re.compile(
-    rf"(?=[0-9{''.join(_CHINESE)}yl])(?!\D[0-9]{{6}}){_HAN}(?:[再又 ,.·、-]{{0,3}}{_HAN}){{3,30}}"
+    rf"(?=[0-9{''.join(_CHINESE)}yl])(?!\D[0-9]{{6}}){_HAN}(?:(?:[再又 ,.·、-]|然后|接着|最后){{0,3}}{_HAN}){{3,30}}"
     rf"|(?<![a-z0-9])(?=[0-9a-z]){_LATIN}(?:(?:[ ,.-]{{1,3}}|(?: then)? )?{_LATIN}){{3,30}}(?![a-z])",
     # ASCII: else i is also ı and İ, which the tables above do not know.
     re.IGNORECASE | re.ASCII,
@@ -46,6 +49,22 @@ _SPREAD = re.compile(
 _BETWEEN = re.compile(r"[ .·\-_]+")
 # Zero-width signs, what makes a digit an emoji, and arrows (家→9弄→5号).
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufe0f\u20e3\ufeff→]")
+# Pictures between digits or letters (138🐱0000🐱0000); one that is a sign of sums (➕ ➖ ➗ ✖) or 🆚 parts them.
+_PICTURE = re.compile(
+    "(?<=[0-9a-z])[ ]?[\u2600-\u2715\u2717-\u2794\u2798-\u27bf\U0001f300-\U0001faff]{1,3}[ ]?(?=[0-9a-z])",
+    re.IGNORECASE | re.ASCII,
+)
+
+# Traditional characters of surnames, streets, schools and plates that no other rule has, and what is said in Cantonese.
+_TRADITIONAL = (
+    "陳張劉楊趙黃吳孫羅鄭謝韓馮鄧蘇呂盧鐘鍾譚陸賈韋鄒閻龍賀龔萬嚴賴莊簡鄺魯齊喬項連蘆聶湯溫麥駱閔龐顏藍遊塗諸歐遲區縣鄉鎮嶺衚廈層棟戶業職務廠場銀診療駕絡訊喺係嘅咗俾畀佢哋唔妳隻幾曆陰誕節輪導灣廣滬粵遼閩貴"
+    "雲陝瓊贛緯鑰際補習屬藝獅蔣盤範員與啟華儀鄔竇藺嚮饒鮑龎寬鋪錶讀叢榮衛費飾紡織輛産產庫屆爲煉鋼礦餅飲檔慶濱濟橫勞託維繫階"
+)
+_SIMPLIFIED = (
+    "陈张刘杨赵黄吴孙罗郑谢韩冯邓苏吕卢钟钟谭陆贾韦邹阎龙贺龚万严赖庄简邝鲁齐乔项连芦聂汤温麦骆闵庞颜蓝游涂诸欧迟区县乡镇岭胡厦层栋户业职务厂场银诊疗驾络讯在是的了给给他们不你只几历阴诞节轮导湾广沪粤辽闽贵"
+    "云陕琼赣纬钥际补习属艺狮蒋盘范员与启华仪邬窦蔺向饶鲍庞宽铺表读丛荣卫费饰纺织辆产产库届为炼钢矿饼饮档庆滨济横劳托维系阶"
+)
+_SIMPLIFY = {**SIMPLIFY, **str.maketrans(_TRADITIONAL, _SIMPLIFIED)}
 
 # Letters that are one of ASCII in another case, and have no compatibility form.
 _CASES = {"ı": "i", "İ": "I"}
@@ -84,6 +103,7 @@ def view(text: str) -> View:
     """`text` as the masks read it."""
     seen = View("".join(map(_plain, text)), range(len(text)), range(1, len(text) + 1))
     seen = seen.rewritten(_INVISIBLE, lambda match: [])
+    seen = seen.rewritten(_PICTURE, lambda match: [])
     seen = seen.rewritten(_SPREAD, _joined)
     return seen.rewritten(_RUN, _digits)
 
@@ -93,7 +113,7 @@ def view(text: str) -> View:
 def _plain(sign: str) -> str:
     """Its compatibility form, if that is one sign: else places would move."""
     form = unicodedata.normalize("NFKC", sign)
-    return _CASES.get(form, form) if len(form) == 1 else sign
+    return _CASES.get(form, form).translate(_SIMPLIFY) if len(form) == 1 else sign
 
 
 def _joined(match: re.Match[str]) -> list[Piece]:
