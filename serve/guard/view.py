@@ -22,10 +22,13 @@ _PINYIN = dict(
         strict=True,
     )
 )
-# `z3ro 0ne f1ve` are words, too.
+# `z3ro 0ne f1ve` are words, too. The longer first, for sixty begins with six.
 _ENGLISH = {
+    "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15", "sixteen": "16",
+    "seventeen": "17", "eighteen": "18", "nineteen": "19", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50",
+    "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90",
     "z[e3]r[o0]": "0", "[o0]ne": "1", "tw[o0]": "2", "thr[e3][e3]": "3", "f[o0]ur": "4", "f[i1]ve": "5", "s[i1]x": "6",
-    "s[e3]v[e3]n": "7", "[e3][i1]ght": "8", "n[i1]ne": "9", "oh": "0", "o": "0",
+    "s[e3]v[e3]n": "7", "[e3][i1]ght": "8", "n[i1]ne": "9", "oh": "0", "o": "0", "nought": "0",
 }  # fmt: skip
 _TIMES = {"double": 2, "triple": 3, "tripple": 3, "treble": 3, **{sign: int(digit) for sign, digit in _CHINESE.items()}}
 _SIGN = f"[0-9{''.join(_CHINESE)}]"
@@ -66,8 +69,48 @@ _SIMPLIFIED = (
 )
 _SIMPLIFY = {**SIMPLIFY, **str.maketrans(_TRADITIONAL, _SIMPLIFIED)}
 
-# Letters that are one of ASCII in another case, and have no compatibility form.
-_CASES = {"ı": "i", "İ": "I"}
+# Digits with an o or l among them (2o15), and the words before a datum in letters that digits stand for (h0use numb3r).
+_LOOKS = re.compile(r"(?<![a-z0-9])(?=[ol]{0,9}[0-9])[0-9ol]{2,12}(?![a-z0-9])", re.IGNORECASE | re.ASCII)
+_LEET = re.compile(r"(?<![\w@.#])(?=[a-z]{0,9}[013457$])[a-z013457$]{3,10}(?![\w@#])", re.IGNORECASE | re.ASCII)
+_DIGITS = str.maketrans("oOlL", "0011")
+_PLAIN = str.maketrans("013457$", "oieasts")
+_PLAIN_WORDS = frozenset(
+    [
+        "address",
+        "avenue",
+        "birthday",
+        "born",
+        "call",
+        "class",
+        "close",
+        "code",
+        "drive",
+        "email",
+        "flat",
+        "grade",
+        "home",
+        "house",
+        "lane",
+        "live",
+        "lives",
+        "mobile",
+        "name",
+        "number",
+        "password",
+        "phone",
+        "road",
+        "roblox",
+        "room",
+        "school",
+        "street",
+        "text",
+    ]
+)
+
+# Letters that are one of ASCII in another case, and signs that look like one, and have no compatibility form.
+_CASES = {"ı": "i", "İ": "I", "’": "'", "‘": "'"} | {
+    chr(first + place): chr(ord("A") + place) for first in (0x1F150, 0x1F170) for place in range(26)
+}
 
 # Characters, and the start and the end of what they stand for.
 Piece = tuple[str, int, int]
@@ -105,6 +148,7 @@ def view(text: str) -> View:
     seen = seen.rewritten(_INVISIBLE, lambda match: [])
     seen = seen.rewritten(_PICTURE, lambda match: [])
     seen = seen.rewritten(_SPREAD, _joined)
+    seen = seen.rewritten(_LOOKS, _looks).rewritten(_LEET, _undisguised)
     return seen.rewritten(_RUN, _digits)
 
 
@@ -132,6 +176,20 @@ def _digits(match: re.Match[str]) -> list[Piece]:
         pieces.append((digits, match.start() + element.start(), match.start() + element.end()))
         at = element.end()
     return pieces
+
+
+def _looks(match: re.Match[str]) -> list[Piece]:
+    """Most of it being digits, the rest as what it looks like: an o as 0, an l as 1."""
+    if 2 * sum(sign.isdigit() for sign in match.group()) < len(match.group()):
+        return _as_it_is(match)
+    return [(sign.translate(_DIGITS), start, end) for sign, start, end in _as_it_is(match)]
+
+
+def _undisguised(match: re.Match[str]) -> list[Piece]:
+    """A word before a datum in its letters; another, such as a password, as it is."""
+    if match.group().lower().translate(_PLAIN) not in _PLAIN_WORDS:
+        return _as_it_is(match)
+    return [(sign.translate(_PLAIN), start, end) for sign, start, end in _as_it_is(match)]
 
 
 def _digit(element: re.Match[str]) -> str:

@@ -41,6 +41,10 @@ MASKED = {
         ("我妈电话l35OOOO1122", "我妈电话〔电话号码〕"),
         ("電話係6000 0012", "電話係〔电话号码〕"),
         ("前三位是135，后面是00001122", "前三位是〔电话号码〕，后面是〔电话号码〕"),
+        ("my mum's office line is (020) 5550 100", "my mum's office line is [phone number]"),
+        ("my numb3r is o77oo 9oo 321", "my numb3r is [phone number]"),
+        ("the first half is 0770 and the last half is 0900123", "the first half is [phone number] and the last half is [phone number]"),
+        ("0🐶1🐶6🐶3🐶2🐶9🐶6🐶0🐶0🐶0🐶1", "[phone number]"),
     ],
     "id": [
         ("身份证110101200001010000", "身份证〔证件号码〕"),
@@ -49,12 +53,14 @@ MASKED = {
         ("妈妈的银行卡 6200 0000 0000 0000", "妈妈的银行卡 〔证件号码〕"),
         ("My social security number is 078-05-1120", "My social security number is [ID number]"),
         ("my student id is 20231145", "my student id is [ID number]"),
+        ("my roll number is AB-000-17", "my roll number is [ID number]"),
     ],
     "email": [
         ("我的邮箱是xiaoming@example.com", "我的邮箱是〔邮箱〕"),
         ("my email is kid@example.org", "my email is [e-mail]"),
         ("tuantuan00圈qq点com", "〔邮箱〕"),
         ("mia dot koala at example dot com", "[e-mail]"),
+        ("my email is zippy underscore fox at example dot com", "my email is [e-mail]"),
     ],
     "account": [
         ("我的微信号是lele2015", "我的微信号是〔账号〕"),
@@ -67,6 +73,7 @@ MASKED = {
         ("my discord is moonwolf#1234", "my discord is [account]"),
         ("add me on fortnite its NoobMaster69", "add me on fortnite its [account]"),
         ("my roblox username is CoolGamer2011", "my roblox username is [account]"),
+        ("you can find me as turbo_newt_77 in minecraft", "you can find me as [account] in minecraft"),
     ],
     "password": [
         ("密码是abc123", "密码是〔密码〕"),
@@ -76,6 +83,9 @@ MASKED = {
         ("密码改成了Kitty*2020", "密码改成了〔密码〕"),
         ("my password is dragonslayer", "my password is [password]"),
         ("our garage code is 5528", "our garage code is [password]"),
+        ("the wifi is hungryhippo99", "the wifi is [password]"),
+        ("the padlock combo is left 4, right 17, left 9", "the padlock combo is [password]"),
+        ("the gate code for our flats is #0417*", "the gate code for our flats is [password]"),
     ],
     "address": [
         ("我住某某小区3号楼", "我住〔地址〕"),
@@ -90,6 +100,8 @@ MASKED = {
         ("send it to 1600 Amphitheatre Pkwy", "send it to [address]"),
         ("the spare key is under the flower pot", "the spare key is under [address]"),
         ("my coordinates are 40.7128, -74.0060", "my coordinates are [address]"),
+        ("santa i live at forty two otter street", "santa i live at [address]"),
+        ("we stay at Old Kettle Farm, Upper Newtling", "we stay at [address]"),
     ],
     "plate": [
         ("我爸的车是粤B·00000", "我爸的车是〔车牌号〕"),
@@ -97,6 +109,8 @@ MASKED = {
         ("我家的车是皖A-00O0I", "我家的车是〔车牌号〕"),
         ("媽媽的機車OIO-0002", "媽媽的機車〔车牌号〕"),
         ("my dad's license plate is ABC 0000", "my dad's license plate is [licence plate]"),
+        ("my uncle's taxi is QQ00 QQQ", "my uncle's taxi is [licence plate]"),
+        ("the car has plate q double o zero zero z z z", "the car has plate [licence plate]"),
     ],
     "birthday": [
         ("我的生日是2014年5月3日", "我的生日是〔生日〕"),
@@ -106,14 +120,22 @@ MASKED = {
         ("my birthday is march 3 2015", "my birthday is [date of birth]"),
         ("i was born on the 5th of june 2013", "i was born on the [date of birth]"),
         ("my dob is 12/05/2014", "my dob is [date of birth]"),
+        ("my birthday is 12 december 2013", "my birthday is [date of birth]"),
+        ("mum was born 2/8/1986", "mum was born [date of birth]"),
+        ("17/06/2013 is when i was born", "[date of birth] is when i was born"),
     ],
     "name": [
         ("my name is Emily Parker and I like cats", "my name is [name] and I like cats"),
+        ("Hi! I'm Clementine Ashwick, nice to meet you", "Hi! I'm [name], nice to meet you"),
+        ("Ravi Pattelson keeps pulling my hair", "[name] keeps pulling my hair"),
+        ("my best friend is Freya Larkwick", "my best friend is [name]"),
         ("我叫沈一诺，一诺千金的一诺", "我叫〔名字〕，一诺千金的一诺"),
         ("我同桌叫欧阳雨晨，他老抄我作业", "我同桌叫〔名字〕，他老抄我作业"),
         ("我是罗诗涵的爸爸", "我是〔名字〕的爸爸"),
     ],
     "work": [
+        ("mum is a nurse at Fernhollow General Hospital", "mum is a nurse at [workplace]"),
+        ("my stepdad's workshop is Grubble Brothers", "my stepdad's workshop is [workplace]"),
         ("我妈妈在城南的蓝天面包店做蛋糕", "我妈妈在城南的〔工作单位〕做蛋糕"),
         ("爸爸是鹏程物流公司的司机", "爸爸是〔工作单位〕的司机"),
     ],
@@ -125,6 +147,8 @@ MASKED = {
         ("i go to Sunnyside Elementary School", "i go to [school]"),
         ("my school's name is Hillcrest Academy", "my school's name is [school]"),
         ("my little sister goes to Happy Days nursery", "my little sister goes to [school]"),
+        ("i used to go otter creek c of e", "i used to go [school]"),
+        ("Fernhollow Primary School is shut today", "[school] is shut today"),
     ],
 }  # fmt: skip
 TOGETHER = [
@@ -140,6 +164,9 @@ TOGETHER = [
     ("My name is Sarah Johnson and I go to Greenfield Primary", "My name is [name] and I go to [school]"),
     ("I am Jack Miller, I'm 9 and I live in Portland", "I am [name], I'm 9 and I live in [address]"),
     ("my mom works at Mercy Hospital and her name is Linda Carter", "my mom works at [workplace] and her name is [name]"),
+    ("Kofi in 3C took my pencil", "[name] in [class] took my pencil"),
+    ("my sister Mabel lives at 9 Otter Street", "my sister [name] lives at [address]"),
+    ("this is Roo, my phone is 555-0100", "this is [name], my phone is [phone number]"),
 ]  # fmt: skip
 STAYS = [
     "123456加654321等于多少", "一亿是100000000吗", "恐龙在6500万年前灭绝", "我上小学三年级", "二月有28天", "圆周率是3.1415926535",
@@ -157,6 +184,10 @@ STAYS = [
     "my birthday is in june", "Einstein was born on March 14, 1879", "爱因斯坦1879年3月14日出生", "my name is Tom", "add me to the team please",
     "we walked on 4th Street", "one two three four five six seven eight nine ten", "4 boys run down the street", "my mom works at a hospital", "",
     "13800000000加1等于多少", "地球上有13800000000只蚂蚁吗", "我最喜欢的数字是13800000000个零", "15000000000人",
+    "my best friend Arjun moved away", "I'm Batman and this is Robin", "my brother is in love with Taylor Swift",
+    "class 3 won and class 4 cried", "my dad works at McDonalds", "Malala was born 12 july 1997",
+    "we were stuck on the A303 for 2 hours", "my car goes 200 mph in the game", "minecraft seed -5550142 has a village",
+    "the number pi is 3.14159265358979", "my alarm goes off at 0700", "the movie is called Little Women", "covid19 and my ps5",
 ]  # fmt: skip
 
 
