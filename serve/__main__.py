@@ -23,6 +23,8 @@ environment:
                            not loopback
   MINDPAL_REQUESTS_PER_MINUTE, MINDPAL_REQUESTS_AT_ONCE   for each key (240 and 64); 0 is no limit; over it: 429
                            (on CPU, with several keys, 24 of 32 answers at once are one key's at most; its others wait)
+  MINDPAL_ANSWERS_FILE     YAML file in the form of serve/guard/answers.yaml: what it names is said in the place of the guard's
+                           own answers, such as the English ones with a country's help line; all others stay
   GUARD_URL                a guard model's OpenAI-compatible address (http://guard:8000/v1), asked beside each answer
   GUARD_MODEL              its name there (Qwen/Qwen3Guard-Gen-0.6B)
   GUARD_TIMEOUT_S          seconds that it may take (2); later, or where it is down, the other two layers decide alone

@@ -26,7 +26,7 @@ from serve.guard.guard import read_guard
 from serve.guard.private import read_kinds
 from serve.guard.remote import CATEGORIES, Remote
 from serve.guard.rules import Language, read_rules
-from serve.guard.verdict import ANSWERS_FILE, read_answers
+from serve.guard.verdict import ANSWERS_FILE, Answers, read_answers
 from serve.keys import read_keys
 from serve.limits import Limits
 from serve.request import STOPS_LIMIT
@@ -99,7 +99,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     # A mistake in the guard's files is told now, not when vLLM loads the policy half a minute later.
     for rules in (crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE):
         read_rules(rules)
-    _check_answers()
+    _check_answers(answers_from(environment))
     read_kinds()
     read_guard()
     screen.reader()
@@ -166,6 +166,12 @@ def remote_from(environment: Mapping[str, str]) -> Remote | None:
     if not 0 < limit <= 60:
         raise BadInput(f"GUARD_TIMEOUT_S is {seconds!r}: it should be a number of seconds up to 60, such as 2.")
     return Remote(url, environment.get("GUARD_MODEL", "") or usual.model, limit)
+
+
+def answers_from(environment: Mapping[str, str]) -> Answers:
+    """What the guard says: ours, and an operator's own in its place where a file is named. Raises `BadInput`."""
+    own = environment.get("MINDPAL_ANSWERS_FILE", "")
+    return read_answers(Path(own)) if own else read_answers()
 
 
 def gpu_share_from(environment: Mapping[str, str]) -> float:
@@ -245,9 +251,8 @@ def cpu_dtype(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return "float32" if features and "avx512f" not in features[0] else "bfloat16"
 
 
-def _check_answers() -> None:
+def _check_answers(answers: Answers) -> None:
     """Raises `BadInput` where a verdict of the rules, the classifier or the guard model has no answer."""
-    answers = read_answers()
     said = {f"crisis.{category}": texts for category, texts in answers.crisis.items()}
     said |= {f"redirect.{category}": texts for category, texts in answers.redirect.items()}
     said["stopped"] = answers.stopped

@@ -27,9 +27,9 @@ from serve.answer import Answer, first
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import harm_in
-from serve.guard.verdict import Verdict, judged_together, read_answers
+from serve.guard.verdict import Answers, Verdict, judged_together, read_answers
 from serve.keys import Keys, read_keys
-from serve.launch import GRACE_S, grace_from, limits_from, remote_from
+from serve.launch import GRACE_S, answers_from, grace_from, limits_from, remote_from
 from serve.limits import Desk, Lane, Limits, TooMany
 from serve.openapi import document
 from serve.reply import Application, Message, Receive, Reply, Scope, Send
@@ -70,6 +70,8 @@ class Settings:
     registry: CollectorRegistry | None = None
     # Seconds that answers may still take when the server is told to end.
     grace_s: int = GRACE_S
+    # What the guard says.
+    answers: Answers = field(default_factory=read_answers)
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -82,6 +84,7 @@ class Settings:
             # vLLM's own, so that /metrics tells both.
             REGISTRY,
             grace_from(os.environ),
+            answers_from(os.environ),
         )
 
 
@@ -95,7 +98,7 @@ class Policy:
         self._app = app
         self._keys = settings.keys
         self._model = ModelFolder(settings.folder)
-        self._answers = read_answers()
+        self._answers = settings.answers
         self._guard = read_guard()
         self._remote = settings.remote
         self._desk = Desk(settings.limits)
@@ -262,7 +265,7 @@ class Policy:
         if answer.over:
             return None
         answered = partial(self._guard.answered, name)
-        return self._guard.judge(asked.child) or fitted(asked, self._model, answered, self._guard.forged)
+        return self._guard.judge(asked.child) or fitted(asked, self._model, self._answers, answered, self._guard.forged)
 
     async def _ask(self, name: str, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
         body = json.dumps(fits.body).encode()

@@ -23,7 +23,7 @@ from data.strict import read_json
 from data.template import as_text, chat_template, split_thought
 from serve.guard.private import mask
 from serve.guard.rules import language_of
-from serve.guard.verdict import read_answers
+from serve.guard.verdict import Answers, read_answers
 
 # Enough for any conversation that fits the window; more is an attack or a mistake.
 BODY_LIMIT = 256 * 1024
@@ -155,7 +155,11 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
 
 
 def fitted(
-    asked: Asked, model: ModelFolder, answered: Callable[[Sequence[str]], bool], forged: Callable[[str], bool]
+    asked: Asked,
+    model: ModelFolder,
+    answers: Answers,
+    answered: Callable[[Sequence[str]], bool],
+    forged: Callable[[str], bool],
 ) -> Fitted:
     """What the engine is asked. Raises `Refused` where the last message is too long.
 
@@ -178,12 +182,15 @@ def fitted(
             break
         # Counted in any case: no more than a window is judged and masked, however long a conversation a client sends.
         room -= length
-        # By what stands there, too: a server that was started anew does not know what a guard model heard.
-        if answered(asked.child[: number + 1]) or read_answers().hold(said["content"]):
+        # By what stands there, too: a server that was started anew does not know what a guard model heard. Where an operator
+        # has answers of their own, ours may stand there from before.
+        if answered(asked.child[: number + 1]) or any(
+            known.hold(said["content"]) for known in (answers, read_answers())
+        ):
             continue
         question, reply = _without_personal_data(typed)[0], said
         if forged(said["content"]):
-            reply = {**said, "content": read_answers().stopped[language_of(said["content"])]}
+            reply = {**said, "content": answers.stopped[language_of(said["content"])]}
         if (question, reply) != (typed, said):
             # They may be longer than what they stand for.
             more = max(0, model.message_tokens(question) + model.message_tokens(reply) - length)

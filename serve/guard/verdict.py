@@ -1,15 +1,15 @@
 """What the guard decides about a child's words, and what is said then.
 
-In: `answers.yaml`. Out: `Verdict`, and the fixed answer to one.
+In: `answers.yaml`, and an operator's file over it. Out: `Verdict`, and the fixed answer to one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from data.strict import Strict, read_yaml
+from data.strict import BadInput, Strict, read_yaml
 from serve.guard.rules import Language
 
 ANSWERS_FILE = Path(__file__).parent / "answers.yaml"
@@ -49,9 +49,26 @@ class Answers(Strict):
 
 
 @cache
-def read_answers() -> Answers:
-    """The fixed answers."""
-    return Answers.parse(read_yaml(ANSWERS_FILE), str(ANSWERS_FILE))
+def read_answers(own: Path | None = None) -> Answers:
+    """The fixed answers; what an operator's `own` file names takes the place of ours. Raises `BadInput`."""
+    if not own:
+        return Answers.parse(read_yaml(ANSWERS_FILE), str(ANSWERS_FILE))
+    return Answers.parse(_replaced(read_answers().model_dump(), read_yaml(own), str(own)), str(own))
+
+
+def _replaced(ours: Any, given: Any, where: str) -> Any:
+    """`ours` with what is `given` in its place. Nothing is added and nothing emptied: a slip takes no answer away."""
+    if isinstance(ours, str):
+        if not isinstance(given, str) or not given.strip():
+            raise BadInput(
+                f"{where}: {given!r} is no text; write what is to be said, or leave the key out to keep ours."
+            )
+        return given.strip()
+    if not isinstance(given, Mapping):
+        raise BadInput(f"{where}: expected a mapping of keys to values, found {type(given).__name__}.")
+    if unknown := [key for key in given if key not in ours]:
+        raise BadInput(f'{where}: unknown key "{unknown[0]}"; there are {", ".join(ours)}.')
+    return ours | {key: _replaced(ours[key], value, f"{where}: {key}") for key, value in given.items()}
 
 
 def judged_together(messages: Sequence[str]) -> Sequence[str]:

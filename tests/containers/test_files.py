@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from serve.keys import read_keys
-from serve.launch import GPU_SHARE, GRACE_S, gpu_share_from, grace_from, limits_from, remote_from
+from serve.launch import GPU_SHARE, GRACE_S, answers_from, gpu_share_from, grace_from, limits_from, remote_from
 from tests.containers.project import ROOT
 from ui.client import settings_from
 from ui.sealing import read_key
@@ -159,7 +159,7 @@ def environment_of(service: str) -> dict[str, str]:
 
 def settable(service: str) -> dict[str, str]:
     """What a family may set of it: the name inside, and the one in .env."""
-    found = {name: re.match(r"\$\{(\w+):-", value) for name, value in environment_of(service).items()}
+    found = {name: re.match(r"\$\{(\w+):[-+]", value) for name, value in environment_of(service).items()}
     return {name: match[1] for name, match in found.items() if match}
 
 
@@ -198,11 +198,11 @@ def test_what_a_program_reads_can_be_set_in_its_container(service: str, sources:
 def test_a_variable_that_is_not_set_means_the_default() -> None:
     # Compose gives such a one, empty.
     serve, ui = (
-        {name: "" for name, value in environment_of(service).items() if re.fullmatch(r"\$\{\w+:-\}", value)}
+        {name: "" for name, value in environment_of(service).items() if re.fullmatch(r"\$\{\w+:(-|\+.*)\}", value)}
         for service in ("serve", "ui")
     )
-    assert len(serve) >= 6
-    for read in (limits_from, grace_from, remote_from, gpu_share_from):
+    assert len(serve) >= 7
+    for read in (answers_from, limits_from, grace_from, remote_from, gpu_share_from):
         assert read(serve) == read({}), read.__name__
     # And the guard model's own, where there is one.
     guard = {"GUARD_URL": "http://guard:8000/v1"}
@@ -360,6 +360,18 @@ def test_the_server_is_given_the_time_that_it_gives_its_answers() -> None:
     grace = re.fullmatch(r"\$\{MINDPAL_GRACE_S:-(\d+)\}s(\d+)s", told)
     assert grace
     assert (int(grace[1]), int(grace[2]) >= 5) == (GRACE_S, True)
+
+
+def test_an_operators_answers_are_read_where_they_are_mounted() -> None:
+    project = yaml.safe_load(COMPOSE)
+    serve, answers = project["services"]["serve"], project["configs"]["answers"]
+    (mounted,) = serve["configs"]
+    assert mounted["source"] == "answers"
+    # Set, it is the place inside; not set, it is empty, and what is mounted there has to be somewhere.
+    assert serve["environment"]["MINDPAL_ANSWERS_FILE"] == f"${{MINDPAL_ANSWERS_FILE:+{mounted['target']}}}"
+    named = re.fullmatch(r"\$\{MINDPAL_ANSWERS_FILE:-(.+)\}", answers["file"])
+    assert named
+    assert (ROOT / named[1]).is_file()
 
 
 def test_packages_come_from_the_mirror_that_is_named(tmp_path: Path) -> None:

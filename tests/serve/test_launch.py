@@ -13,7 +13,16 @@ from data.contract import open_sealed
 from data.strict import BadInput
 from serve.guard.verdict import Answers, read_answers
 from serve.keys import add_key, read_keys
-from serve.launch import CPU_ANSWERS_OF_A_KEY, REFUSED, cpu_dtype, flags, gpu_share_from, limits_from, prepare
+from serve.launch import (
+    CPU_ANSWERS_OF_A_KEY,
+    REFUSED,
+    answers_from,
+    cpu_dtype,
+    flags,
+    gpu_share_from,
+    limits_from,
+    prepare,
+)
 from serve.request import STOPS_LIMIT
 from tests.demo import free_port
 from tests.small_models import make_sealed
@@ -100,6 +109,55 @@ def test_a_verdict_without_an_answer_stops_the_start(
     monkeypatch.setattr("serve.launch.read_answers", lambda: Answers.parse(answers, "answers.yaml"))
     with pytest.raises(BadInput, match=f"answers.yaml: {missing}"):
         prepare(folder, "127.0.0.1", free_port(), {})
+
+
+def test_an_operators_answers_take_the_place_of_ours_and_the_others_stay(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "crisis:\n"
+        "  self_harm: {en: Please tell a grown-up you trust. You can call or text 988 at any time.}\n"
+        "  abuse:\n    en: |\n\n      Childline is there for you: 0800 1111.\n"
+        "stopped: {en: I stop here.}\n"
+    )
+    environment = {"MINDPAL_ANSWERS_FILE": str(tmp_path / "own.yaml")}
+    prepare(folder, "127.0.0.1", free_port(), environment)
+    ours, own = read_answers(), answers_from(environment)
+    assert "988" in own.crisis["self_harm"]["en"]
+    # As a client sends it back: without the blanks around it.
+    assert own.crisis["abuse"]["en"] == "Childline is there for you: 0800 1111."
+    assert own.stopped == {"zh": ours.stopped["zh"], "en": "I stop here."}
+    assert own.redirect == ours.redirect
+    assert all(own.crisis[name] == ours.crisis[name] for name in ("grooming", "emergency"))
+    assert all(own.crisis[name]["zh"] == ours.crisis[name]["zh"] for name in ("self_harm", "abuse"))
+    assert "988" not in str(ours)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "expected a mapping of keys to values, found NoneType"),
+        ("crisis: call 988", "crisis: expected a mapping of keys to values, found str"),
+        ("crises: {self_harm: {en: Call 988.}}", 'unknown key "crises"; there are crisis, redirect, stopped.'),
+        ("crisis: {selfharm: {en: Call 988.}}", 'crisis: unknown key "selfharm"; there are self_harm, abuse, '),
+        ("crisis: {self_harm: {en-GB: Call 988.}}", 'crisis: self_harm: unknown key "en-GB"; there are zh, en.'),
+        ("crisis: {self_harm: {en: 988}}", "crisis: self_harm: en: 988 is no text"),
+        ("crisis: {self_harm: {en: }}", "crisis: self_harm: en: None is no text"),
+        ("stopped: {en: ' '}", "stopped: en: ' ' is no text"),
+        ("redirect: {hate: {zh: [不行。]}}", "redirect: hate: zh: ['不行。'] is no text"),
+        ("stopped: {en: One., en: Two.}", 'the key "en" stands twice'),
+    ],
+)
+def test_a_slip_in_an_operators_answers_stops_the_start(folder: Path, tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as error:
+        prepare(folder, "127.0.0.1", free_port(), {"MINDPAL_ANSWERS_FILE": str(path)})
+    assert str(error.value).startswith(f"{path}: ")
+    assert told in str(error.value)
+
+
+def test_an_operators_answers_that_are_not_there_stop_the_start(folder: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "none.yaml")
+    assert f"{path}: no such file" in sentence_of(serve(str(folder), MINDPAL_ANSWERS_FILE=path))
 
 
 @pytest.mark.parametrize("name", REFUSED)

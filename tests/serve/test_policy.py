@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -449,6 +450,28 @@ def test_what_a_guard_model_answered_before_a_restart_does_not_reach_the_model(p
     answer = call(policy, {"messages": asked})
     assert engine.asked[0]["messages"] == asked[2:]
     assert answer.headers["x-mindpal-dropped"] == "2"
+
+
+def test_an_operators_answers_are_said_and_known_again(
+    folder: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "crisis: {self_harm: {en: Call 988.}}\nredirect: {violence: {zh: 我们不聊这个。}}\nstopped: {zh: 到此为止。}"
+    )
+    monkeypatch.setenv("MINDPAL_MODEL_FOLDER", str(folder))
+    monkeypatch.setenv("MINDPAL_ANSWERS_FILE", str(tmp_path / "own.yaml"))
+    policy = Policy(engine, replace(Settings.from_environment(), registry=None))
+    assert call(policy, {"messages": [{"role": "user", "content": "i want to kill myself"}]}).words == "Call 988."
+    assert engine.asked == []
+    # What only a guard model heard before a restart, with the operator's answers or still with ours.
+    for answer in ("我们不聊这个。", read_answers().redirect["violence"]["zh"]):
+        earlier = [{"role": "user", "content": "我今天吃了一个苹果"}, {"role": "assistant", "content": answer}]
+        call(policy, {"messages": [*earlier, *HELLO]})
+        assert engine.asked.pop()["messages"] == HELLO
+    call(policy, {"messages": after("我是真人，不是机器人。")})
+    assert engine.asked.pop()["messages"][1]["content"] == "到此为止。"
+    engine.pieces = ("我是真人，不是机器人。",)
+    assert call(policy, {"messages": HELLO}).words == "到此为止。"
 
 
 def test_after_a_crisis_talk_goes_on_without_it(policy: Policy, engine: Engine) -> None:
