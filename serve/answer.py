@@ -14,9 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from data.protocol import GUARD_FIELD, MODEL_NAME
-from serve.guard.rules import language_of
 from serve.guard.screen import Harm, Screen, Stopped
-from serve.guard.verdict import Verdict
+from serve.guard.verdict import Verdict, answered_in
 from serve.reply import Message, Reply, openai_error
 from serve.request import Asked, ModelFolder
 
@@ -38,7 +37,7 @@ class Answer:
         self._thoughts = Screen(model.control_tokens) if model.contract.thinking else None
         self._whole_thoughts = ""
         self._judged: asyncio.Future[None] | None = None
-        self._stopped = stopped[language_of(asked.child[-1])]
+        self._stopped = stopped
         self._status = 200
         self._raw = b""
         self._whole_words = ""
@@ -200,7 +199,7 @@ class Answer:
         self.action = "stopped"
         self.told = {"action": "stopped", "category": harm.category, "layer": harm.layer}
         try:
-            await self._end(self._stopped, "content_filter")
+            await self._end(self._stopped[answered_in(self._asked.child)], "content_filter")
         finally:
             self.ended.set()
 

@@ -24,7 +24,7 @@ from serve.guard.memory import Memory
 from serve.guard.private import mask
 from serve.guard.rules import Language, language_of
 from serve.guard.screen import harm_in
-from serve.guard.verdict import CHARACTERS_JUDGED, Verdict, judged_together
+from serve.guard.verdict import CHARACTERS_JUDGED, Verdict, answered_in, judged_together
 
 CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # A wish may be spread over messages ("我想" "打死他"): then its last part is mostly short. Before a longer one so many
@@ -53,7 +53,8 @@ class Guard:
         verdict = judge_conversation(typed)
         verdict = verdict or (declined(typed[-1]) if typed else None) or self._classified(typed)
         self._acted.keep(judged, verdict is not None)
-        return verdict
+        # Chinese characters and pinyin are Chinese in any case; an English rule hears Latin letters.
+        return replace(verdict, language=answered_in(judged)) if verdict and verdict.language == "en" else verdict
 
     def heard(self, name: str, messages: Sequence[str]) -> None:
         """A guard model acted on the last of `messages`: they are remembered, as they stand and without those before.

@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 
 from data.address import leads_out
 from data.template import as_text
-from serve.guard.rules import language_of
-from serve.guard.verdict import MESSAGES_JUDGED, Verdict
+from serve.guard.verdict import MESSAGES_JUDGED, Verdict, answered_in
 
 # Qwen3Guard's categories and ours. Those of adults' affairs (politics, copyright) are not a child's danger.
 CATEGORIES = {
@@ -83,9 +82,9 @@ class Remote:
         # "Controversial" is enough for a child in danger, not for turning a question away.
         for action, category in named:
             if action == "crisis" and safety[1] != "Safe":
-                return Verdict("crisis", category, "model", language_of(messages[-1]))
+                return Verdict("crisis", category, "model", answered_in(messages))
         if safety[1] == "Unsafe" and named:
-            return Verdict("redirect", named[0][1], "model", language_of(messages[-1]))
+            return Verdict("redirect", named[0][1], "model", answered_in(messages))
         return None
 
     def _ask(self, messages: Sequence[str]) -> str:

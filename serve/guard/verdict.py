@@ -3,6 +3,7 @@
 In: `answers.yaml`, and an operator's file over it. Out: `Verdict`, and the fixed answer to one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.strict import BadInput, Strict, read_yaml
-from serve.guard.rules import Language
+from serve.guard.rules import Language, language_of
 
 ANSWERS_FILE = Path(__file__).parent / "answers.yaml"
 # A statement may be spread over this many messages of the child, and over more where they hold fewer characters than this.
 MESSAGES_JUDGED = 3
 CHARACTERS_JUDGED = 16
+_CHINESE, _LATIN = re.compile(r"[\u3400-\u9fff]"), re.compile(r"[A-Za-z']+")
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,14 @@ def judged_together(messages: Sequence[str]) -> Sequence[str]:
         # An empty one counts, too: there is an end to them.
         characters += max(1, len(message))
     return messages[len(messages) - count :]
+
+
+def answered_in(messages: Sequence[str]) -> Language:
+    """The language in which the last of a child's messages is answered.
+
+    `i wanna die` says little of it: behind messages that were mostly Chinese, a character counting as a word, the child is
+    answered in Chinese.
+    """
+    *before, last = judged_together(messages)
+    earlier = "\n".join(before)
+    return "zh" if len(_CHINESE.findall(earlier)) > len(_LATIN.findall(earlier)) else language_of(last)

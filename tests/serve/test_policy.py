@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import uvicorn
@@ -560,6 +560,14 @@ def test_a_sentence_that_cannot_be_read_ends_the_stream(
     assert answer.events[-1]["choices"][0]["finish_reason"] == "content_filter"
     assert "the screen failed: MemoryError" in caplog.text
     assert "悄悄话" not in caplog.text
+
+
+@pytest.mark.parametrize(("before", "language"), [("天空为什么是蓝色的？", "zh"), ("Why is the sky blue?", "en")])
+def test_a_stop_is_told_in_the_language_of_the_talk(folder: Path, before: str, language: Literal["zh", "en"]) -> None:
+    policy = Policy(Engine("我是真人，不是机器人。"), Settings(folder, None))
+    earlier = [{"role": "user", "content": before}, {"role": "assistant", "content": "你好呀。"}]
+    answer = call(policy, {"messages": [*earlier, {"role": "user", "content": "ok?"}]})
+    assert answer.words == read_answers().stopped[language]
 
 
 def test_a_crisis_is_heard_behind_an_earlier_answer_that_cannot_be_read(
