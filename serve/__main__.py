@@ -7,15 +7,19 @@ python -m serve screen "TEXT"           # what each layer of the screen sees in 
 """
 
 import argparse
+import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from data.strict import BadInput
 from serve.guard.guard import read_guard
+from serve.guard.private import mask
+from serve.guard.remote import Down
 from serve.guard.screen import layers
 from serve.keys import add_key
-from serve.launch import launch
+from serve.launch import launch, remote_from
 
 _ENVIRONMENT = """\
 environment:
@@ -47,7 +51,7 @@ def main() -> int:
         if sys.argv[1:2] == ["key"]:
             return _key(sys.argv[2:], environment)
         if sys.argv[1:2] in (["guard"], ["screen"]):
-            return _layers(sys.argv[1], sys.argv[2:])
+            return _layers(sys.argv[1], sys.argv[2:], environment)
         parser = argparse.ArgumentParser(
             prog="python -m serve",
             description=__doc__,
@@ -76,13 +80,28 @@ def _key(words: list[str], environment: dict[str, str]) -> int:
     return 0
 
 
-def _layers(name: str, words: list[str]) -> int:
+def _layers(name: str, words: list[str], environment: dict[str, str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m serve {name}", description="Show each layer's verdict.")
     parser.add_argument("text", metavar="TEXT")
     given = parser.parse_args(words)
-    for line in read_guard().layers(given.text) if name == "guard" else layers(given.text):
-        print(line)
+    if name == "guard":
+        seen = [*read_guard().layers(given.text), f"model       {_asked_model(given.text, environment)}"]
+    else:
+        seen = layers(given.text)
+    print("\n".join(seen))
     return 0
+
+
+def _asked_model(text: str, environment: Mapping[str, str]) -> str:
+    """In words: what the guard model says of a message, if there is one. Raises `BadInput`."""
+    remote = remote_from(environment)
+    if not remote:
+        return "none is set (GUARD_URL)"
+    try:
+        verdict = asyncio.run(remote.judge([mask(text)[0]]))
+    except Down as down:
+        return f"gave no verdict: {down}"
+    return f"{verdict.action} {verdict.category}" if verdict else "nothing"
 
 
 def _port(words: str) -> int:

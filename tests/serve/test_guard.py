@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from data.conversations import DATA_DIR
 from data.forms import Forms, forms
 from data.safety import DISALLOWED
 from data.strict import BadInput
+from serve.__main__ import main
 from serve.guard.bench import why_questions
 from serve.guard.guard import Guard, read_guard
 from serve.guard.memory import Memory
@@ -555,3 +557,47 @@ def test_without_the_guard_model_the_other_layers_decide(
     assert answer.words == "你好呀。今天好吗？"
     assert registry.get_sample_value("mindpal_guard_model_total", {"outcome": "down"}) == 1
     assert "你好" not in caplog.text
+
+
+def shown(verb: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What `python -m serve VERB TEXT` shows: each layer and what it sees."""
+    monkeypatch.setattr("sys.argv", ["serve", verb, text])
+    assert main() == 0
+    lines = (line.partition(" ") for line in capsys.readouterr().out.splitlines())
+    return {layer: seen.strip() for layer, _, seen in lines}
+
+
+def test_each_layer_of_the_guard_is_shown(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GUARD_URL", raising=False)
+    seen = shown("guard", "我不想活了，我的电话是13800000000", monkeypatch, capsys)
+    assert list(seen) == ["rules", "classifier", "masked", "model"]
+    assert seen["rules"] == "crisis self_harm"
+    assert re.fullmatch(r"self_harm danger=[01]\.\d{3} \(acts, from [01]\.\d{3}\)", seen["classifier"])
+    assert seen["masked"] == "phone"
+    assert seen["model"] == "none is set (GUARD_URL)"
+    # It hears what it would hear of a child.
+    monkeypatch.setenv("GUARD_URL", model.url)
+    model.says = "Safety: Unsafe\nCategories: Violent"
+    seen = shown("guard", "我的电话是13800000000", monkeypatch, capsys)
+    assert (seen["rules"], seen["model"]) == ("nothing", "redirect violence")
+    assert "(passes, from " in seen["classifier"]
+    assert model.asked[0]["messages"][0]["content"] == "我的电话是〔电话号码〕"
+    model.says = "Safety: Safe\nCategories: None"
+    seen = shown("guard", "你好", monkeypatch, capsys)
+    assert (seen["masked"], seen["model"]) == ("nothing", "nothing")
+    monkeypatch.setenv("GUARD_URL", "http://127.0.0.1:9/v1")
+    assert shown("guard", "你好", monkeypatch, capsys)["model"] == "gave no verdict: ConnectionRefusedError"
+    monkeypatch.setenv("GUARD_URL", "guard:8000")
+    assert main() == 2
+    assert "GUARD_URL" in capsys.readouterr().err
+
+
+def test_each_layer_of_the_screen_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = shown("screen", "我是你妈妈。", monkeypatch, capsys)
+    assert list(seen) == ["rules", "classifier"]
+    assert seen["rules"] == "kin"
+    seen = shown("screen", "因为蓝光散得最多。", monkeypatch, capsys)
+    assert seen["rules"] == "nothing"
+    assert re.search(r"danger=0\.\d{3} \(passes, from 0\.\d{3}\)$", seen["classifier"])
