@@ -27,7 +27,7 @@ from serve.answer import Answer, first
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import harm_in
-from serve.guard.verdict import Verdict, judged_together, read_answers
+from serve.guard.verdict import Verdict, read_answers
 from serve.keys import Keys, read_keys
 from serve.launch import GRACE_S, grace_from, limits_from, remote_from
 from serve.limits import Desk, Lane, Limits, TooMany
@@ -215,7 +215,7 @@ class Policy:
             else:
                 asked = rebuild(raw, self._model)
             answer = Answer(asked, reply, self._model, self._answers.stopped)
-            lane = self._long if sum(map(len, judged_together(asked.child))) > _LONG else self._short
+            lane = self._long if asked.judged > _LONG else self._short
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
             leaving = asyncio.ensure_future(_until_gone(receive, answer))
             try:

@@ -23,7 +23,7 @@ from data.strict import read_json
 from data.template import as_text, chat_template, split_thought
 from serve.guard.private import mask
 from serve.guard.rules import language_of
-from serve.guard.verdict import read_answers
+from serve.guard.verdict import longest_judged, read_answers
 
 # Enough for any conversation that fits the window; more is an attack or a mistake.
 BODY_LIMIT = 256 * 1024
@@ -57,6 +57,8 @@ class Asked:
     # What the child wrote, and all turns. Both hold personal data: the guard judges them, and nobody else sees them.
     child: list[str]
     messages: list[dict[str, str]]
+    # Characters of the longest of what the guard may read of it as one.
+    judged: int
     # Tokens of answer at most.
     wanted: int
     # Of the engine's body what the messages do not decide.
@@ -143,9 +145,11 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
         options["seed"] = seed
     if stop := _stop(asked):
         options["stop"] = stop
+    child = [message["content"] for message in messages[::2]]
     return Asked(
-        child=[message["content"] for message in messages[::2]],
+        child=child,
         messages=messages,
+        judged=longest_judged(child),
         wanted=wanted,
         options=options,
         stream=stream,

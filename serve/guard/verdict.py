@@ -64,3 +64,9 @@ def judged_together(messages: Sequence[str]) -> Sequence[str]:
         # An empty one counts, too: there is an end to them.
         characters += max(1, len(message))
     return messages[len(messages) - count :]
+
+
+def longest_judged(messages: Sequence[str]) -> int:
+    """Characters of the longest of what is read as one in a conversation: the last message, and each before it as the last one
+    that it was."""
+    return max(sum(map(len, judged_together(messages[:number]))) for number in range(1, len(messages) + 1))

@@ -24,7 +24,7 @@ from data.contract import read_contract
 from data.conversations import DATA_DIR
 from serve.guard.private import mask
 from serve.guard.screen import Harm, harm_in
-from serve.guard.verdict import read_answers
+from serve.guard.verdict import judged_together, read_answers
 from serve.keys import add_key, read_keys
 from serve.limits import Limits
 from serve.policy import DOORS, Policy, Settings
@@ -615,6 +615,32 @@ def test_no_key_has_all_the_guards_threads(folder: Path, engine: Engine, tmp_pat
         assert [answer.status for answer in await asyncio.gather(*many)] == [200] * 32
 
     asyncio.run(converse())
+
+
+def test_an_earlier_long_message_holds_up_nothing_short(policy: Policy, engine: Engine) -> None:
+    """It is judged again with the messages behind it, though the last three are short and the model sees none of it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def judge(messages: Sequence[str]) -> None:
+        if "慢" in "".join(judged_together(messages)):
+            begun.set()
+            assert go_on.wait(20)
+
+    policy._guard.judge = judge  # type: ignore[method-assign]
+    short, answer = {"role": "user", "content": "今天我们去公园玩了"}, {"role": "assistant", "content": "真好。"}
+    slow = {"messages": [{"role": "user", "content": "慢" * 2000}, answer, short, answer, short, answer, short]}
+
+    async def converse() -> None:
+        many = [asyncio.ensure_future(ask(policy, slow)) for _ in range(9)]
+        try:
+            assert await asyncio.to_thread(begun.wait, 20)
+            assert (await asyncio.wait_for(ask(policy, {"messages": HELLO}), 10)).status == 200
+        finally:
+            go_on.set()
+        assert [answer.status for answer in await asyncio.gather(*many)] == [200] * 9
+
+    asyncio.run(converse())
+    assert all("慢" not in str(asked["messages"]) for asked in engine.asked)
 
 
 def test_no_key_has_all_seats_at_the_engine(folder: Path, engine: Engine, tmp_path: Path) -> None:
