@@ -36,6 +36,13 @@ from tests.small_models import make_sealed
 CONTRACT = read_contract()
 SAMPLING = CONTRACT.sampling.model_dump(exclude={"max_tokens"})
 HELLO = [{"role": "user", "content": "你好"}]
+JSON = "application/json"
+CHAT_SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/chat/completions",
+    "headers": [(b"content-type", JSON.encode())],
+}
 # What may stand in a request to the engine, and nothing else.
 TO_ENGINE = {"model", "messages", "stream", "stream_options", "n", "max_completion_tokens", "seed", "stop", *SAMPLING}
 
@@ -162,9 +169,10 @@ async def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    pairs = [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
+    told = {"Content-Type": JSON, **(headers or {})}
+    pairs = [(key.lower().encode(), value.encode()) for key, value in told.items()]
     scope = {
-        "type": "http",
+        **CHAT_SCOPE,
         "method": method,
         "path": path,
         "headers": pairs,
@@ -690,7 +698,7 @@ def test_who_leaves_while_waiting_is_not_judged(policy: Policy, engine: Engine) 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await policy({"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}, receive, send)
+        await policy(CHAT_SCOPE, receive, send)
 
     asked = {"messages": [{"role": "user", "content": LONG}]}
 
@@ -760,6 +768,40 @@ def test_keys(folder: Path, engine: Engine, tmp_path: Path) -> None:
     assert all(b"authorization" not in headers for headers in engine.headers)
 
 
+# What a page may have a browser send anywhere without a word to the server, and what is none of them.
+@pytest.mark.parametrize(
+    "kind",
+    ["", "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/plain; application/json",
+     "application/jsonp", "application/json, text/plain"],
+)  # fmt: skip
+def test_only_json_is_read(folder: Path, engine: Engine, kind: str) -> None:
+    policy = Policy(engine, Settings(folder, None, Limits(per_minute=1)))
+    for _ in range(2):
+        answer = call(policy, {"messages": HELLO}, headers={"Content-Type": kind})
+        assert (answer.status, answer.json["error"]["type"]) == (415, "invalid_request_error")
+        assert answer.json["error"]["message"].endswith("`Content-Type: application/json`.")
+    assert engine.asked == []
+    # None of them counted.
+    assert call(policy, {"messages": HELLO}, headers={"Content-Type": "Application/JSON ; charset=utf-8"}).status == 200
+
+
+def test_without_keys_only_this_machine_is_a_name_for_it(policy: Policy, folder: Path, tmp_path: Path) -> None:
+    own = ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:8000", "127.1.2.3:80", "[::1]", "[::1]:8000"]
+    others = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.1.2:8000",
+              "0.0.0.0:8000", "[::]:8000", "[::1", ":8000", "x"]  # fmt: skip
+    doors = [*DOORS, ("GET", "/elsewhere")]
+    for host in own:
+        assert call(policy, {"messages": HELLO}, headers={"Host": host}).status == 200
+    for host in others:
+        for method, path in doors:
+            answer = call(policy, {"messages": HELLO}, method=method, path=path, headers={"Host": host})
+            assert (answer.status, answer.json["error"]["type"]) == (403, "permission_error")
+    # Where there are keys a page has none to send, and other machines call it by its name.
+    bearer = by("page", tmp_path)
+    policy = Policy(Engine(), Settings(folder, read_keys(tmp_path / "keys")))
+    assert call(policy, {"messages": HELLO}, headers={**bearer, "Host": "serve:8000"}).status == 200
+
+
 def test_a_crisis_never_reaches_the_model(policy: Policy, engine: Engine) -> None:
     answer = call(policy, {"messages": [{"role": "user", "content": "我不想活了"}]})
     assert engine.asked == []
@@ -823,8 +865,7 @@ def test_the_first_sentence_does_not_wait_for_the_rest(folder: Path) -> None:
             if "你好呀。".encode() in seen[-1]:
                 first_left.set()
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 60)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 60)
 
     asyncio.run(ask())
     assert b"[DONE]" in b"".join(seen)
@@ -867,8 +908,7 @@ def test_a_client_that_leaves_reaches_the_engine(folder: Path) -> None:
             if "你好呀。".encode() in message.get("body", b""):
                 left.set()
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 20)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 20)
 
     asyncio.run(ask())
     assert engine.disconnected
@@ -900,8 +940,7 @@ def test_a_client_may_leave_while_a_sentence_is_read(folder: Path, monkeypatch: 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 20)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 20)
 
     asyncio.run(ask())
     assert sent == []
@@ -1147,8 +1186,7 @@ def test_a_body_that_does_not_come_gives_its_place_back(
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 20)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 20)
 
     asyncio.run(ask())
     assert Answer(sent).status == 408
