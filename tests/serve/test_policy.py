@@ -1171,6 +1171,29 @@ def test_an_answer_that_broke_off_is_not_told_as_whole(folder: Path, finish: Any
     assert "今天我们去" not in answer.raw.decode()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("end", ["an exception", "an error", "nothing"])
+def test_an_engine_that_dies_is_told_as_an_error(folder: Path, stream: bool, end: str) -> None:
+    async def engine(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200 if stream else 500, "headers": []})
+        if stream:
+            choice = {"index": 0, "delta": {"content": "你好呀。"}, "finish_reason": None}
+            await Engine().event(send, {"id": "x", "created": 1, "choices": [choice]})
+        if end == "an exception":
+            raise RuntimeError
+        if end == "an error":
+            error = json.dumps({"error": {"message": "EngineDeadError", "code": 500}})
+            body = f"data: {error}\n\ndata: [DONE]\n\n" if stream else error
+            await send({"type": "http.response.body", "body": body.encode()})
+
+    answer = call(Policy(engine, Settings(folder, None)), {"messages": HELLO, "stream": stream})
+    assert answer.status == (200 if stream else 500)
+    error = (answer.events[-1] if stream else answer.json)["error"]
+    assert (set(error), error["type"]) == ({"message", "type", "param", "code"}, "server_error")
+    assert "EngineDeadError" not in answer.raw.decode()
+
+
 def test_a_body_that_does_not_come_gives_its_place_back(
     folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -302,21 +302,27 @@ def test_a_killed_engine_ends_the_server_and_no_client_hangs(tmp_path: Path) -> 
         )
         engine = next(int(line.split()[0]) for line in engines.stdout.splitlines() if "EngineCore" in line)
 
-        async def ask() -> list[object]:
+        async def ask() -> list[openai.APIError | str | None]:
             client = openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none", timeout=60, max_retries=0)
 
-            async def one(number: int) -> object:
+            async def one(number: int) -> openai.APIError | str | None:
+                """The error that ended an answer, or else its finish_reason."""
+                create = client.chat.completions.create
+                finish = None
                 try:
-                    create = client.chat.completions.create
                     if number % 2:
-                        return await create(model="m", messages=HELLO, max_tokens=3000, seed=number)
+                        answer = await create(model="m", messages=HELLO, max_tokens=3000, seed=number)
+                        return answer.choices[0].finish_reason
                     stream = await create(model="m", messages=HELLO, max_tokens=3000, seed=number, stream=True)
-                    return [chunk async for chunk in stream]
-                except openai.OpenAIError as error:
+                    async for chunk in stream:
+                        finish = chunk.choices[0].finish_reason if chunk.choices else finish
+                except openai.APIError as error:
                     return error
+                return finish
 
             asked = [asyncio.ensure_future(one(number)) for number in range(8)]
-            while await asyncio.to_thread(server.running) < 4:
+            # Until the engine has all of them: whoever comes when the server is gone is refused by the machine itself.
+            while await asyncio.to_thread(server.running) + sum(each.done() for each in asked) < len(asked):
                 await asyncio.sleep(0.02)
             os.kill(engine, signal.SIGKILL)
             try:
@@ -325,9 +331,12 @@ def test_a_killed_engine_ends_the_server_and_no_client_hangs(tmp_path: Path) -> 
                 await client.close()
 
         ended = asyncio.run(ask())
-        errors = [one for one in ended if isinstance(one, openai.OpenAIError)]
+        errors = [one for one in ended if isinstance(one, openai.APIError)]
         assert errors
-        assert not any(isinstance(one, openai.APITimeoutError) for one in errors)
+        # Each in OpenAI's form: a connection that was cut or went silent would have told nothing.
+        assert all(isinstance(error.body, dict) and error.body["type"] == "server_error" for error in errors), errors
+        # Random weights write a tool tag now and then, at which the screen ends an answer before.
+        assert {one for one in ended if not isinstance(one, openai.APIError)} <= {"stop", "length", "content_filter"}
         assert process.wait(60) != 0
 
 
