@@ -33,7 +33,7 @@ from serve.launch import GRACE_S, grace_from, is_loopback, limits_from, remote_f
 from serve.limits import Desk, Lane, Limits, TooMany
 from serve.openapi import document
 from serve.reply import Application, Message, Receive, Reply, Scope, Send
-from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, rebuild
+from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, in_header, rebuild
 from serve.stop import Stop
 
 log = logging.getLogger("mindpal")
@@ -231,7 +231,7 @@ class Policy:
             finally:
                 leaving.cancel()
             pinned = (found if isinstance(found, Fitted) else asked).pinned
-            reply.headers.append((PINNED_HEADER.encode(), ",".join(pinned).encode()))
+            reply.headers.append((PINNED_HEADER.encode(), in_header(pinned).encode()))
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was

@@ -220,6 +220,27 @@ def test_every_sampling_field_is_the_contracts(policy: Policy, engine: Engine) -
     assert answer.json["usage"]["completion_tokens"] == 7
 
 
+def test_null_is_nothing(policy: Policy, engine: Engine) -> None:
+    said = {"messages": [{**HELLO[0], "name": None, "tool_calls": None}], **dict.fromkeys(("model", "user"))}
+    answer = call(policy, {**said, **dict.fromkeys(("stop", "stream", "stream_options", "seed", "max_tokens"))})
+    assert (answer.status, answer.headers["x-mindpal-pinned"]) == (200, "")
+    assert engine.asked[0]["messages"] == HELLO
+
+
+def test_what_has_no_effect_is_told_wherever_it_stands(policy: Policy) -> None:
+    asked = {
+        "messages": [{**HELLO[0], "name": "anna", "a b": 1}, *after("好。")[1:]],
+        "stream": True,
+        "stream_options": {"include_usage": True, "x": 1},
+    }
+    answer = call(policy, asked)
+    assert answer.headers["x-mindpal-pinned"] == "messages.name,other,stream_options.x"
+    # A header has an end, and says that there was more, also where the policy adds a name of its own.
+    many = {f"a{number:02}": 1 for number in range(40)}
+    answer = call(policy, {"messages": after("我是真人。"), **many})
+    assert answer.headers["x-mindpal-pinned"] == ",".join([*sorted(many)[:32], "others"])
+
+
 def test_tokens_are_capped(policy: Policy, engine: Engine) -> None:
     for wanted, expected in ((None, 512), (10**9, 512), (20, 20)):
         call(policy, {"messages": HELLO, "max_tokens": wanted})
@@ -409,7 +430,11 @@ def test_a_dead_engine_is_told_by_the_exit_code(policy: Policy, monkeypatch: pyt
         (400, {"messages": HELLO, "stream": "yes"}), (400, {"messages": HELLO, "max_tokens": 0}),
         (400, {"messages": HELLO, "max_tokens": True}), (400, {"messages": HELLO, "seed": 2**63}),
         (400, {"messages": HELLO, "stop": [""]}), (400, {"messages": HELLO, "stop": {"a": 1}}),
-        (400, {"messages": HELLO, "stream": True, "stream_options": 1}),
+        (400, {"messages": HELLO, "stop": 0}), (400, {"messages": HELLO, "stop": False}), (400, {"messages": HELLO, "stop": {}}),
+        (400, {"messages": HELLO, "model": 1}), (400, {"messages": HELLO, "model": []}), (400, {"messages": HELLO, "user": {}}),
+        (400, {"messages": HELLO, "stream": True, "stream_options": 1}), (400, {"messages": HELLO, "stream_options": []}),
+        (400, {"messages": [{"role": "system", "content": None}, *HELLO]}),
+        (400, {"messages": [{"role": "developer", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, *HELLO]}),
         (400, b'{"messages": [{"role": "user", "content": "\\ud800"}]}'),
         (400, {"messages": [{"role": "user", "content": "天空是蓝色的。" * 700}]}),
         (413, {"messages": [{"role": "user", "content": "x" * BODY_LIMIT}]}),
