@@ -248,7 +248,7 @@ async def _call(policy: Policy, body: bytes) -> None:
         "type": "http",
         "method": "POST",
         "path": "/v1/chat/completions",
-        "headers": [],
+        "headers": [(b"content-type", b"application/json")],
         "client": ("127.0.0.1", 1),
     }
     await policy(scope, receive, send)

@@ -91,7 +91,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
             )
     keys_file = environment.get("MINDPAL_API_KEYS_FILE", "")
     keys = read_keys(Path(keys_file)) if keys_file else None
-    if not keys and not _is_loopback(host):
+    if not keys and not is_loopback(host):
         raise BadInput(
             f"--host {host} can be reached from other machines: set MINDPAL_API_KEYS_FILE "
             "(`python -m serve key add NAME` fills it) or stay on 127.0.0.1."
@@ -292,7 +292,8 @@ def _installed(distribution: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` is `localhost` or an address in numbers that is this machine to itself."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -88,7 +88,7 @@ def _schemas(max_tokens: int) -> dict[str, Any]:
         "required": ["messages"],
         "description": "Any other field is accepted and has no effect: the contract decides.",
         "properties": {
-            "model": {"type": "string", "description": f"always answered by {MODEL_NAME}"},
+            "model": {"type": ["string", "null"], "description": f"always answered by {MODEL_NAME}"},
             "messages": {"type": "array", "minItems": 1, "items": message},
             "stream": {"type": ["boolean", "null"]},
             "stream_options": {
@@ -105,7 +105,7 @@ def _schemas(max_tokens: int) -> dict[str, Any]:
                     {"type": "array", "maxItems": STOPS_LIMIT, "items": {"type": "string", "minLength": 1}},
                 ]
             },
-            "user": {"type": "string", "description": "has no effect and is not kept"},
+            "user": {"type": ["string", "null"], "description": "has no effect and is not kept"},
         },
     }
     acted = {

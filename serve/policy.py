@@ -10,7 +10,6 @@ leave. The log has one line an answer and never holds a word of it.
 """
 
 import asyncio
-import ipaddress
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
@@ -27,13 +27,13 @@ from serve.answer import Answer, first
 from serve.guard.guard import read_guard
 from serve.guard.remote import Down, Remote
 from serve.guard.screen import harm_in
-from serve.guard.verdict import Answers, Verdict, judged_together, read_answers
+from serve.guard.verdict import Answers, Verdict, read_answers
 from serve.keys import Keys, read_keys
-from serve.launch import GRACE_S, answers_from, grace_from, limits_from, remote_from
+from serve.launch import GRACE_S, answers_from, grace_from, is_loopback, limits_from, remote_from
 from serve.limits import Desk, Lane, Limits, TooMany
 from serve.openapi import document
 from serve.reply import Application, Message, Receive, Reply, Scope, Send
-from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, rebuild
+from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, in_header, rebuild
 from serve.stop import Stop
 
 log = logging.getLogger("mindpal")
@@ -166,6 +166,11 @@ class Policy:
 
     async def _open(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         """What is behind the door. Raises `Refused`."""
+        if not self._keys and not _names_loopback(scope):
+            raise Refused(
+                403,
+                "Without keys the server is asked as localhost, 127.0.0.1 or [::1] only; set MINDPAL_API_KEYS_FILE.",
+            )
         door = (scope["method"], scope["path"])
         if door not in DOORS:
             raise Refused(404, "There is no such door; ask POST /v1/chat/completions.")
@@ -176,6 +181,9 @@ class Policy:
         if door == METRICS and not self._keys and not _from_loopback(scope):
             raise Refused(403, "Without keys the metrics are told on this machine only.")
         if door == CHAT:
+            # Any website may have a browser send other types to this machine, without asking the server first (CORS).
+            if _header(scope, b"content-type").partition(";")[0].strip().lower() != "application/json":
+                raise Refused(415, "The body has to be JSON: send it with the header `Content-Type: application/json`.")
             await self._let_in(name or _NO_KEY, scope, receive, reply)
         elif door == MODELS:
             await reply.json(200, self._models())
@@ -218,7 +226,7 @@ class Policy:
             else:
                 asked = rebuild(raw, self._model)
             answer = Answer(asked, reply, self._model, self._answers.stopped)
-            lane = self._long if sum(map(len, judged_together(asked.child))) > _LONG else self._short
+            lane = self._long if asked.judged > _LONG else self._short
             # In a thread: the encoder reads for milliseconds, and other children's answers go on meanwhile.
             leaving = asyncio.ensure_future(_until_gone(receive, answer))
             try:
@@ -226,7 +234,7 @@ class Policy:
             finally:
                 leaving.cancel()
             pinned = (found if isinstance(found, Fitted) else asked).pinned
-            reply.headers.append((PINNED_HEADER.encode(), ",".join(pinned).encode()))
+            reply.headers.append((PINNED_HEADER.encode(), in_header(pinned).encode()))
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - fails closed, whatever it was
@@ -359,12 +367,22 @@ def _header(scope: Scope, name: bytes) -> str:
     return ""
 
 
-def _from_loopback(scope: Scope) -> bool:
-    client = scope.get("client")
+def _names_loopback(scope: Scope) -> bool:
+    """Whether the client calls the server by a name of loopback.
+
+    A website may let its own name lead to this machine (DNS rebinding), and its pages would read what is said here as if it
+    were theirs. Every browser tells by which name it asks; what tells none is no browser.
+    """
+    host = _header(scope, b"host")
     try:
-        return client is not None and ipaddress.ip_address(client[0]).is_loopback
+        return not host or is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False
+
+
+def _from_loopback(scope: Scope) -> bool:
+    client = scope.get("client")
+    return client is not None and is_loopback(client[0])
 
 
 def _log_to_stderr() -> None:

@@ -23,7 +23,7 @@ from data.strict import read_json
 from data.template import as_text, chat_template, split_thought
 from serve.guard.private import mask
 from serve.guard.rules import language_of
-from serve.guard.verdict import Answers, read_answers
+from serve.guard.verdict import Answers, longest_judged, read_answers
 
 # Enough for any conversation that fits the window; more is an attack or a mistake.
 BODY_LIMIT = 256 * 1024
@@ -57,13 +57,16 @@ class Asked:
     # What the child wrote, and all turns. Both hold personal data: the guard judges them, and nobody else sees them.
     child: list[str]
     messages: list[dict[str, str]]
+    # Characters of the longest of what the guard may read of it as one.
+    judged: int
     # Tokens of answer at most.
     wanted: int
     # Of the engine's body what the messages do not decide.
     options: dict[str, Any]
     stream: bool
     include_usage: bool
-    pinned: list[str]
+    # What was sent to no effect, by the names of its fields: a client chose them.
+    pinned: set[str]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Fitted:
     # How many messages were left out of it.
     dropped: int
     # What was asked for and was not done.
-    pinned: list[str]
+    pinned: set[str]
     # What of it the child wrote, for a guard model: what the guard answered once is not judged again.
     child: list[str]
     # Kinds of personal data that the last message held.
@@ -117,13 +120,17 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
     """What may be asked instead of `raw`. Raises `Refused`."""
     asked = _object(raw)
     pinned = {name for name in asked if name not in (*_FIELDS, *_UNMENTIONED)}
+    for name in _UNMENTIONED:
+        if not isinstance(asked.get(name), str | None):
+            raise Refused(400, f"{name} has to be a text.", name)
     if asked.get("model") not in (None, MODEL_NAME):
         pinned.add("model")
     stream = _boolean(asked, "stream")
-    include_usage = stream and _include_usage(asked)
-    messages, has_system = _messages(asked.get("messages"), model.control_tokens)
-    if has_system:
-        pinned.add("messages.system")
+    of_stream = _stream_options(asked)
+    pinned |= {f"stream_options.{name}" for name in of_stream if name != "include_usage"}
+    include_usage = _boolean(of_stream, "include_usage") and stream
+    messages, ignored = _messages(asked.get("messages"), model.control_tokens)
+    pinned |= ignored
     limit = model.contract.sampling.max_tokens
     limits = _limits(asked)
     wanted = min([limit, *limits])
@@ -143,14 +150,16 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
         options["seed"] = seed
     if stop := _stop(asked):
         options["stop"] = stop
+    child = [message["content"] for message in messages[::2]]
     return Asked(
-        child=[message["content"] for message in messages[::2]],
+        child=child,
         messages=messages,
+        judged=longest_judged(child),
         wanted=wanted,
         options=options,
         stream=stream,
         include_usage=include_usage,
-        pinned=_header_safe(pinned),
+        pinned=pinned,
     )
 
 
@@ -203,10 +212,16 @@ def fitted(
     return Fitted(
         body={**asked.options, "messages": kept, "max_completion_tokens": min(wanted, room)},
         dropped=len(asked.messages) - len(kept),
-        pinned=sorted(pinned),
+        pinned=pinned,
         child=[message["content"] for message in kept[::2]],
         masked=masked,
     )
+
+
+def in_header(pinned: set[str]) -> str:
+    """Names of fields as a header may hold them: any other is told as `other`, and what is beyond so many as `others`."""
+    safe = sorted({name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else "other" for name in pinned})
+    return ",".join(safe if len(safe) <= _NAMES_TOLD else [*safe[:_NAMES_TOLD], "others"])
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -228,13 +243,11 @@ def _boolean(asked: dict[str, Any], name: str) -> bool:
     return bool(given)
 
 
-def _include_usage(asked: dict[str, Any]) -> bool:
+def _stream_options(asked: dict[str, Any]) -> dict[str, Any]:
     options = asked.get("stream_options")
-    if options is None:
-        return False
-    if not isinstance(options, dict):
+    if not isinstance(options, dict | None):
         raise Refused(400, "stream_options has to be an object.", "stream_options")
-    return _boolean(options, "include_usage")
+    return options or {}
 
 
 def _limits(asked: dict[str, Any]) -> list[int]:
@@ -258,7 +271,7 @@ def _seed(asked: dict[str, Any]) -> int | None:
 
 def _stop(asked: dict[str, Any]) -> list[str]:
     given = asked.get("stop")
-    stops = [given] if isinstance(given, str) else given or []
+    stops = [given] if isinstance(given, str) else [] if given is None else given
     if (
         not isinstance(stops, list)
         or len(stops) > STOPS_LIMIT
@@ -268,19 +281,27 @@ def _stop(asked: dict[str, Any]) -> list[str]:
     return [_unicode(stop, "stop") for stop in stops]
 
 
-def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict[str, str]], bool]:
-    """The child's and the model's turns as text, and whether there were system messages, for which the template has its own."""
+def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict[str, str]], set[str]]:
+    """The child's and the model's turns as text, and what had no effect: system messages, for which the template has its own, and
+    fields of any message."""
     if not isinstance(given, list) or not given:
         raise Refused(400, "messages has to be a list with at least one message.", "messages")
     messages: list[dict[str, str]] = []
-    has_system = False
+    ignored: set[str] = set()
     for number, message in enumerate(given):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
             raise Refused(400, f"{where} has to be an object with a role and a content.", where)
+        # Clients send an answer back as they got it, with `null` for what it has not.
+        ignored |= {
+            f"messages.{name}"
+            for name, value in message.items()
+            if name not in ("role", "content") and value is not None
+        }
         role = message.get("role")
         if role in ("system", "developer"):
-            has_system = True
+            ignored.add("messages.system")
+            _text(message.get("content"), f"{where}.content")
             continue
         expected = "assistant" if len(messages) % 2 else "user"
         if role != expected:
@@ -292,7 +313,7 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
         messages.append({"role": expected, "content": as_text(words, control_tokens)})
     if len(messages) % 2 == 0:
         raise Refused(400, "The last message has to be the user's.", "messages")
-    return messages, has_system
+    return messages, ignored
 
 
 def _without_personal_data(message: dict[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -329,9 +350,3 @@ def _unicode(text: str, where: str) -> str:
     except UnicodeEncodeError:
         raise Refused(400, f"{where} holds half a character (a lone surrogate).", where) from None
     return text
-
-
-def _header_safe(names: set[str]) -> list[str]:
-    """Names of fields as a header may hold them: a client chose them, so any other name is told as `other`."""
-    safe = {name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else "other" for name in names}
-    return sorted(safe)[:_NAMES_TOLD]

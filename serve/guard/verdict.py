@@ -94,3 +94,9 @@ def answered_in(messages: Sequence[str]) -> Language:
     *before, last = judged_together(messages)
     earlier = "\n".join(before)
     return "zh" if len(_CHINESE.findall(earlier)) > len(_LATIN.findall(earlier)) else language_of(last)
+
+
+def longest_judged(messages: Sequence[str]) -> int:
+    """Characters of the longest of what is read as one in a conversation: the last message, and each before it as the last one
+    that it was."""
+    return max(sum(map(len, judged_together(messages[:number]))) for number in range(1, len(messages) + 1))

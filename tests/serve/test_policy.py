@@ -25,7 +25,7 @@ from data.contract import read_contract
 from data.conversations import DATA_DIR
 from serve.guard.private import mask
 from serve.guard.screen import Harm, harm_in
-from serve.guard.verdict import read_answers
+from serve.guard.verdict import judged_together, read_answers
 from serve.keys import add_key, read_keys
 from serve.limits import Limits
 from serve.policy import DOORS, Policy, Settings
@@ -37,6 +37,13 @@ from tests.small_models import make_sealed
 CONTRACT = read_contract()
 SAMPLING = CONTRACT.sampling.model_dump(exclude={"max_tokens"})
 HELLO = [{"role": "user", "content": "你好"}]
+JSON = "application/json"
+CHAT_SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/chat/completions",
+    "headers": [(b"content-type", JSON.encode())],
+}
 # What may stand in a request to the engine, and nothing else.
 TO_ENGINE = {"model", "messages", "stream", "stream_options", "n", "max_completion_tokens", "seed", "stop", *SAMPLING}
 
@@ -163,9 +170,10 @@ async def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    pairs = [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
+    told = {"Content-Type": JSON, **(headers or {})}
+    pairs = [(key.lower().encode(), value.encode()) for key, value in told.items()]
     scope = {
-        "type": "http",
+        **CHAT_SCOPE,
         "method": method,
         "path": path,
         "headers": pairs,
@@ -211,6 +219,27 @@ def test_every_sampling_field_is_the_contracts(policy: Policy, engine: Engine) -
     assert "secret" not in answer.json["choices"][0]["message"]
     assert answer.json["choices"][0]["finish_reason"] == "length"
     assert answer.json["usage"]["completion_tokens"] == 7
+
+
+def test_null_is_nothing(policy: Policy, engine: Engine) -> None:
+    said = {"messages": [{**HELLO[0], "name": None, "tool_calls": None}], **dict.fromkeys(("model", "user"))}
+    answer = call(policy, {**said, **dict.fromkeys(("stop", "stream", "stream_options", "seed", "max_tokens"))})
+    assert (answer.status, answer.headers["x-mindpal-pinned"]) == (200, "")
+    assert engine.asked[0]["messages"] == HELLO
+
+
+def test_what_has_no_effect_is_told_wherever_it_stands(policy: Policy) -> None:
+    asked = {
+        "messages": [{**HELLO[0], "name": "anna", "a b": 1}, *after("好。")[1:]],
+        "stream": True,
+        "stream_options": {"include_usage": True, "x": 1},
+    }
+    answer = call(policy, asked)
+    assert answer.headers["x-mindpal-pinned"] == "messages.name,other,stream_options.x"
+    # A header has an end, and says that there was more, also where the policy adds a name of its own.
+    many = {f"a{number:02}": 1 for number in range(40)}
+    answer = call(policy, {"messages": after("我是真人。"), **many})
+    assert answer.headers["x-mindpal-pinned"] == ",".join([*sorted(many)[:32], "others"])
 
 
 def test_tokens_are_capped(policy: Policy, engine: Engine) -> None:
@@ -402,7 +431,11 @@ def test_a_dead_engine_is_told_by_the_exit_code(policy: Policy, monkeypatch: pyt
         (400, {"messages": HELLO, "stream": "yes"}), (400, {"messages": HELLO, "max_tokens": 0}),
         (400, {"messages": HELLO, "max_tokens": True}), (400, {"messages": HELLO, "seed": 2**63}),
         (400, {"messages": HELLO, "stop": [""]}), (400, {"messages": HELLO, "stop": {"a": 1}}),
-        (400, {"messages": HELLO, "stream": True, "stream_options": 1}),
+        (400, {"messages": HELLO, "stop": 0}), (400, {"messages": HELLO, "stop": False}), (400, {"messages": HELLO, "stop": {}}),
+        (400, {"messages": HELLO, "model": 1}), (400, {"messages": HELLO, "model": []}), (400, {"messages": HELLO, "user": {}}),
+        (400, {"messages": HELLO, "stream": True, "stream_options": 1}), (400, {"messages": HELLO, "stream_options": []}),
+        (400, {"messages": [{"role": "system", "content": None}, *HELLO]}),
+        (400, {"messages": [{"role": "developer", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, *HELLO]}),
         (400, b'{"messages": [{"role": "user", "content": "\\ud800"}]}'),
         (400, {"messages": [{"role": "user", "content": "天空是蓝色的。" * 700}]}),
         (413, {"messages": [{"role": "user", "content": "x" * BODY_LIMIT}]}),
@@ -648,6 +681,32 @@ def test_no_key_has_all_the_guards_threads(folder: Path, engine: Engine, tmp_pat
     asyncio.run(converse())
 
 
+def test_an_earlier_long_message_holds_up_nothing_short(policy: Policy, engine: Engine) -> None:
+    """It is judged again with the messages behind it, though the last three are short and the model sees none of it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def judge(messages: Sequence[str]) -> None:
+        if "慢" in "".join(judged_together(messages)):
+            begun.set()
+            assert go_on.wait(20)
+
+    policy._guard.judge = judge  # type: ignore[method-assign]
+    short, answer = {"role": "user", "content": "今天我们去公园玩了"}, {"role": "assistant", "content": "真好。"}
+    slow = {"messages": [{"role": "user", "content": "慢" * 2000}, answer, short, answer, short, answer, short]}
+
+    async def converse() -> None:
+        many = [asyncio.ensure_future(ask(policy, slow)) for _ in range(9)]
+        try:
+            assert await asyncio.to_thread(begun.wait, 20)
+            assert (await asyncio.wait_for(ask(policy, {"messages": HELLO}), 10)).status == 200
+        finally:
+            go_on.set()
+        assert [answer.status for answer in await asyncio.gather(*many)] == [200] * 9
+
+    asyncio.run(converse())
+    assert all("慢" not in str(asked["messages"]) for asked in engine.asked)
+
+
 def test_no_key_has_all_seats_at_the_engine(folder: Path, engine: Engine, tmp_path: Path) -> None:
     page, other = by("page", tmp_path), by("other", tmp_path)
     policy = Policy(engine, Settings(folder, read_keys(tmp_path / "keys"), Limits(answers=3)))
@@ -695,7 +754,7 @@ def test_who_leaves_while_waiting_is_not_judged(policy: Policy, engine: Engine) 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await policy({"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}, receive, send)
+        await policy(CHAT_SCOPE, receive, send)
 
     asked = {"messages": [{"role": "user", "content": LONG}]}
 
@@ -765,6 +824,40 @@ def test_keys(folder: Path, engine: Engine, tmp_path: Path) -> None:
     assert all(b"authorization" not in headers for headers in engine.headers)
 
 
+# What a page may have a browser send anywhere without a word to the server, and what is none of them.
+@pytest.mark.parametrize(
+    "kind",
+    ["", "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/plain; application/json",
+     "application/jsonp", "application/json, text/plain"],
+)  # fmt: skip
+def test_only_json_is_read(folder: Path, engine: Engine, kind: str) -> None:
+    policy = Policy(engine, Settings(folder, None, Limits(per_minute=1)))
+    for _ in range(2):
+        answer = call(policy, {"messages": HELLO}, headers={"Content-Type": kind})
+        assert (answer.status, answer.json["error"]["type"]) == (415, "invalid_request_error")
+        assert answer.json["error"]["message"].endswith("`Content-Type: application/json`.")
+    assert engine.asked == []
+    # None of them counted.
+    assert call(policy, {"messages": HELLO}, headers={"Content-Type": "Application/JSON ; charset=utf-8"}).status == 200
+
+
+def test_without_keys_only_this_machine_is_a_name_for_it(policy: Policy, folder: Path, tmp_path: Path) -> None:
+    own = ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:8000", "127.1.2.3:80", "[::1]", "[::1]:8000"]
+    others = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.1.2:8000",
+              "0.0.0.0:8000", "[::]:8000", "[::1", ":8000", "x"]  # fmt: skip
+    doors = [*DOORS, ("GET", "/elsewhere")]
+    for host in own:
+        assert call(policy, {"messages": HELLO}, headers={"Host": host}).status == 200
+    for host in others:
+        for method, path in doors:
+            answer = call(policy, {"messages": HELLO}, method=method, path=path, headers={"Host": host})
+            assert (answer.status, answer.json["error"]["type"]) == (403, "permission_error")
+    # Where there are keys a page has none to send, and other machines call it by its name.
+    bearer = by("page", tmp_path)
+    policy = Policy(Engine(), Settings(folder, read_keys(tmp_path / "keys")))
+    assert call(policy, {"messages": HELLO}, headers={**bearer, "Host": "serve:8000"}).status == 200
+
+
 def test_a_crisis_never_reaches_the_model(policy: Policy, engine: Engine) -> None:
     answer = call(policy, {"messages": [{"role": "user", "content": "我不想活了"}]})
     assert engine.asked == []
@@ -828,8 +921,7 @@ def test_the_first_sentence_does_not_wait_for_the_rest(folder: Path) -> None:
             if "你好呀。".encode() in seen[-1]:
                 first_left.set()
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 60)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 60)
 
     asyncio.run(ask())
     assert b"[DONE]" in b"".join(seen)
@@ -872,8 +964,7 @@ def test_a_client_that_leaves_reaches_the_engine(folder: Path) -> None:
             if "你好呀。".encode() in message.get("body", b""):
                 left.set()
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 20)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 20)
 
     asyncio.run(ask())
     assert engine.disconnected
@@ -905,8 +996,7 @@ def test_a_client_may_leave_while_a_sentence_is_read(folder: Path, monkeypatch: 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 20)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 20)
 
     asyncio.run(ask())
     assert sent == []
@@ -1137,6 +1227,29 @@ def test_an_answer_that_broke_off_is_not_told_as_whole(folder: Path, finish: Any
     assert "今天我们去" not in answer.raw.decode()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("end", ["an exception", "an error", "nothing"])
+def test_an_engine_that_dies_is_told_as_an_error(folder: Path, stream: bool, end: str) -> None:
+    async def engine(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200 if stream else 500, "headers": []})
+        if stream:
+            choice = {"index": 0, "delta": {"content": "你好呀。"}, "finish_reason": None}
+            await Engine().event(send, {"id": "x", "created": 1, "choices": [choice]})
+        if end == "an exception":
+            raise RuntimeError
+        if end == "an error":
+            error = json.dumps({"error": {"message": "EngineDeadError", "code": 500}})
+            body = f"data: {error}\n\ndata: [DONE]\n\n" if stream else error
+            await send({"type": "http.response.body", "body": body.encode()})
+
+    answer = call(Policy(engine, Settings(folder, None)), {"messages": HELLO, "stream": stream})
+    assert answer.status == (200 if stream else 500)
+    error = (answer.events[-1] if stream else answer.json)["error"]
+    assert (set(error), error["type"]) == ({"message", "type", "param", "code"}, "server_error")
+    assert "EngineDeadError" not in answer.raw.decode()
+
+
 def test_a_body_that_does_not_come_gives_its_place_back(
     folder: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1152,8 +1265,7 @@ def test_a_body_that_does_not_come_gives_its_place_back(
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
-        await asyncio.wait_for(policy(scope, receive, send), 20)
+        await asyncio.wait_for(policy(CHAT_SCOPE, receive, send), 20)
 
     asyncio.run(ask())
     assert Answer(sent).status == 408
