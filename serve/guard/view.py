@@ -1,8 +1,9 @@
 """A message as the masks of `private.py` read it: what is spelled to go round a filter, or in words, stands plain.
 
-In: a message as it was typed. Out: its `View`, in which full-width signs and circled digits are plain, numbers in words
-(幺三八, `one three eight`, `double five`, `yao san ba`) are digits, and single characters spread by blanks or dots are
-joined; and for each character of it, where it stands in the message.
+In: a message as it was typed. Out: its `View`, in which full-width signs, circled digits and letters that only look like
+Latin ones are plain, traditional characters are simplified, numbers in words (幺三八, `one three eight`, `double five`,
+`yao san ba`) are digits, and single characters spread by blanks or dots are joined; and for each character of it, where it
+stands in the message.
 """
 
 import re
@@ -10,6 +11,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+
+from data.forms import plain_letters, visible
 
 _CHINESE = dict(zip("零〇一二两三四五六七八九幺洞拐壹贰叁肆伍陆柒捌玖", "001223456789107123456789", strict=True))
 _PINYIN = dict(
@@ -44,11 +47,8 @@ _SPREAD = re.compile(
     r"(?<![\u4e00-\u9fff])[\u4e00-\u9fff](?:[ .·\-_]{1,2}[\u4e00-\u9fff0-9](?![a-z0-9\u4e00-\u9fff])){3,80}"
 )
 _BETWEEN = re.compile(r"[ .·\-_]+")
-# Zero-width signs, what makes a digit an emoji, and arrows (家→9弄→5号).
-_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufe0f\u20e3\ufeff→]")
-
-# Letters that are one of ASCII in another case, and have no compatibility form.
-_CASES = {"ı": "i", "İ": "I"}
+# What makes a digit an emoji, and arrows (家→9弄→5号).
+_PASSED_OVER = "\u20e3→"
 
 # Characters, and the start and the end of what they stand for.
 Piece = tuple[str, int, int]
@@ -82,8 +82,9 @@ class View:
 
 def view(text: str) -> View:
     """`text` as the masks read it."""
-    seen = View("".join(map(_plain, text)), range(len(text)), range(1, len(text) + 1))
-    seen = seen.rewritten(_INVISIBLE, lambda match: [])
+    signs = [_plain(sign) for sign in text]
+    places = [place for place, sign in enumerate(signs) if sign]
+    seen = View(plain_letters("".join(signs)), places, [place + 1 for place in places])
     seen = seen.rewritten(_SPREAD, _joined)
     return seen.rewritten(_RUN, _digits)
 
@@ -91,9 +92,11 @@ def view(text: str) -> View:
 # More than children type. A client could fill a cache without bounds with every sign of Unicode.
 @lru_cache(maxsize=2**14)
 def _plain(sign: str) -> str:
-    """Its compatibility form, if that is one sign: else places would move."""
-    form = unicodedata.normalize("NFKC", sign)
-    return _CASES.get(form, form) if len(form) == 1 else sign
+    """What is `visible` of its compatibility form, if that is one sign or none: else places would move."""
+    if sign in _PASSED_OVER:
+        return ""
+    form = visible(unicodedata.normalize("NFKC", sign))
+    return form if len(form) < 2 else sign
 
 
 def _joined(match: re.Match[str]) -> list[Piece]:
