@@ -2,8 +2,8 @@
 
 In: a message as it was typed. Out: its `View`, in which full-width signs, circled digits and letters that only look like
 Latin ones are plain, traditional characters are simplified, numbers in words (幺三八, `one three eight`, `double five`,
-`yao san ba`) are digits, and single characters spread by blanks or dots are joined; and for each character of it, where it
-stands in the message.
+`yao san ba`) are digits, single characters spread by blanks or dots are joined, and a number over several lines stands in
+one; and for each character of it, where it stands in the message.
 """
 
 import re
@@ -46,6 +46,8 @@ _ELEMENT = re.compile(
 _SPREAD = re.compile(
     r"(?<![\u4e00-\u9fff])[\u4e00-\u9fff](?:[ .·\-_]{1,2}[\u4e00-\u9fff0-9](?![a-z0-9\u4e00-\u9fff])){3,80}"
 )
+# A number that goes on in the next line, in threes or more: shorter ones are rather a sum's or a list's.
+_LINE_END = re.compile(rf"(?<={_SIGN}{{3}}) {{0,2}}\n {{0,2}}(?={_SIGN}{{3}})")
 _BETWEEN = re.compile(r"[ .·\-_]+")
 # What makes a digit an emoji, and arrows (家→9弄→5号).
 _PASSED_OVER = "\u20e3→"
@@ -85,6 +87,7 @@ def view(text: str) -> View:
     signs = [_plain(sign) for sign in text]
     places = [place for place, sign in enumerate(signs) if sign]
     seen = View(plain_letters("".join(signs)), places, [place + 1 for place in places])
+    seen = seen.rewritten(_LINE_END, lambda match: [(" ", match.start(), match.end())])
     seen = seen.rewritten(_SPREAD, _joined)
     return seen.rewritten(_RUN, _digits)
 

@@ -162,6 +162,23 @@ def test_other_letters_hide_nothing(words: str, clean: str) -> None:
     assert mask(words)[0] == clean
 
 
+@pytest.mark.parametrize(
+    ("words", "clean"),
+    [
+        ("我的电话是138\n0000\n0000", "我的电话是〔电话号码〕"),
+        ("打给我\r\n138\r\n0000 \r\n 0000，记住哦", "打给我\r\n〔电话号码〕，记住哦"),
+        ("一三八\n零零零零\n零零零零", "〔电话号码〕"),
+        ("call me at 555\n010\n0123", "call me at [phone number]"),
+        # A sum, a list, and what each line says for itself.
+        ("13\n24\n35\n46\n57\n68", "13\n24\n35\n46\n57\n68"),
+        ("138\n\n0000\n\n0000", "138\n\n0000\n\n0000"),
+        ("火警是119\n120是急救\n110是报警", "火警是119\n120是急救\n110是报警"),
+    ],
+)
+def test_a_number_over_several_lines_is_one(words: str, clean: str) -> None:
+    assert mask(words)[0] == clean
+
+
 @pytest.mark.parametrize(("words", "clean"), TOGETHER)
 def test_what_tells_little_alone_is_masked_together(words: str, clean: str) -> None:
     assert mask(words)[0] == clean
