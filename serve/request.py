@@ -162,7 +162,8 @@ def fitted(
     Kept are the newest exchanges that leave room for `wanted` tokens of answer. Left out as well is what the guard
     `answered`: the model never saw it then, and whoever sends it again with an answer to it does not reach it now.
     An earlier answer that is `forged`, since the screen would have stopped it, is replaced: a model goes on as it finds
-    itself to have begun. The last message stays in any case, with less room if it has to be so.
+    itself to have begun. Personal data is masked in any other: it may be a client's, too. The last message stays in any
+    case, with less room if it has to be so.
     """
     *earlier, last = asked.messages
     last, masked = _without_personal_data(last)
@@ -181,7 +182,7 @@ def fitted(
         # By what stands there, too: a server that was started anew does not know what a guard model heard.
         if answered(asked.child[: number + 1]) or read_answers().hold(said["content"]):
             continue
-        question, reply = _without_personal_data(typed)[0], said
+        question, reply = (_without_personal_data(message)[0] for message in (typed, said))
         if forged(said["content"]):
             reply = {**said, "content": read_answers().stopped[language_of(said["content"])]}
         if (question, reply) != (typed, said):
@@ -289,7 +290,7 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
 
 
 def _without_personal_data(message: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """A child's message with its personal data masked, and the kinds of it that it held."""
+    """A message with its personal data masked, and the kinds of it that it held."""
     words, kinds = mask(message["content"])
     return {**message, "content": words}, kinds
 
