@@ -9,41 +9,24 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
-# Only characters that stand in a rule: a whole table is a library, and every other character matches as it is.
-_TRADITIONAL = (
-    "殺傷歲愛媽爺們個沒嗎這裡裏親脫褲壞說話讓給還樓藥條輕離開結過學從師氣後為應該時間對動體麼無義遺書繩頸劃燒煩絕鬥強姦罵門電號碼訴誰許會錢殘褻毆"
-    "內練鄰網發髮繼攝護頭腦醫識視頻見約車膠煙菸紅創買賣製彈槍盜賬帳騙種現實婦鎖飯餓關兩東聽長嚇驚覺難戀雙圖傳鏈鐵線飛鳥鴿貓細紙緊總續腳臉膚葉處蟲"
-    "術裝襪計討訓記設試談請證變貝貼辦遠選邊郵針錄錯鏡閨闆隊陽隱雞靈頁頂預題願類顧養馬騷驗魚點倉備兒劇劑勸單問嘗噁惡國圍園圓報塊壓姊寧寫寶將尋帶幣"
-    "幫幹廁廢廳悶態慮憑戰戲拋挾捨掃換搖摳撥撿擁擊擬擾攔敗斷於暈來樂樣樹橋機檢欄歡歷毀決沖渾準滅滾滿潰熱牆獎獨瑪畢畫盡監睏禮稱積窩筆簽紀納級絲綁經"
-    "編緻聞聯聲脅臟臺蘭蠟衝規詐誇認課講讚豬貨資賤贏躍軍軟較轉農迴進適醜釣鑽館髒鬆麵黨"
-)
-_SIMPLIFIED = (
-    "杀伤岁爱妈爷们个没吗这里里亲脱裤坏说话让给还楼药条轻离开结过学从师气后为应该时间对动体么无义遗书绳颈划烧烦绝斗强奸骂门电号码诉谁许会钱残亵殴"
-    "内练邻网发发继摄护头脑医识视频见约车胶烟烟红创买卖制弹枪盗账账骗种现实妇锁饭饿关两东听长吓惊觉难恋双图传链铁线飞鸟鸽猫细纸紧总续脚脸肤叶处虫"
-    "术装袜计讨训记设试谈请证变贝贴办远选边邮针录错镜闺板队阳隐鸡灵页顶预题愿类顾养马骚验鱼点仓备儿剧剂劝单问尝恶恶国围园圆报块压姐宁写宝将寻带币"
-    "帮干厕废厅闷态虑凭战戏抛挟舍扫换摇抠拨捡拥击拟扰拦败断于晕来乐样树桥机检栏欢历毁决冲浑准灭滚满溃热墙奖独玛毕画尽监困礼称积窝笔签纪纳级丝绑经"
-    "编致闻联声胁脏台兰蜡冲规诈夸认课讲赞猪货资贱赢跃军软较转农回进适丑钓钻馆脏松面党"
-)
-SIMPLIFY = str.maketrans(_TRADITIONAL, _SIMPLIFIED)
+from data.traditional import SIMPLIFIED
+
 # Letters that look like Latin ones: small capitals, those with a stroke, and white ones in a black shape.
-_AS_LATIN = str.maketrans(
-    {
-        **dict(
-            zip(
-                "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢɑɡıȷøđðłħŧƀɨʉØĐŁĦŦ",
-                "abcdefghijklmnopqrstuvwyzagijoddlhtbiuodlht",
-                strict=True,
-            )
-        ),
-        **{chr(start + number): chr(97 + number) for start in (0x1F150, 0x1F170) for number in range(26)},
-        # Fillers of Korean, which are letters that nobody sees.
-        **dict.fromkeys("\u115f\u1160\u3164\uffa0"),
-    }
-)
+_AS_LATIN = {
+    **dict(
+        zip(
+            "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢɑɡıȷøđðłħŧƀɨʉØĐŁĦŦ",
+            "abcdefghijklmnopqrstuvwyzagijoddlhtbiuODLHT",
+            strict=True,
+        )
+    ),
+    **{chr(start + number): chr(65 + number) for start in (0x1F150, 0x1F170) for number in range(26)},
+}
+_PLAIN = str.maketrans({**_AS_LATIN, **SIMPLIFIED})
 # Cyrillic and Greek ones, capitals as they look; a word that is really Russian or Greek stays as it is.
 _FOREIGN = str.maketrans(
     "АВЕЅІЈКМНОРСТУХԌԚԜҺӀавеѕіјкмнорстухԁԛԝһӏґпгΑΒΕΖΗΙΚΜΝΟΡΤΥΧαβγεηικμνορστυχωϲϳ",
-    "abesijkmhopctyxgqwhlabesijkmhopctyxdqwhlrnrabezhikmnoptyxabyenikuvopstuxwcj",
+    "ABESIJKMHOPCTYXGQWHLabesijkmhopctyxdqwhlrnrABEZHIKMNOPTYXabyenikuvopstuxwcj",
 )
 _FOREIGN_SIGN = re.compile(r"[\u0370-\u03ff\u0400-\u052f]")
 # Letters up to where the signs of Chinese begin.
@@ -57,12 +40,16 @@ _HOMOPHONES = {
     "自s": "自杀",
     "轻身": "轻生",
     "亖": "死",
+    # 甚麼, as Hong Kong writes it.
+    "甚么": "什么",
 }
 # Letters that a digit or sign stands for among letters: k1ll, pr0n, @ss.
 _LEET = str.maketrans("013457@$!", "oieastasi")
 _DISGUISED = re.compile(
     r"(?<![a-z0-9@$!])(?:[a-z0-9@$!]{0,20}[a-z][0-9@$!]{1,4}[a-z]|[0-9@$]{1,4}[a-z]{2})[a-z0-9@$!]{0,20}"
 )
+# Fillers of Korean, which are letters that nobody sees.
+_FILLERS = "\u115f\u1160\u3164\uffa0"
 # ASCII, Chinese characters and their punctuation: in most messages there is nothing else to look at one by one.
 _ALL_VISIBLE = re.compile(r"[\n\t\x20-\x7e\u2014\u2018-\u201d\u2026\u3001-\u3011\u4e00-\u9fff]*")
 _SPREAD = re.compile(r"\b(?:[a-z] ){3,}[a-z]\b")
@@ -109,8 +96,8 @@ class Typed:
 
 
 def forms(text: str) -> Forms:
-    """`text` as it is `legible`, in simplified characters."""
-    text = legible(text).translate(SIMPLIFY)
+    """`text`, as it is `legible`, as the patterns see it."""
+    text = legible(text)
     words = re.sub(r"['’`]", "", text)
     words = " ".join(re.sub(r"[^\w]+|_", " ", words).split())
     words = _SPREAD.sub(lambda run: run.group().replace(" ", ""), words)
@@ -128,24 +115,33 @@ def undisguised(text: str) -> str:
 
 
 def legible(text: str) -> str:
-    """`text` in compatibility form and lower case, in Latin letters where it looks so, without accents and without what
-    cannot be seen: `bù xiǎng huó` is read as it sounds, `kіll` with a Cyrillic letter as it looks."""
+    """`text` in compatibility form and lower case, as far as it is `visible`, in `plain_letters`: `bù xiǎng huó` is read as
+    it sounds, `kіll` with a Cyrillic letter as it looks, 殺 as 杀."""
     # Two Arabic phrases in a character each, of 18 and 8 letters: with them a line would be pages long.
     text = unicodedata.normalize("NFKC", text.replace("\ufdfa", " ").replace("\ufdfb", " "))
-    if _ALL_VISIBLE.fullmatch(text):
-        return text.lower()
-    text = text.translate(_AS_LATIN)
-    if _FOREIGN_SIGN.search(text):
-        text = _WORD.sub(_as_it_looks, text)
-    text = unicodedata.normalize("NFD", text.lower())
+    return plain_letters(text if _ALL_VISIBLE.fullmatch(text) else visible(text)).lower()
+
+
+def visible(text: str) -> str:
+    """`text` without accents and without what cannot be seen."""
     # Cf: zero-width and direction marks; Mn: accents.
-    return "".join(sign for sign in text if unicodedata.category(sign) not in ("Cf", "Mn", "Cc") or sign in "\n\t")
+    return "".join(
+        sign
+        for sign in unicodedata.normalize("NFD", text)
+        if sign in "\n\t" or (unicodedata.category(sign) not in ("Cf", "Mn", "Cc") and sign not in _FILLERS)
+    )
+
+
+def plain_letters(text: str) -> str:
+    """`text`, as far as it is `visible`, in Latin letters where it looks so, and in simplified characters: sign for sign."""
+    text = text.translate(_PLAIN)
+    return _WORD.sub(_as_it_looks, text) if _FOREIGN_SIGN.search(text) else text
 
 
 def _as_it_looks(word: re.Match[str]) -> str:
-    """A word in Latin letters, if all of it looks so: with its accents apart, since ё looks like ë."""
-    latin = unicodedata.normalize("NFD", word[0]).translate(_FOREIGN)
-    return latin if all(sign.isascii() or unicodedata.category(sign) == "Mn" for sign in latin) else word[0]
+    """A word in Latin letters, if all of it looks so."""
+    latin = word[0].translate(_FOREIGN)
+    return latin if latin.isascii() else word[0]
 
 
 def _joined(run: re.Match[str]) -> str:

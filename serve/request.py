@@ -175,7 +175,8 @@ def fitted(
     Kept are the newest exchanges that leave room for `wanted` tokens of answer. Left out as well is what the guard
     `answered`: the model never saw it then, and whoever sends it again with an answer to it does not reach it now.
     An earlier answer that is `forged`, since the screen would have stopped it, is replaced: a model goes on as it finds
-    itself to have begun. The last message stays in any case, with less room if it has to be so.
+    itself to have begun. Personal data is masked in any other: it may be a client's, too. The last message stays in any
+    case, with less room if it has to be so.
     """
     *earlier, last = asked.messages
     last, masked = _without_personal_data(last)
@@ -197,7 +198,7 @@ def fitted(
             known.hold(said["content"]) for known in (answers, read_answers())
         ):
             continue
-        question, reply = _without_personal_data(typed)[0], said
+        question, reply = (_without_personal_data(message)[0] for message in (typed, said))
         if forged(said["content"]):
             reply = {**said, "content": answers.stopped[language_of(said["content"])]}
         if (question, reply) != (typed, said):
@@ -317,7 +318,7 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
 
 
 def _without_personal_data(message: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """A child's message with its personal data masked, and the kinds of it that it held."""
+    """A message with its personal data masked, and the kinds of it that it held."""
     words, kinds = mask(message["content"])
     return {**message, "content": words}, kinds
 

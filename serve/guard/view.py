@@ -1,9 +1,9 @@
 """A message as the masks of `private.py` read it: what is spelled to go round a filter, or in words, stands plain.
 
-In: a message as it was typed. Out: its `View`, in which full-width signs and circled digits are plain, traditional and
-Cantonese characters are those of the patterns, numbers in words (幺三八, `one three eight`, `double five`, `yao san ba`)
-are digits, and single characters spread by blanks or dots, or by pictures, are joined; and for each character of it,
-where it stands in the message.
+In: a message as it was typed. Out: its `View`, in which full-width signs, circled digits and letters that only look like
+Latin ones are plain, traditional characters are simplified and Cantonese ones those of the patterns, numbers in words (幺三八,
+`one three eight`, `double five`, `yao san ba`) are digits, single characters spread by blanks, dots or pictures are joined, and a
+number over several lines stands in one; and for each character of it, where it stands in the message.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from data.forms import SIMPLIFY
+from data.forms import plain_letters, visible
 
 _CHINESE = dict(zip("零〇一二两三四五六七八九幺洞拐壹贰叁肆伍陆柒捌玖", "001223456789107123456789", strict=True))
 _PINYIN = dict(
@@ -49,68 +49,28 @@ _ELEMENT = re.compile(
 _SPREAD = re.compile(
     r"(?<![\u4e00-\u9fff])[\u4e00-\u9fff](?:[ .·\-_]{1,2}[\u4e00-\u9fff0-9](?![a-z0-9\u4e00-\u9fff])){3,80}"
 )
+# A number that goes on in the next line, in threes or more: shorter ones are rather a sum's or a list's.
+_LINE_END = re.compile(rf"(?<={_SIGN}{{3}}) {{0,2}}\n {{0,2}}(?={_SIGN}{{3}})")
 _BETWEEN = re.compile(r"[ .·\-_]+")
-# Zero-width signs, what makes a digit an emoji, and arrows (家→9弄→5号).
-_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufe0f\u20e3\ufeff→]")
+# What makes a digit an emoji, and arrows (家→9弄→5号).
+_PASSED_OVER = "\u20e3→"
 # Pictures between digits or letters (138🐱0000🐱0000); one that is a sign of sums (➕ ➖ ➗ ✖) or 🆚 parts them.
 _PICTURE = re.compile(
     "(?<=[0-9a-z])[ ]?[\u2600-\u2715\u2717-\u2794\u2798-\u27bf\U0001f300-\U0001faff]{1,3}[ ]?(?=[0-9a-z])",
     re.IGNORECASE | re.ASCII,
 )
 
-# Traditional characters of surnames, streets, schools and plates that no other rule has, and what is said in Cantonese.
-_TRADITIONAL = (
-    "陳張劉楊趙黃吳孫羅鄭謝韓馮鄧蘇呂盧鐘鍾譚陸賈韋鄒閻龍賀龔萬嚴賴莊簡鄺魯齊喬項連蘆聶湯溫麥駱閔龐顏藍遊塗諸歐遲區縣鄉鎮嶺衚廈層棟戶業職務廠場銀診療駕絡訊喺係嘅咗俾畀佢哋唔妳隻幾曆陰誕節輪導灣廣滬粵遼閩貴"
-    "雲陝瓊贛緯鑰際補習屬藝獅蔣盤範員與啟華儀鄔竇藺嚮饒鮑龎寬鋪錶讀叢榮衛費飾紡織輛産產庫屆爲煉鋼礦餅飲檔慶濱濟橫勞託維繫階"
-)
-_SIMPLIFIED = (
-    "陈张刘杨赵黄吴孙罗郑谢韩冯邓苏吕卢钟钟谭陆贾韦邹阎龙贺龚万严赖庄简邝鲁齐乔项连芦聂汤温麦骆闵庞颜蓝游涂诸欧迟区县乡镇岭胡厦层栋户业职务厂场银诊疗驾络讯在是的了给给他们不你只几历阴诞节轮导湾广沪粤辽闽贵"
-    "云陕琼赣纬钥际补习属艺狮蒋盘范员与启华仪邬窦蔺向饶鲍庞宽铺表读丛荣卫费饰纺织辆产产库届为炼钢矿饼饮档庆滨济横劳托维系阶"
-)
-_SIMPLIFY = {**SIMPLIFY, **str.maketrans(_TRADITIONAL, _SIMPLIFIED)}
+# What is said in Cantonese, and an apostrophe that is typed as a quotation mark.
+_SAID = str.maketrans("喺係嘅咗俾畀佢哋唔’‘", "在是的了给给他们不''")
 
 # Digits with an o or l among them (2o15), and the words before a datum in letters that digits stand for (h0use numb3r).
 _LOOKS = re.compile(r"(?<![a-z0-9])(?=[ol]{0,9}[0-9])[0-9ol]{2,12}(?![a-z0-9])", re.IGNORECASE | re.ASCII)
 _LEET = re.compile(r"(?<![\w@.#])(?=[a-z]{0,9}[013457$])[a-z013457$]{3,10}(?![\w@#])", re.IGNORECASE | re.ASCII)
 _DIGITS = str.maketrans("oOlL", "0011")
-_PLAIN = str.maketrans("013457$", "oieasts")
+_MEANT = str.maketrans("013457$", "oieasts")
 _PLAIN_WORDS = frozenset(
-    [
-        "address",
-        "avenue",
-        "birthday",
-        "born",
-        "call",
-        "class",
-        "close",
-        "code",
-        "drive",
-        "email",
-        "flat",
-        "grade",
-        "home",
-        "house",
-        "lane",
-        "live",
-        "lives",
-        "mobile",
-        "name",
-        "number",
-        "password",
-        "phone",
-        "road",
-        "roblox",
-        "room",
-        "school",
-        "street",
-        "text",
-    ]
+    ["address", "avenue", "birthday", "born", "call", "class", "close", "code", "drive", "email", "flat", "grade", "home", "house", "lane", "live", "lives", "mobile", "name", "number", "password", "phone", "road", "roblox", "room", "school", "street", "text"]
 )
-
-# Letters that are one of ASCII in another case, and signs that look like one, and have no compatibility form.
-_CASES = {"ı": "i", "İ": "I", "’": "'", "‘": "'"} | {
-    chr(first + place): chr(ord("A") + place) for first in (0x1F150, 0x1F170) for place in range(26)
-}
 
 # Characters, and the start and the end of what they stand for.
 Piece = tuple[str, int, int]
@@ -144,8 +104,10 @@ class View:
 
 def view(text: str) -> View:
     """`text` as the masks read it."""
-    seen = View("".join(map(_plain, text)), range(len(text)), range(1, len(text) + 1))
-    seen = seen.rewritten(_INVISIBLE, lambda match: [])
+    signs = [_plain(sign) for sign in text]
+    places = [place for place, sign in enumerate(signs) if sign]
+    seen = View(plain_letters("".join(signs)), places, [place + 1 for place in places])
+    seen = seen.rewritten(_LINE_END, lambda match: [(" ", match.start(), match.end())])
     seen = seen.rewritten(_PICTURE, lambda match: [])
     seen = seen.rewritten(_SPREAD, _joined)
     seen = seen.rewritten(_LOOKS, _looks).rewritten(_LEET, _undisguised)
@@ -155,9 +117,11 @@ def view(text: str) -> View:
 # More than children type. A client could fill a cache without bounds with every sign of Unicode.
 @lru_cache(maxsize=2**14)
 def _plain(sign: str) -> str:
-    """Its compatibility form, if that is one sign: else places would move."""
-    form = unicodedata.normalize("NFKC", sign)
-    return _CASES.get(form, form).translate(_SIMPLIFY) if len(form) == 1 else sign
+    """What is `visible` of its compatibility form, if that is one sign or none: else places would move."""
+    if sign in _PASSED_OVER:
+        return ""
+    form = visible(unicodedata.normalize("NFKC", sign.translate(_SAID)))
+    return form if len(form) < 2 else sign
 
 
 def _joined(match: re.Match[str]) -> list[Piece]:
@@ -187,9 +151,9 @@ def _looks(match: re.Match[str]) -> list[Piece]:
 
 def _undisguised(match: re.Match[str]) -> list[Piece]:
     """A word before a datum in its letters; another, such as a password, as it is."""
-    if match.group().lower().translate(_PLAIN) not in _PLAIN_WORDS:
+    if match.group().lower().translate(_MEANT) not in _PLAIN_WORDS:
         return _as_it_is(match)
-    return [(sign.translate(_PLAIN), start, end) for sign, start, end in _as_it_is(match)]
+    return [(sign.translate(_MEANT), start, end) for sign, start, end in _as_it_is(match)]
 
 
 def _digit(element: re.Match[str]) -> str:

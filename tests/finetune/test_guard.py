@@ -204,6 +204,7 @@ def test_the_screens_answers_are_labelled_and_some_written_apart() -> None:
 def test_disguises_look_alike_to_the_encoder() -> None:
     assert plain("ＫＩＬＬ\u200b  Me\n") == "kill me"
     assert plain("Café") == "cafe"
+    assert plain("我想自殺") == "我想自杀"
 
 
 def test_the_test_part_is_one_in_five_and_stays(capsys: pytest.CaptureFixture[str]) -> None:

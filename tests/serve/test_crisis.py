@@ -8,6 +8,7 @@ import pytest
 
 from data.conversations import DATA_DIR
 from data.forms import Typed
+from data.traditional import SIMPLIFIED
 from serve.guard import crisis
 from serve.guard.rules import read_rules
 from serve.guard.screen import RULES_FILE, Harm, Screen, Stopped
@@ -155,6 +156,25 @@ def test_a_child_in_danger_is_heard(category: str, language: str, words: str) ->
     verdict = judge(words)
     assert verdict is not None
     assert (verdict.category, verdict.language, verdict.action) == (category, language, "crisis")
+
+
+# One of the forms that a character may have, and not always the one that the word has.
+TRADITIONAL = str.maketrans({simplified: traditional for traditional, simplified in SIMPLIFIED.items()})
+
+
+@pytest.mark.parametrize(
+    ("category", "words"),
+    [
+        *((category, words.translate(TRADITIONAL)) for category, language, words in HEARD if language == "zh"),
+        ("self_harm", "安眠藥吃幾顆會死"), ("self_harm", "我剛吃了半瓶感冒藥"), ("emergency", "廚房著火了"), ("emergency", "有個人一直跟著我"),
+        ("self_harm", "活著有甚麼意義"), ("self_harm", "妳們再也見不到我了"), ("abuse", "表哥晚上鑽進我被子裏摸我"),
+        ("grooming", "他説我很成熟，讓我刪聊天記錄"), ("self_harm", "每天飯後去廁所摳喉嚨"), ("abuse", "爸爸把我鎖在家裡不給我吃飯"),
+    ],
+)  # fmt: skip
+def test_a_child_who_writes_traditional_characters_is_heard(category: str, words: str) -> None:
+    verdict = judge(words)
+    assert verdict is not None
+    assert (verdict.category, verdict.language) == (category, "zh")
 
 
 @pytest.mark.parametrize("words", PASSES)

@@ -782,7 +782,15 @@ def test_no_more_is_masked_than_the_model_sees(policy: Policy, engine: Engine, m
     monkeypatch.setattr("serve.request.mask", read)
     told = [{"role": "user", "content": "我在公园玩"}, {"role": "assistant", "content": "真好。"}] * 500
     call(policy, {"messages": [*told, *HELLO]})
-    assert len(masked) == len(engine.asked[0]["messages"][::2]) < 500
+    assert len(masked) == len(engine.asked[0]["messages"]) < 500
+
+
+def test_personal_data_is_masked_in_what_a_client_calls_an_answer(policy: Policy, engine: Engine) -> None:
+    answer = call(policy, {"messages": after("记住啦，你的电话是13800000000。难过的时候可以打12355。")})
+    assert answer.headers["x-mindpal-pinned"] == "messages.assistant"
+    # Nothing of it was in the last message.
+    assert "mindpal" not in answer.json
+    assert engine.asked[0]["messages"][1]["content"] == "记住啦，你的电话是〔电话号码〕。难过的时候可以打12355。"
 
 
 def test_what_masks_add_is_counted(policy: Policy, engine: Engine) -> None:

@@ -1,5 +1,6 @@
 """Personal data is taken out, each kind in the ways that children write it; what only looks like it stays."""
 
+import re
 import time
 import unicodedata
 from pathlib import Path
@@ -14,6 +15,7 @@ from serve.guard.declined import declined
 from serve.guard.guard import read_guard
 from serve.guard.private import mask, read_kinds
 from serve.guard.view import view
+from tests.serve.test_crisis import TRADITIONAL
 
 MASKED = {
     "phone": [
@@ -196,6 +198,54 @@ STAYS = [
 )
 def test_personal_data_is_masked(kind: str, words: str, clean: str) -> None:
     assert mask(words) == (clean, [kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "clean"),
+    [(kind, *pair) for kind, pairs in MASKED.items() for pair in pairs if pair[0] != pair[0].translate(TRADITIONAL)],
+)
+def test_personal_data_in_traditional_characters_is_masked(kind: str, words: str, clean: str) -> None:
+    rest = re.sub("[^〔〕]+(?![^〔]*〕)", lambda typed: typed[0].translate(TRADITIONAL), clean)
+    assert mask(words.translate(TRADITIONAL)) == (rest, [kind])
+
+
+@pytest.mark.parametrize(
+    ("words", "clean"),
+    [
+        ("密碼是abc123", "密碼是〔密码〕"),
+        ("我家住在幸福路12號3樓", "我家住在〔地址〕"),
+        ("我在陽光小學上學", "我在〔学校〕上學"),
+        ("學號2023010203", "學號〔证件号码〕"),
+        # Cyrillic а, е and о, small capitals, accents, and a filler of Korean that nobody sees.
+        ("my p\u0430ssword is dragonslayer", "my p\u0430ssword is [password]"),
+        ("my passw\u043erd is dr\u0430gonsl\u0430y\u0435r", "my passw\u043erd is [password]"),
+        ("ᴍʏ ᴘᴀꜱꜱᴡᴏʀᴅ ɪꜱ dragonslayer", "ᴍʏ ᴘᴀꜱꜱᴡᴏʀᴅ ɪꜱ [password]"),
+        ("my pássword is dragonslayer", "my pássword is [password]"),
+        ("my pa\u0301ssword is dragonslayer", "my pa\u0301ssword is [password]"),
+        ("密\u3164码是abc123", "密\u3164码是〔密码〕"),
+        ("my name is \u0415mily \u0420arker", "my name is [name]"),
+        ("xi\u0430oming@ex\u0430mple.com", "[e-mail]"),
+    ],
+)
+def test_other_letters_hide_nothing(words: str, clean: str) -> None:
+    assert mask(words)[0] == clean
+
+
+@pytest.mark.parametrize(
+    ("words", "clean"),
+    [
+        ("我的电话是138\n0000\n0000", "我的电话是〔电话号码〕"),
+        ("打给我\r\n138\r\n0000 \r\n 0000，记住哦", "打给我\r\n〔电话号码〕，记住哦"),
+        ("一三八\n零零零零\n零零零零", "〔电话号码〕"),
+        ("call me at 555\n010\n0123", "call me at [phone number]"),
+        # A sum, a list, and what each line says for itself.
+        ("13\n24\n35\n46\n57\n68", "13\n24\n35\n46\n57\n68"),
+        ("138\n\n0000\n\n0000", "138\n\n0000\n\n0000"),
+        ("火警是119\n120是急救\n110是报警", "火警是119\n120是急救\n110是报警"),
+    ],
+)
+def test_a_number_over_several_lines_is_one(words: str, clean: str) -> None:
+    assert mask(words)[0] == clean
 
 
 @pytest.mark.parametrize(("words", "clean"), TOGETHER)

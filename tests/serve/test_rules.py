@@ -1,6 +1,7 @@
 """The rules: a pattern sees a text in its forms, no text keeps it busy, and what it needs is read from it."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from data.conversations import DATA_DIR
 from data.forms import Typed, forms, undisguised
 from data.strict import BadInput
-from serve.guard import crisis, declined, screen
+from data.traditional import SIMPLIFIED
+from serve.guard import crisis, declined, private, screen
 from serve.guard.literals import clauses, may_match
 from serve.guard.private import read_kinds
 from serve.guard.rules import read_rules
@@ -30,6 +32,19 @@ def test_the_forms_of_a_text() -> None:
     assert forms("Кіll mуsеlf, ΚΙLL ɪ ᴡᴀɴᴛ 🅺🅸🅻🅻 ıİ").words == "kill myself kill i want kill ii"
     assert forms("你\u3164去\uffa0死\u115f").squashed == "你去死"
     assert forms("Привет, как дела").words == "привет kak дела"
+
+
+@pytest.mark.parametrize(
+    "path", [crisis.RULES_FILE, declined.RULES_FILE, screen.RULES_FILE, private.RULES_FILE], ids=lambda path: path.stem
+)
+def test_rules_are_reached_from_traditional_characters(path: Path) -> None:
+    signs = set(re.findall(r"[\u4e00-\u9fff]", path.read_text(encoding="utf-8")))
+    # A rule sees none of these, and would wait for ever.
+    assert signs & set(SIMPLIFIED) == set()
+    # In GB 2312 and not in Big5: only simplified texts have it. 帐 is read of none, but 账 is.
+    only = {sign for sign in signs if sign.encode("gb2312", "ignore") and not sign.encode("big5", "ignore")}
+    assert len(only) > 100
+    assert only - set(SIMPLIFIED.values()) <= set("酰帐")
 
 
 def test_a_word_in_bits_is_read_as_one_beside_what_was_typed() -> None:
