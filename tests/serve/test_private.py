@@ -1,5 +1,6 @@
 """Personal data is taken out, each kind in the ways that children write it; what only looks like it stays."""
 
+import json
 import re
 import time
 import unicodedata
@@ -391,3 +392,17 @@ def test_a_wrong_rule_is_one_sentence(tmp_path: Path, source: str, says: str) ->
     file.write_text(source, encoding="utf-8")
     with pytest.raises(BadInput, match=says.replace("{", r"\{")):
         read_kinds(file)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_of_what_other_hands_wrote_most_is_masked_and_little_else(language: str) -> None:
+    """Half of the messages give data away. They were written without sight of a pattern, and no pattern was made with sight of them."""
+    lines = (Path(__file__).parent / "personal" / f"{language}.jsonl").read_text(encoding="utf-8").splitlines()
+    messages = [json.loads(line) for line in lines]
+    masked = [(message["data"], *mask(message["text"])) for message in messages]
+    gone = [not any(datum in left for datum in data) for data, left, _ in masked if data]
+    harmless = [bool(kinds) for data, _, kinds in masked if not data]
+    told = f"all of it {sum(gone) / len(gone):.3f} of {len(gone)}, harmless {sum(harmless) / len(harmless):.3f} of {len(harmless)}"
+    print(f"masked, {language}: {told}")
+    assert sum(gone) >= 0.6 * len(gone), told
+    assert sum(harmless) <= 0.05 * len(harmless), told
