@@ -69,7 +69,36 @@ _LEET = re.compile(r"(?<![\w@.#])(?=[a-z]{0,9}[013457$])[a-z013457$]{3,10}(?![\w
 _DIGITS = str.maketrans("oOlL", "0011")
 _MEANT = str.maketrans("013457$", "oieasts")
 _PLAIN_WORDS = frozenset(
-    ["address", "avenue", "birthday", "born", "call", "class", "close", "code", "drive", "email", "flat", "grade", "home", "house", "lane", "live", "lives", "mobile", "name", "number", "password", "phone", "road", "roblox", "room", "school", "street", "text"]
+    [
+        "address",
+        "avenue",
+        "birthday",
+        "born",
+        "call",
+        "class",
+        "close",
+        "code",
+        "drive",
+        "email",
+        "flat",
+        "grade",
+        "home",
+        "house",
+        "lane",
+        "live",
+        "lives",
+        "mobile",
+        "name",
+        "number",
+        "password",
+        "phone",
+        "road",
+        "roblox",
+        "room",
+        "school",
+        "street",
+        "text",
+    ]
 )
 
 # Characters, and the start and the end of what they stand for.
