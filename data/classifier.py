@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.encoder import Encoder, read_encoder
-from data.forms import Typed
+from data.forms import LEET, Typed
 from data.safety import LABELS
 from data.strict import BadInput
 
@@ -56,8 +56,6 @@ _WIDE = re.compile(r"[\u2e80-\U0010ffff]")
 _CLAUSE = re.compile(r".+?(?:[,，;；、:：。!！?？.…\n~～]+\s*|(?<=[\u4e00-\u9fff])\s+|$)", re.DOTALL)
 # Words stay whole.
 _WORD = re.compile(r"[!-~]{1,30}\s{0,9}|.", re.DOTALL)
-# Letters that a digit or sign stands for: k1ll, pr0n, @ss.
-_LEET = str.maketrans("013457@$!", "oieastasi")
 # Looked for only where such a row of letters and signs begins: else a long one takes its length squared.
 _AMONG_LETTERS = re.compile(
     r"(?<![a-z0-9@$!])[a-z0-9@$!]*[a-z][0-9@$!]+[a-z][a-z0-9@$!]*|(?<![0-9@$])[0-9@$]+[a-z]{2,}[a-z0-9@$]*"
@@ -111,7 +109,7 @@ class Parts:
     def _plain_letters(self, legible: str, words: str) -> str:
         """`words` with the letters that digits and signs stand for, where they stand among letters."""
         disguised = _AMONG_LETTERS.findall(legible)
-        return " ".join([words, *(word.translate(_LEET) for word in disguised)])
+        return " ".join([words, *(word.translate(LEET) for word in disguised)])
 
     def _syllables(self, tokens: Sequence[str]) -> list[str]:
         """The text as it sounds; `|` where a word is no Chinese."""

@@ -44,7 +44,7 @@ _HOMOPHONES = {
     "甚么": "什么",
 }
 # Letters that a digit or sign stands for among letters: k1ll, pr0n, @ss.
-_LEET = str.maketrans("013457@$!", "oieastasi")
+LEET = str.maketrans("013457@$!", "oieastasi")
 _DISGUISED = re.compile(
     r"(?<![a-z0-9@$!])(?:[a-z0-9@$!]{0,20}[a-z][0-9@$!]{1,4}[a-z]|[0-9@$]{1,4}[a-z]{2})[a-z0-9@$!]{0,20}"
 )
@@ -110,7 +110,7 @@ def forms(text: str) -> Forms:
 def undisguised(text: str) -> str:
     """`text` with the letters that digits and signs stand for, and its words in one bit; empty where nothing was so."""
     raw = legible(text)
-    plain = _BITS.sub(_joined, _DISGUISED.sub(lambda word: word.group().translate(_LEET), raw))
+    plain = _BITS.sub(_joined, _DISGUISED.sub(lambda word: word.group().translate(LEET), raw))
     return plain if plain != raw else ""
 
 

@@ -17,7 +17,7 @@ FROM $PYTHON_IMAGE AS on-cpu
 # A mirror of Debian's packages: http://mirror.example
 ARG DEBIAN_MIRROR
 # vLLM binds its threads to cores with it.
-RUN if [ -n "$DEBIAN_MIRROR" ]; then sed -i "s#http://deb.debian.org#$DEBIAN_MIRROR#" /etc/apt/sources.list.d/debian.sources; fi \
+RUN if [ -n "$DEBIAN_MIRROR" ]; then sed -Ei "s#^(URIs: *)https?://[^/]+#\1$DEBIAN_MIRROR#" /etc/apt/sources.list.d/debian.sources; fi \
     && apt-get update -q && apt-get install -q -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 ARG PIP_INDEX_URL
 # A page of wheels, for the CPU build of torch.

@@ -99,4 +99,6 @@ def answered_in(messages: Sequence[str]) -> Language:
 def longest_judged(messages: Sequence[str]) -> int:
     """Characters of the longest of what is read as one in a conversation: the last message, and each before it as the last one
     that it was."""
-    return max(sum(map(len, judged_together(messages[:number]))) for number in range(1, len(messages) + 1))
+    # No more messages than characters are read as one: a client may send thousands, and others wait meanwhile.
+    ends = range(1, len(messages) + 1)
+    return max(sum(map(len, judged_together(messages[max(0, end - CHARACTERS_JUDGED) : end]))) for end in ends)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from data.forms import plain_letters, visible
+from data.forms import LEET, plain_letters, visible
 
 _CHINESE = dict(zip("零〇一二两三四五六七八九幺洞拐壹贰叁肆伍陆柒捌玖", "001223456789107123456789", strict=True))
 _PINYIN = dict(
@@ -65,41 +65,13 @@ _SAID = str.maketrans("喺係嘅咗俾畀佢哋唔’‘", "在是的了给给�
 
 # Digits with an o or l among them (2o15), and the words before a datum in letters that digits stand for (h0use numb3r).
 _LOOKS = re.compile(r"(?<![a-z0-9])(?=[ol]{0,9}[0-9])[0-9ol]{2,12}(?![a-z0-9])", re.IGNORECASE | re.ASCII)
-_LEET = re.compile(r"(?<![\w@.#])(?=[a-z]{0,9}[013457$])[a-z013457$]{3,10}(?![\w@#])", re.IGNORECASE | re.ASCII)
+_DISGUISED = re.compile(r"(?<![\w@.#])(?=[a-z]{0,9}[013457$])[a-z013457$]{3,10}(?![\w@#])", re.IGNORECASE | re.ASCII)
 _DIGITS = str.maketrans("oOlL", "0011")
-_MEANT = str.maketrans("013457$", "oieasts")
-_PLAIN_WORDS = frozenset(
-    [
-        "address",
-        "avenue",
-        "birthday",
-        "born",
-        "call",
-        "class",
-        "close",
-        "code",
-        "drive",
-        "email",
-        "flat",
-        "grade",
-        "home",
-        "house",
-        "lane",
-        "live",
-        "lives",
-        "mobile",
-        "name",
-        "number",
-        "password",
-        "phone",
-        "road",
-        "roblox",
-        "room",
-        "school",
-        "street",
-        "text",
-    ]
-)
+_PLAIN_WORDS = {
+    "address", "avenue", "birthday", "born", "call", "class", "close", "code", "drive",
+    "email", "flat", "grade", "home", "house", "lane", "live", "lives", "mobile", "name",
+    "number", "password", "phone", "road", "roblox", "room", "school", "street", "text",
+}  # fmt: skip
 
 # Characters, and the start and the end of what they stand for.
 Piece = tuple[str, int, int]
@@ -139,7 +111,7 @@ def view(text: str) -> View:
     seen = seen.rewritten(_LINE_END, lambda match: [(" ", match.start(), match.end())])
     seen = seen.rewritten(_PICTURE, lambda match: [])
     seen = seen.rewritten(_SPREAD, _joined)
-    seen = seen.rewritten(_LOOKS, _looks).rewritten(_LEET, _undisguised)
+    seen = seen.rewritten(_LOOKS, _looks).rewritten(_DISGUISED, _undisguised)
     return seen.rewritten(_RUN, _digits)
 
 
@@ -180,9 +152,9 @@ def _looks(match: re.Match[str]) -> list[Piece]:
 
 def _undisguised(match: re.Match[str]) -> list[Piece]:
     """A word before a datum in its letters; another, such as a password, as it is."""
-    if match.group().lower().translate(_MEANT) not in _PLAIN_WORDS:
+    if match.group().lower().translate(LEET) not in _PLAIN_WORDS:
         return _as_it_is(match)
-    return [(sign.translate(_MEANT), start, end) for sign, start, end in _as_it_is(match)]
+    return [(sign.translate(LEET), start, end) for sign, start, end in _as_it_is(match)]
 
 
 def _digit(element: re.Match[str]) -> str:
