@@ -43,6 +43,8 @@ ON_TWO := --numprocesses 2 --no-loadscope-reorder
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
 
 export DEVICE RECIPE MODEL PORT PAGE_PORT STUDIO_PORT
+# Else each process would compile all that it imports: a training three times its own imports, a server twice.
+unexport PYTHONDONTWRITEBYTECODE
 # Where uv keeps what it fetched.
 ifneq ($(UV_CACHE_DIR),)
 export UV_CACHE_DIR

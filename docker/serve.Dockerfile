@@ -31,7 +31,9 @@ RUN --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
     --mount=source=pyproject.toml,target=/build/pyproject.toml \
     --mount=source=constraints.txt,target=/build/constraints.txt \
     /build/docker/install.sh serve-cpu cpu \
-    torch vllm.entrypoints.openai.api_server limits.storage limits.strategies onnxruntime tokenizers \
+    torch vllm.entrypoints.openai.api_server vllm.v1.engine.core vllm.v1.worker.cpu_worker vllm.model_executor.models.qwen3 \
+    compressed_tensors model_hosting_container_standards.sagemaker uvicorn.protocols.http.auto \
+    uvicorn.protocols.websockets.auto limits.storage limits.strategies onnxruntime tokenizers \
     && /venv/bin/python -c "import torch; from vllm.platforms.cpu import CpuPlatform as cpu; cpu.import_kernels(); torch.ops._C.rms_norm"
 ENV PATH=/venv/bin:$PATH
 

@@ -37,7 +37,8 @@ environment:
   MINDPAL_GPU_MEMORY       on a GPU: the share of its memory to take (0.6); a larger base: 0.9
   MINDPAL_COMPILE=1        on CPU: compile the model (faster answers, a minute more of start-up)
   VLLM_CPU_KVCACHE_SPACE   on CPU: GiB for the conversations being answered (1)
-  VLLM_CPU_NUM_OF_RESERVED_CPU, VLLM_ENABLE_V1_MULTIPROCESSING   on CPU: 0 and 0 unless set; see vLLM
+  VLLM_CPU_NUM_OF_RESERVED_CPU, VLLM_ENABLE_V1_MULTIPROCESSING, VLLM_WORKER_MULTIPROC_METHOD   on CPU: 0, 0 and fork unless
+                           set; see vLLM
   VLLM_HTTP_TIMEOUT_KEEP_ALIVE   seconds that a quiet connection stays open (75)
   HF_HUB_OFFLINE, VLLM_NO_USAGE_STATS, DO_NOT_TRACK              1 unless set: nothing leaves the machine
 refused where set: VLLM_SERVER_DEV_MODE, VLLM_DEBUG_LOG_API_SERVER_RESPONSE, VLLM_ALLOW_RUNTIME_LORA_UPDATING,

@@ -1,8 +1,8 @@
 """What the policy and the guard cost: the same vLLM on the same model folder, bare and behind them.
 
-In: a sealed model folder. Out: seconds until the server answers, throughput at 1, 8 and 32 streams by vLLM's own `vllm bench serve`, the layer's own work
-with an engine that takes no time, the prefix cache's hits over conversations of six turns, beside those that the same
-conversations have by Qwen3's stock template on the bare server, and as the last line
+In: a sealed model folder. Out: seconds until the server answers, throughput at 1, 8 and 32 streams by vLLM's own
+`vllm bench serve`, the layer's own work with an engine that takes no time, the prefix cache's hits over conversations of six
+turns, beside those that the same conversations have by Qwen3's stock template on the bare server, and as the last line
 
     bench-serve: ratio@1 N.NN ratio@8 N.NN ratio@32 N.NN layer_p50_ms N.N prefix_hit N.NN
 
@@ -262,6 +262,7 @@ def _running(launch: Launch, log: Path, *, bare: bool) -> Iterator[str]:
     """vLLM with or without the policy, until the block ends; gives its address."""
     command = list(launch.command)
     if bare:
+        command[command.index("serve.api_server")] = "vllm.entrypoints.openai.api_server"
         at = command.index("--middleware")
         del command[at : at + 2]
         # For `_prefix_hit`; where a request brings no template the folder's own is taken, as before.

@@ -42,6 +42,8 @@ CPU_TOKENS_A_STEP = 4096
 CPU_DEFAULTS = {
     # The model in the engine's own process, which is the server's child: 8 s of start-up less on two cores.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # The engine as a fork of the server, with all that is imported: serve/api_server.py.
+    "VLLM_WORKER_MULTIPROC_METHOD": "fork",
     # vLLM keeps a core free for the server by default; on two cores that is half the machine.
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
     # GiB. A window of 2048 tokens of Qwen3-0.6B takes 0.22 GiB.
@@ -128,7 +130,7 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
     return Launch(
         command=[
             sys.executable,
-            *("-m", "vllm.entrypoints.openai.api_server"),
+            *("-m", "serve.api_server"),
             *flags(folder.resolve(), sealed.contract, host, port, cpu=cpu, compiled=compiled, gpu_share=share),
         ],
         environment={**defaults, **kept, **derived},

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -280,3 +282,28 @@ def test_a_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> None:
 def test_a_broken_keys_file_stops_the_start(folder: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
     sentence_of(serve(str(folder), MINDPAL_API_KEYS_FILE=str(tmp_path / "keys")))
+
+
+def test_an_engine_ends_with_its_server() -> None:
+    """What a server forked is gone with it, also where nothing could be said any more (kill -9)."""
+    code = """
+import os, signal, time
+from serve.api_server import end_with_parent
+os.register_at_fork(after_in_child=end_with_parent)
+heard, told = os.pipe()
+if os.fork() == 0:
+    os.write(told, str(os.getpid()).encode())
+    time.sleep(120)
+print(os.read(heard, 9).decode(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    child = Path("/proc") / done.stdout.strip()
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    # A zombie that nobody has collected is gone, too.
+    while child.is_dir() and ") Z " not in (child / "stat").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -292,6 +292,16 @@ def test_the_metrics_tell_the_guard_beside_the_engine(server: Server) -> None:
 
 
 @pytest.mark.timeout(600)
+def test_the_engine_is_a_fork_of_the_server(server: Server) -> None:
+    """It imports nothing again: half of a start on two cores."""
+    told = subprocess.run(
+        ["ps", "--no-headers", "-o", "args", "--ppid", str(server.pid)], capture_output=True, text=True, check=True
+    )
+    # A process that was spawned has another beside it, which watches what is shared.
+    assert [line.strip() for line in told.stdout.splitlines()] == ["VLLM::EngineCore"]
+
+
+@pytest.mark.timeout(600)
 def test_a_killed_engine_ends_the_server_and_no_client_hangs(tmp_path: Path) -> None:
     with running(tmp_path / "model", tmp_path / "server.log", VLLM_ENABLE_V1_MULTIPROCESSING="1") as (server, process):
         engines = subprocess.run(
