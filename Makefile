@@ -37,7 +37,9 @@ CPU_TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backe
 # As in docker/install.sh: cuda is the package index's own build; else what the driver takes, from PyTorch's index.
 CUDA_TORCH := $(if $(filter cuda,$(TORCH_BACKEND)),,--torch-backend=$(or $(TORCH_BACKEND),auto))
 # PASSIVE: a thread that waits for another leaves the core to whoever computes; where tests share it, that halves a training.
-PYTEST := OMP_WAIT_POLICY=PASSIVE MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest --durations=10
+PYTEST := OMP_WAIT_POLICY=PASSIVE MINDPAL_SHOTS=artifacts/shots $(BIN)/python -m pytest
+# What each test took, for the list at the end.
+REPORTS := artifacts/tests
 # In the order of tests/conftest.py, and not the files with most tests first.
 ON_TWO := --numprocesses 2 --no-loadscope-reorder
 EXTRAS := finetune,serve-$(DEVICE),ui,dev
@@ -205,14 +207,15 @@ bench-data: setup ## time the check of 10,000 conversations
 test: setup ## lint, types and every test
 	$(BIN)/python -m tests.system & system=$$!; $(MAKE) --no-print-directory lint; lint=$$?; wait $$system; exit $$lint
 	$(BIN)/python -m tests.containers.images & images=$$!; \
-		OMP_NUM_THREADS=1 $(PYTEST) $(ON_TWO) --dist loadfile -m "not end_to_end and not alone"; quick=$$?; \
+		OMP_NUM_THREADS=1 $(PYTEST) $(ON_TWO) --dist loadfile --junitxml=$(REPORTS)/quick.xml -m "not end_to_end and not alone"; quick=$$?; \
 		wait $$images; exit $$quick
-	$(PYTEST) $(ON_TWO) --dist loadgroup -m "end_to_end and not alone"
-	$(PYTEST) -m alone
+	$(PYTEST) $(ON_TWO) --dist loadgroup --junitxml=$(REPORTS)/whole.xml -m "end_to_end and not alone"
+	$(PYTEST) --junitxml=$(REPORTS)/alone.xml -m alone
+	@$(BIN)/python -m tests.slowest $(REPORTS)/*.xml
 
 test-containers: setup ## the container tests alone
 	$(BIN)/python -m tests.system
-	$(PYTEST) tests/containers
+	$(PYTEST) --durations=10 tests/containers
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from data.protocol import GUARD_FIELD, MODEL_NAME
+from serve.guard.rules import language_of
 from serve.guard.screen import Harm, Screen, Stopped
 from serve.guard.verdict import Verdict, answered_in
 from serve.reply import Message, Reply, openai_error
@@ -40,7 +41,7 @@ class Answer:
         self._stopped = stopped
         self._status = 200
         self._raw = b""
-        self._whole_words = ""
+        self._said = ""
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._finish = ""
@@ -158,8 +159,8 @@ class Answer:
                 self._whole_thoughts += words
             self._whole_thoughts += await _aside(self._thoughts.read)
         async for words in self._screened(self._screen, choice["message"]["content"] or ""):
-            self._whole_words += words
-        self._whole_words += await _aside(self._screen.read)
+            self._said += words
+        self._said += await _aside(self._screen.read)
         if not self.over:
             await self._end("", self._finish)
 
@@ -199,7 +200,9 @@ class Answer:
         self.action = "stopped"
         self.told = {"action": "stopped", "category": harm.category, "layer": harm.layer}
         try:
-            await self._end(self._stopped[answered_in(self._asked.child)], "content_filter")
+            # A child who writes pinyin is answered in Chinese characters.
+            language = "zh" if language_of(self._said) == "zh" else answered_in(self._asked.child)
+            await self._end(self._stopped[language], "content_filter")
         finally:
             self.ended.set()
 
@@ -222,7 +225,7 @@ class Answer:
                 await self._event(self._made(None, None) | {"usage": self._usage} | self._beside())
             await self._reply.part(b"data: [DONE]\n\n", more=False)
         else:
-            message = {"role": "assistant", "content": self._whole_words + words, "refusal": None}
+            message = {"role": "assistant", "content": self._said + words, "refusal": None}
             if self._thoughts:
                 message["reasoning_content"] = self._whole_thoughts
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
@@ -239,6 +242,8 @@ class Answer:
             # Told with the first words as well: a client that is cut off knows what they are.
             await self._event(self._made({"role": "assistant", "content": ""}, None) | self._beside())
         if words:
+            if field == "content":
+                self._said += words
             await self._event(self._made({field: words}, None))
 
     def _beside(self) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""vLLM's API server in this process, and its engine as a fork of it.
+"""vLLM's API server in this process, and on a CPU its engine as a fork of it.
 
 In: vLLM's own flags and variables, as `launch` derives them. Out: a server, until it is ended.
 
-More than half of a start on two cores are imports, and vLLM's CPU platform has the engine's process do all of them again
-("spawn"). On a GPU vLLM forks at the same place, where nothing has computed yet; here that holds on a CPU, too.
+On two cores more than half of a start are imports, and vLLM's CPU platform has the engine's process do all of them again
+("spawn"). Where vLLM makes that process nothing has computed yet and no other thread runs, so that it can be a fork.
 """
 
 import ctypes
 import gc
 import os
 import signal
+import socket
 import sys
 
 # linux/prctl.h
@@ -38,16 +39,38 @@ def main() -> None:
         current_platform.check_and_update_config = check_and_keep
     gc.freeze()
     gc.enable()
-    os.register_at_fork(after_in_child=end_with_parent)
+    os.register_at_fork(after_in_child=leave_to_parent)
     entry.main()
 
 
-def end_with_parent() -> None:
-    """Have the system kill this process when the one that forked it is gone. An engine that outlived its server would hold
-    its memory and, inherited, its port."""
+def leave_to_parent() -> None:
+    """In a process that the server made: hold nothing that is the server's, and end with it, also after `kill -9`.
+
+    An engine that lived on would keep its memory and its GPU. A port that it held, too, would still take connections which
+    nobody answers, once the server is asked to end; and by the inherited wakeup socket a signal to the engine would look
+    like one to the server.
+    """
+    signal.set_wakeup_fd(-1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else []:
+        if _listens(int(name)):
+            # Not closed: the socket's object in this process still has the number.
+            os.dup2(null, int(name))
+    os.close(null)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _listens(number: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(number)) as found:
+            return bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":
+    # An engine that was spawned, as on a GPU, imports this module by this name.
+    leave_to_parent()

@@ -44,6 +44,8 @@ CPU_DEFAULTS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # The engine as a fork of the server, with all that is imported: serve/api_server.py.
     "VLLM_WORKER_MULTIPROC_METHOD": "fork",
+    # vLLM sets it itself, but later than a fork would read it.
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
     # vLLM keeps a core free for the server by default; on two cores that is half the machine.
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
     # GiB. A window of 2048 tokens of Qwen3-0.6B takes 0.22 GiB.
@@ -91,6 +93,8 @@ def prepare(folder: Path, host: str, port: int, environment: Mapping[str, str]) 
             raise BadInput(
                 f"{name} is set, which opens doors or logs that a child's server must not have, or takes its model away; unset it."
             )
+    if (method := environment.get("VLLM_WORKER_MULTIPROC_METHOD", "fork")) not in ("fork", "spawn"):
+        raise BadInput(f"VLLM_WORKER_MULTIPROC_METHOD is {method!r}: it should be fork or spawn; unset it.")
     keys_file = environment.get("MINDPAL_API_KEYS_FILE", "")
     keys = read_keys(Path(keys_file)) if keys_file else None
     if not keys and not is_loopback(host):

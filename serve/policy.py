@@ -272,8 +272,8 @@ class Policy:
         """
         if answer.over:
             return None
-        answered = partial(self._guard.answered, name)
-        return self._guard.judge(asked.child) or fitted(asked, self._model, self._answers, answered, self._guard.forged)
+        answered, forged = partial(self._guard.answered, name), partial(self._guard.forged, name)
+        return self._guard.judge(asked.child, name) or fitted(asked, self._model, self._answers, answered, forged)
 
     async def _ask(self, name: str, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
         body = json.dumps(fits.body).encode()

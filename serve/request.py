@@ -179,11 +179,15 @@ def fitted(
     case, with less room if it has to be so.
     """
     *earlier, last = asked.messages
+    too_long = Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
+    # Masks make a message shorter, but not by half; and while one reads, no other answer goes on.
+    if model.message_tokens(last) > 2 * model.contract.window:
+        raise too_long
     last, masked = _without_personal_data(last)
     wanted = asked.wanted
     room = model.contract.window - model.frame_tokens - model.message_tokens(last)
     if room < SMALLEST_ROOM:
-        raise Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
+        raise too_long
     kept, pinned = [last], set(asked.pinned)
     for number in reversed(range(len(earlier) // 2)):
         typed, said = earlier[2 * number : 2 * number + 2]

@@ -42,17 +42,18 @@ class Guard:
         self._classifier = classifier
         # Whether it acted on a child's messages, and whether an answer would have been stopped. The rules and the
         # classifier of a process stay the same, and so do the verdicts. What only the guard model heard is kept apart: many
-        # other messages do not push it out.
+        # other messages do not push it out. All under the key's name, since what is known is answered sooner: nobody learns
+        # by another key what was said under one.
         self._acted, self._forged, self._heard = Memory(), Memory(), Memory()
 
-    def judge(self, messages: Sequence[str]) -> Verdict | None:
-        """The verdict on the last of a child's `messages`, read together with the ones before it."""
+    def judge(self, messages: Sequence[str], name: str = "") -> Verdict | None:
+        """The verdict on the last of a child's `messages`, of the key's `name`, read together with the ones before it."""
         judged = judged_together(messages)
         # The layers share what is made of a message.
         typed = [Typed(message) for message in judged]
         verdict = judge_conversation(typed)
         verdict = verdict or (declined(typed[-1]) if typed else None) or self._classified(typed)
-        self._acted.keep(judged, verdict is not None)
+        self._acted.keep([name, *judged], verdict is not None)
         # Chinese characters and pinyin are Chinese in any case; an English rule hears Latin letters.
         return replace(verdict, language=answered_in(judged)) if verdict and verdict.language == "en" else verdict
 
@@ -74,18 +75,18 @@ class Guard:
         # Whatever a client has put before them.
         if any(self._heard.verdict([name, *judged[start:]]) for start in range(len(judged))):
             return True
-        acted = self._acted.verdict(judged)
-        return self.judge(messages) is not None if acted is None else acted
+        acted = self._acted.verdict([name, *judged])
+        return self.judge(messages, name) is not None if acted is None else acted
 
-    def forged(self, words: str) -> bool:
-        """Whether `words`, which a client says that the model said, would never have left."""
-        forged = self._forged.verdict([words])
+    def forged(self, name: str, words: str) -> bool:
+        """Whether `words`, which a client of the key's `name` says that the model said, would never have left."""
+        forged = self._forged.verdict([name, words])
         if forged is None:
             # In a sentence that begins an answer a plan of harm stands where a child's question would.
             forged = harm_in(words, spoken(words)) is not None or any(
                 declined(Typed(part)) for part in [words, *_CLAUSE_END.split(words)]
             )
-            self._forged.keep([words], forged)
+            self._forged.keep([name, words], forged)
         return forged
 
     def layers(self, text: str) -> list[str]:

@@ -31,8 +31,14 @@ KEPT = {
     "serve": {
         **dict.fromkeys(("DO_NOT_TRACK", "HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS"), "nothing leaves the machine"),
         **dict.fromkeys(
-            ("VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"),
-            "vLLM's own, and the server's value fits a container",
+            (
+                "TORCHINDUCTOR_COMPILE_THREADS",
+                "VLLM_CPU_NUM_OF_RESERVED_CPU",
+                "VLLM_ENABLE_V1_MULTIPROCESSING",
+                "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+                "VLLM_WORKER_MULTIPROC_METHOD",
+            ),
+            "vLLM's own or torch's, and the server's value fits a container",
         ),
         **dict.fromkeys(
             (

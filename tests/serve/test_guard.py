@@ -497,6 +497,19 @@ def test_what_only_the_guard_model_saw_is_not_forgotten(folder: Path, model: Mod
     assert policy._guard.answered("local", [heard])
 
 
+def test_what_is_known_under_one_key_is_read_anew_under_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the time of an answer would tell what a child said under another key."""
+    guard, read = read_guard(), list[object]()
+    monkeypatch.setattr("serve.guard.guard.judge_conversation", read.append)
+    monkeypatch.setattr("serve.guard.guard.harm_in", lambda words, spoken: read.append(words))
+    guard.judge(["我有一个秘密"], "page")
+    guard.forged("page", "好呀。")
+    for name, times in (("page", 2), ("other", 4)):
+        guard.answered(name, ["我有一个秘密"])
+        guard.forged(name, "好呀。")
+        assert len(read) == times
+
+
 def test_what_the_guard_model_heard_is_left_out_of_no_other_talk(folder: Path, model: Model, tmp_path: Path) -> None:
     bearers = [{"Authorization": f"Bearer {add_key(tmp_path / 'keys', name)}"} for name in ("page", "other")]
     policy = Policy(Engine(), Settings(folder, read_keys(tmp_path / "keys"), remote=Remote(model.url)))

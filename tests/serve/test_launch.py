@@ -252,6 +252,12 @@ def test_the_share_of_the_gpu(folder: Path) -> None:
             prepare(folder, "127.0.0.1", free_port(), {"MINDPAL_GPU_MEMORY": given})
 
 
+def test_an_engine_is_started_in_one_of_two_ways(folder: Path) -> None:
+    for method in ("", "forkserver"):
+        with pytest.raises(BadInput, match="VLLM_WORKER_MULTIPROC_METHOD"):
+            prepare(folder, "127.0.0.1", free_port(), {"VLLM_WORKER_MULTIPROC_METHOD": method})
+
+
 def test_the_environment_keeps_what_a_person_set(folder: Path) -> None:
     given = {"VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_API_KEY": "x"}
     environment = prepare(folder, "127.0.0.1", free_port(), given).environment
@@ -284,24 +290,44 @@ def test_a_broken_keys_file_stops_the_start(folder: Path, tmp_path: Path, text: 
     sentence_of(serve(str(folder), MINDPAL_API_KEYS_FILE=str(tmp_path / "keys")))
 
 
-def test_an_engine_ends_with_its_server() -> None:
-    """What a server forked is gone with it, also where nothing could be said any more (kill -9)."""
+def test_an_engine_holds_nothing_of_its_server_and_ends_with_it() -> None:
     code = """
-import os, signal, time
-from serve.api_server import end_with_parent
-os.register_at_fork(after_in_child=end_with_parent)
-heard, told = os.pipe()
+import os, signal, socket, time
+from serve.api_server import leave_to_parent
+
+os.register_at_fork(after_in_child=leave_to_parent)
+port, (awake, wake), (heard, told) = socket.create_server(("127.0.0.1", 0)), socket.socketpair(), os.pipe()
+awake.setblocking(False)
+wake.setblocking(False)
+signal.set_wakeup_fd(wake.fileno())
 if os.fork() == 0:
+    signal.signal(signal.SIGTERM, lambda *_: os.write(told, b"!"))
     os.write(told, str(os.getpid()).encode())
     time.sleep(120)
-print(os.read(heard, 9).decode(), flush=True)
+child = os.read(heard, 9).decode()
+os.kill(int(child), signal.SIGTERM)
+os.read(heard, 1)
+try:
+    awake.recv(1)
+    print("a signal to the engine is the server's")
+except BlockingIOError:
+    pass
+name = port.getsockname()
+port.close()
+try:
+    socket.create_connection(name)
+    print("nobody answers at the server's port")
+except ConnectionRefusedError:
+    pass
+print(child, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout.strip().isdecimal(), done.stdout
     child = Path("/proc") / done.stdout.strip()
-    assert done.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 30
     # A zombie that nobody has collected is gone, too.
     while child.is_dir() and ") Z " not in (child / "stat").read_text():
