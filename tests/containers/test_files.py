@@ -197,7 +197,7 @@ def test_what_a_program_reads_can_be_set_in_its_container(service: str, sources:
         # What they read for themselves need not be told.
         assert {name for name in names if name not in told} <= {
             *("MINDPAL_ANSWERS_OF_A_KEY", "MINDPAL_MODEL_FOLDER", "VLLM_API_KEY"),
-            *("FORWARDED_ALLOW_IPS", "SAGEMAKER_MODEL_PATH", "VLLM_MAX_STOP_STRINGS"),
+            *("FORWARDED_ALLOW_IPS", "SAGEMAKER_MODEL_PATH", "TORCHINDUCTOR_COMPILE_THREADS", "VLLM_MAX_STOP_STRINGS"),
         }
 
 
