@@ -161,10 +161,11 @@ new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
 
 ##@ Containers
 
-# A model that cannot be served is told at once: compose would start the server again and again, and wait.
+# A model that cannot be served is told at once: compose would start the server again and again, and wait. What is said of
+# one that can be is the server's label: where another has been merged or promoted, compose sees that and makes the server anew.
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	@$(COMPOSE) run --rm --build --no-deps serve $(if $(MOUNTED),given,$(MODEL)) --check
-	$(COMPOSE) up --build --detach --wait || { docker compose logs --tail 40 >&2; exit 1; }
+	@SERVED=$$($(COMPOSE) run --rm --build --no-deps -T serve $(if $(MOUNTED),given,$(MODEL)) --check) || exit; \
+	export SERVED; $(COMPOSE) up --build --detach --wait || { docker compose logs --tail 40 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
 down: engine ## end what `up` started; models, runs and records stay

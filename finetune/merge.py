@@ -70,7 +70,9 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
             return 1
     if not given.keep_current:
         point_current(out)
-        print(f"{out.parent / CURRENT} -> {out.name}")
+        print(
+            f"{out.parent / CURRENT} -> {out.name}; a running server serves it after `make up`, or when it is started anew."
+        )
     return 0
 
 

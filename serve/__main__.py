@@ -9,11 +9,13 @@ python -m serve screen "TEXT"           # what each layer of the screen sees in 
 
 import argparse
 import asyncio
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.contract import SEAL_FILE
 from data.strict import BadInput
 from serve.guard.guard import read_guard
 from serve.guard.private import mask
@@ -63,10 +65,16 @@ def main() -> int:
         parser.add_argument("folder", type=Path, metavar="MODEL_FOLDER", help="what `make merge` made")
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=_port, default=8000)
-        parser.add_argument("--check", action="store_true", help="check model, keys and settings, and start nothing")
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="check model, keys and settings, tell which model it is, and start nothing",
+        )
         given = parser.parse_args()
         if given.check:
             prepare(given.folder, given.host, given.port, environment)
+            seal = hashlib.sha256((given.folder / SEAL_FILE).read_bytes()).hexdigest()
+            print(f"{given.folder.resolve().name} {seal[:8]}")
             return 0
         launch(given.folder, given.host, given.port, environment)
     except BadInput as error:

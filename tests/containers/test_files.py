@@ -146,8 +146,8 @@ def test_every_variable_is_told_in_the_example() -> None:
     used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE + (ROOT / "docker/device.yaml").read_text(encoding="utf-8")))
     # And what a build asks for by name alone.
     used |= set(re.findall(r"([A-Z_]+): null", COMPOSE))
-    # make says the commit.
-    assert used - {"COMMIT"} <= told
+    # make says the commit, and which model is served.
+    assert used - {"COMMIT", "SERVED"} <= told
     # As it is where nobody sets it.
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     assert f"\n#GPU_MEMORY={GPU_SHARE}\n" in example
@@ -231,7 +231,7 @@ def test_make_sees_to_what_compose_cannot(tmp_path: Path) -> None:
         )
     assert "docker compose logs --tail 40" in commands("up")
     # A model that cannot be served is told before anything starts.
-    assert re.search(r"\bserve models/current --check\n.* up --build ", commands("up"))
+    assert re.search(r"SERVED=.*\bserve models/current --check\).*\n.*export SERVED; .* up --build ", commands("up"))
     # A base's folder and a recipe's file are asked for by the name under which they are seen, read-only, whichever way they
     # are told; a shipped recipe needs no mount.
     assert " -v " not in commands("train")

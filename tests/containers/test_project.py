@@ -293,7 +293,9 @@ def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(
 
     project.make(clone, "down")
     assert project.containers() == {}
-    project.up()
+    project.make(clone, "up")
+    served = project.containers()["serve"]
+    assert re.fullmatch(r"\S+ [0-9a-f]{8}", served.labels["mindpal.model"])
     page.goto(f"http://127.0.0.1:{project.page_port}")
     # No consent is asked for again: the child is greeted at once.
     expect(page.get_by_test_id("stChatInput")).to_be_visible()

@@ -1,6 +1,7 @@
 """The start: every mistake is one sentence and exit code 2, told before vLLM is imported."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data.contract import open_sealed
+from data.contract import open_sealed, read_contract
 from data.strict import BadInput
 from serve.guard.verdict import Answers, read_answers
 from serve.keys import add_key, read_keys
@@ -55,6 +56,16 @@ def sentence_of(done: subprocess.CompletedProcess[str]) -> str:
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
     return done.stderr
+
+
+def test_a_check_starts_nothing_and_tells_which_model_it_is(folder: Path, tmp_path: Path) -> None:
+    """`make up` gives it to compose, which makes the server anew where it has changed."""
+    told = [serve(str(one), "--check", "--port", str(free_port())).stdout for one in (folder, folder)]
+    assert told[0] == told[1]
+    assert re.fullmatch(rf"{folder.name} [0-9a-f]{{8}}\n", told[0])
+    # Of the same name, as a run that is merged again.
+    other = make_sealed(tmp_path / folder.name, read_contract().model_copy(update={"window": 1024}))
+    assert serve(str(other), "--check", "--port", str(free_port())).stdout not in ("", told[0])
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
