@@ -26,9 +26,14 @@ def main() -> None:
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        # What the engine computes with, too: imported once, before there are two processes.
+        # What the engine computes with, too: imported once, before there are two processes. Of a model that it has not
+        # imported vLLM asks a third one, which imports everything again.
         import vllm.v1.worker.cpu_worker  # noqa: F401
+        from vllm.model_executor.models import ModelRegistry
+        from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 
+        del ModelRegistry.models[Qwen3ForCausalLM.__name__]
+        ModelRegistry.register_model(Qwen3ForCausalLM.__name__, Qwen3ForCausalLM)
         check, method = current_platform.check_and_update_config, os.environ["VLLM_WORKER_MULTIPROC_METHOD"]
 
         def check_and_keep(config: object) -> None:

@@ -301,6 +301,8 @@ def test_the_engine_is_a_fork_of_the_server(server: Server) -> None:
     )
     # A process that was spawned has another beside it, which watches what is shared.
     assert [line.strip() for line in told.stdout.splitlines()] == ["VLLM::EngineCore"]
+    # What vLLM asked a process of its own about the model it would keep there.
+    assert not (server.log.parent / "cache/modelinfos").exists()
 
 
 @pytest.mark.timeout(600)
