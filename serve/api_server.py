@@ -58,7 +58,7 @@ def leave_to_parent() -> None:
     signal.set_wakeup_fd(-1)
     null = os.open(os.devnull, os.O_RDWR)
     for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else []:
-        if _listens(int(name)):
+        if _is_port(int(name)):
             # Not closed: the socket's object in this process still has the number.
             os.dup2(null, int(name))
     os.close(null)
@@ -66,12 +66,19 @@ def leave_to_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _listens(number: int) -> bool:
+def _is_port(number: int) -> bool:
+    """Whether it is a socket for connections to come: vLLM binds it before it forks, and listens only later."""
     try:
         with socket.socket(fileno=os.dup(number)) as found:
-            return bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            if found.family not in (socket.AF_INET, socket.AF_INET6) or found.type != socket.SOCK_STREAM:
+                return False
+            try:
+                found.getpeername()
+            except OSError:
+                return True
     except OSError:
-        return False
+        pass
+    return False
 
 
 if __name__ == "__main__":

@@ -307,7 +307,9 @@ import os, signal, socket, time
 from serve.api_server import leave_to_parent
 
 os.register_at_fork(after_in_child=leave_to_parent)
-port, (awake, wake), (heard, told) = socket.create_server(("127.0.0.1", 0)), socket.socketpair(), os.pipe()
+port, (awake, wake), (heard, told) = socket.socket(), socket.socketpair(), os.pipe()
+# As vLLM does: listens when the engine is there.
+port.bind(("127.0.0.1", 0))
 awake.setblocking(False)
 wake.setblocking(False)
 signal.set_wakeup_fd(wake.fileno())
@@ -324,6 +326,7 @@ try:
 except BlockingIOError:
     pass
 name = port.getsockname()
+port.listen()
 port.close()
 try:
     socket.create_connection(name)
