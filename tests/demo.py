@@ -194,7 +194,14 @@ def _chat(address: str, began: float) -> float:
     """Ask the tutorial's questions, plain and streaming; seconds from the start to the first reply."""
     import openai
 
-    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", timeout=120, max_retries=0)
+    client = openai.OpenAI(
+        base_url=f"{address}/v1",
+        api_key="none",
+        timeout=120,
+        max_retries=0,
+        # The server is on this machine: a proxy of the environment cannot reach it.
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+    )
     first = 0.0
     try:
         for question in QUESTIONS:

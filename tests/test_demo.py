@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import openai
@@ -14,6 +15,7 @@ import pytest
 
 from data.conversations import conversations
 from tests import demo
+from tests.ui.serving import Serving, respond
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
@@ -47,6 +49,29 @@ def test_a_failing_step_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     done = run("--smoke", "--recipe", str(tmp_path / "none.yaml"))
     assert (done.returncode, "none.yaml" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+def test_smoke_asks_its_server_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    asked = []
+
+    def answer(request: BaseHTTPRequestHandler, body: bytes) -> None:
+        asked.append(json.loads(body))
+        said = {"role": "assistant", "content": "你好！"}
+        made = {"id": "1", "created": 1, "model": "mindpal", "object": "chat.completion"}
+        if not asked[-1].get("stream"):
+            choice = {"index": 0, "finish_reason": "stop", "message": said}
+            respond(request, 200, json.dumps(made | {"choices": [choice]}).encode())
+            return
+        chunk = made | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": said}]}
+        respond(request, 200, f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
+
+    with Serving(answer) as server:
+        demo._chat(f"http://127.0.0.1:{server.port}", time.monotonic())
+    assert len(asked) == 2 * len(demo.QUESTIONS)
 
 
 def test_ctrl_c_ends_every_process_and_the_family_keeps_its_records(trained_demo: demo.Demo, tmp_path: Path) -> None:
