@@ -94,7 +94,7 @@ endif
 from_env = $(if $($2),$(eval $1: export $(or $3,$2) := $$($2)))
 PROGRAMS := ui worker studio $(if $(filter containers,$(WHERE)),,$(BOTH_WAYS))
 $(foreach name,HF_ENDPOINT HF_HOME TZ DATABASE_URL STT_URL STT_KEY_FILE GUARD_URL GUARD_MODEL GUARD_TIMEOUT_S VLLM_CPU_KVCACHE_SPACE \
-	MINDPAL_ANSWERS_FILE MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S JUDGE_URL JUDGE_MODEL,$(call from_env,$(PROGRAMS),$(name)))
+	MINDPAL_ANSWERS_FILE MINDPAL_SENTENCES_FILE MINDPAL_REQUESTS_PER_MINUTE MINDPAL_REQUESTS_AT_ONCE MINDPAL_GRACE_S JUDGE_URL JUDGE_MODEL,$(call from_env,$(PROGRAMS),$(name)))
 $(foreach name,HF_ENDPOINT HF_HOME,$(call from_env,demo smoke,$(name)))
 # compose.yaml gives them the same names inside.
 $(call from_env,serve,GPU_MEMORY,MINDPAL_GPU_MEMORY)

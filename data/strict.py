@@ -52,10 +52,42 @@ def read_json(path: Path) -> object:
         ) from None
 
 
+def replaced(ours: Any, given: Any, where: str) -> Any:
+    """`ours` with what is `given` in its place, texts in mappings and lists; a list is given as a whole.
+
+    No key is added and nothing emptied: a slip takes nothing away. Raises `BadInput`.
+    """
+    if isinstance(ours, str):
+        if not isinstance(given, str) or not given.strip():
+            raise BadInput(
+                f"{where}: {given!r} is no text; write what is to be said, a number in quotes, or leave the key out to keep ours."
+            )
+        return given
+    if isinstance(ours, list | tuple):
+        if not isinstance(given, list) or not given:
+            raise BadInput(f"{where}: expected a list, found {type(given).__name__ if given else 'nothing'}.")
+        return [_entry(ours[0], one, f"{where}: {number}") for number, one in enumerate(given, 1)]
+    if not isinstance(given, Mapping):
+        raise BadInput(f"{where}: expected a mapping of keys to values, found {type(given).__name__}.")
+    if unknown := [key for key in given if key not in ours]:
+        there = f"; there are {', '.join(ours)}." if len(ours) < 20 else suggestion(str(unknown[0]), [*ours]) or "."
+        raise BadInput(f'{where}: unknown key "{unknown[0]}"{there}')
+    return ours | {key: replaced(ours[key], value, f"{where}: {key}") for key, value in given.items()}
+
+
 def suggestion(word: str, known: list[str]) -> str:
     """`; did you mean "…"?` for the nearest of `known`, or the empty string."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _entry(ours: Any, given: Any, where: str) -> Any:
+    """One of a list: of a mapping every key has to be given, since none of ours stands in its place."""
+    if isinstance(ours, Mapping) and isinstance(given, Mapping):
+        for key in ours:
+            if key not in given:
+                raise BadInput(f'{where}: the key "{key}" is missing.')
+    return replaced(ours, given, where)
 
 
 def _text(path: Path) -> str:

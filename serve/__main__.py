@@ -5,6 +5,7 @@ python -m serve models/current --check  # whether it can be served as things are
 python -m serve key add NAME            # a new key for MINDPAL_API_KEYS_FILE, printed once
 python -m serve guard "TEXT"            # what each layer of the guard sees in a message
 python -m serve screen "TEXT"           # what each layer of the screen sees in an answer
+python -m serve --numbers               # the guard's answers that name a help line, to be edited: MINDPAL_ANSWERS_FILE
 """
 
 import argparse
@@ -21,6 +22,7 @@ from serve.guard.guard import read_guard
 from serve.guard.private import mask
 from serve.guard.remote import Down
 from serve.guard.screen import layers
+from serve.guard.verdict import numbers
 from serve.keys import add_key
 from serve.launch import launch, prepare, remote_from
 
@@ -31,7 +33,7 @@ environment:
   MINDPAL_REQUESTS_PER_MINUTE, MINDPAL_REQUESTS_AT_ONCE   for each key (240 and 64); 0 is no limit; over it: 429
                            (on CPU, with several keys, 24 of 32 answers at once are one key's at most; its others wait)
   MINDPAL_ANSWERS_FILE     YAML file in the form of serve/guard/answers.yaml: what it names is said in the place of the guard's
-                           own answers, such as the English ones with a country's help line; all others stay
+                           own answers, such as those of --numbers with a country's help line; all others stay
   GUARD_URL                a guard model's OpenAI-compatible address (http://guard:8000/v1), asked beside each answer
   GUARD_MODEL              its name there (Qwen/Qwen3Guard-Gen-0.6B)
   GUARD_TIMEOUT_S          seconds that it may take (2); later, or where it is down, the other two layers decide alone
@@ -46,6 +48,10 @@ environment:
 refused where set: VLLM_SERVER_DEV_MODE, VLLM_DEBUG_LOG_API_SERVER_RESPONSE, VLLM_ALLOW_RUNTIME_LORA_UPDATING,
   VLLM_MODEL_REDIRECT_PATH, VLLM_KEEP_ALIVE_ON_ENGINE_DEATH; not handed on: SAGEMAKER_*, CUSTOM_*
 """
+_NUMBERS = """\
+# What the guard says to a child in danger. The English answers name no number: write your country's into them, and in the
+# place of China's, take out what may stay as it is, and name the file in MINDPAL_ANSWERS_FILE.
+"""
 
 
 def main() -> int:
@@ -56,6 +62,9 @@ def main() -> int:
             return _key(sys.argv[2:], environment)
         if sys.argv[1:2] in (["guard"], ["screen"]):
             return _layers(sys.argv[1], sys.argv[2:], environment)
+        if sys.argv[1:] == ["--numbers"]:
+            print(f"{_NUMBERS}{numbers()}", end="")
+            return 0
         parser = argparse.ArgumentParser(
             prog="python -m serve",
             description=__doc__,

@@ -2,7 +2,7 @@
 `ui/companion/app.py`, and MINDPAL_HOSTS, the names of a proxy in front. Out: a page.
 
 Run: `python -m ui [--host 127.0.0.1] [--port 8501]`; `python -m ui --new-pin` sets the parents' PIN anew, for whoever
-may run commands on this machine. Everything else stands in `ui/companion/.streamlit/config.toml`.
+may run commands on this machine; `--numbers` prints the sentences that name a help line. Everything else stands in `ui/companion/.streamlit/config.toml`.
 """
 
 import argparse
@@ -24,8 +24,14 @@ environment:
   DATABASE_URL          PostgreSQL instead of a file in that folder
   STT_URL               a speech server with OpenAI's API, in your own network; without one there is no microphone
   STT_KEY_FILE          the file with its key, if it wants one
+  MINDPAL_SENTENCES_FILE  YAML file in the form of --numbers: what it names is said in the place of the page's own sentences,
+                        such as those with a country's help lines; all others stay
   MINDPAL_HOSTS         the names of a proxy in front, with commas between them
   TZ                    the family's time zone, for quiet hours (the machine's)
+"""
+_NUMBERS = """\
+# What the page says with a help line's number, or as China's. Write your country's in their place, each number in quotes,
+# take out what may stay as it is, and name the file in MINDPAL_SENTENCES_FILE. A list is said as a whole.
 """
 
 
@@ -40,10 +46,18 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8501, help="the port to listen on (default: 8501)")
     parser.add_argument("--new-pin", action="store_true", help="ask for a new parents' PIN, set it, and end")
+    parser.add_argument(
+        "--numbers", action="store_true", help="print the sentences that name a help line, to be edited, and end"
+    )
     asked = parser.parse_args()
     try:
         if asked.new_pin:
             _new_pin()
+            return
+        if asked.numbers:
+            from ui.locales import numbers
+
+            print(f"{_NUMBERS}{numbers()}", end="")
             return
         check_port(asked.host, asked.port)
         _serve(asked.host, asked.port)
@@ -58,8 +72,11 @@ def _serve(host: str, port: int) -> None:
     from ui.client import check_addresses, settings_from
     from ui.clock import check_zone
     from ui.database import url_for
+    from ui.locales import LANGUAGES, sentences
     from ui.store import Store
 
+    for language in LANGUAGES:
+        sentences(language)
     check_zone(os.environ.get("TZ"))
     settings = settings_from(os.environ)
     check_addresses(settings)

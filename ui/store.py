@@ -6,6 +6,7 @@ why it cannot. What a child said lies sealed in the database (`ui/sealing.py`) a
 written by `ui/exchange.py`.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from data.strict import BadInput
 from ui.database import PATIENCE_S, Database, Gone
+from ui.locales import LANGUAGES, sentences, shipped
 from ui.records import Consent, Conversation, Course, Limits, Message, Profile
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.tables import (
@@ -394,7 +396,7 @@ class Store:
 
     def _consent(self, guardian: str) -> ConsentRow:
         name = self.sealer.seal(guardian)
-        return ConsentRow(guardian=name, given_at=self.now(), policy_version=POLICY_VERSION, withdrawn_at=None)
+        return ConsentRow(guardian=name, given_at=self.now(), policy_version=policy_version(), withdrawn_at=None)
 
     def _agreed(self, row: ConsentRow) -> Consent:
         return Consent(row.id, self.sealer.open(row.guardian), row.given_at, row.policy_version, row.withdrawn_at)
@@ -434,8 +436,14 @@ def title(words: str) -> str:
     return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…"
 
 
+def policy_version() -> str:
+    """Which text a guardian agrees to: ours, or what an operator's own sentences make of it, to which it is agreed anew."""
+    ours, said = ([(words.facts, words.consent) for words in map(read, LANGUAGES)] for read in (shipped, sentences))
+    return POLICY_VERSION if said == ours else f"{POLICY_VERSION}+{hashlib.sha256(repr(said).encode()).hexdigest()[:8]}"
+
+
 def _holding(session: Session) -> ConsentRow | None:
-    holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == POLICY_VERSION)
+    holds = ConsentRow.withdrawn_at.is_(None) & (ConsentRow.policy_version == policy_version())
     return session.scalars(select(ConsentRow).where(holds).order_by(ConsentRow.id.desc())).first()
 
 

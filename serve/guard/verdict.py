@@ -4,13 +4,17 @@ In: `answers.yaml`, and an operator's file over it. Out: `Verdict`, and the fixe
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from data.strict import BadInput, Strict, read_yaml
+import yaml
+from pydantic import ConfigDict
+
+from data.strict import Strict, read_yaml, replaced
 from serve.guard.rules import Language, language_of
 
 ANSWERS_FILE = Path(__file__).parent / "answers.yaml"
@@ -36,6 +40,9 @@ class Verdict:
 class Answers(Strict):
     """`answers.yaml`: the fixed answer per category and language, and the sentence that ends a stopped answer."""
 
+    # As a client sends it back: without the blanks around it.
+    model_config = ConfigDict(str_strip_whitespace=True)
+
     crisis: dict[str, dict[Language, str]]
     redirect: dict[str, dict[Language, str]]
     stopped: dict[Language, str]
@@ -55,22 +62,22 @@ def read_answers(own: Path | None = None) -> Answers:
     """The fixed answers; what an operator's `own` file names takes the place of ours. Raises `BadInput`."""
     if not own:
         return Answers.parse(read_yaml(ANSWERS_FILE), str(ANSWERS_FILE))
-    return Answers.parse(_replaced(read_answers().model_dump(), read_yaml(own), str(own)), str(own))
+    return Answers.parse(replaced(read_answers().model_dump(), read_yaml(own), str(own)), str(own))
 
 
-def _replaced(ours: Any, given: Any, where: str) -> Any:
-    """`ours` with what is `given` in its place. Nothing is added and nothing emptied: a slip takes no answer away."""
-    if isinstance(ours, str):
-        if not isinstance(given, str) or not given.strip():
-            raise BadInput(
-                f"{where}: {given!r} is no text; write what is to be said, or leave the key out to keep ours."
-            )
-        return given.strip()
-    if not isinstance(given, Mapping):
-        raise BadInput(f"{where}: expected a mapping of keys to values, found {type(given).__name__}.")
-    if unknown := [key for key in given if key not in ours]:
-        raise BadInput(f'{where}: unknown key "{unknown[0]}"; there are {", ".join(ours)}.')
-    return ours | {key: _replaced(ours[key], value, f"{where}: {key}") for key, value in given.items()}
+def numbers() -> str:
+    """The answers of each category in which one names a telephone number: YAML in the form of an operator's own file."""
+    found = {
+        action: {category: said for category, said in answers.items() if re.search(r"\d{3}", str(said))}
+        for action, answers in read_answers().model_dump().items()
+        if action != "stopped"
+    }
+    return yaml.safe_dump(
+        {action: answers for action, answers in found.items() if answers},
+        allow_unicode=True,
+        sort_keys=False,
+        width=inf,
+    )
 
 
 def judged_together(messages: Sequence[str]) -> Sequence[str]:

@@ -213,7 +213,7 @@ def test_a_variable_that_is_not_set_means_the_default() -> None:
     # And the guard model's own, where there is one.
     guard = {"GUARD_URL": "http://guard:8000/v1"}
     assert remote_from({**serve, **guard}) == remote_from(guard)
-    assert {"DATABASE_URL", "STT_URL", "MINDPAL_HOSTS"} <= ui.keys()
+    assert {"DATABASE_URL", "STT_URL", "MINDPAL_HOSTS", "MINDPAL_SENTENCES_FILE"} <= ui.keys()
     assert settings_from(ui) == settings_from({})
     assert names_from(ui) == []
 
@@ -400,14 +400,18 @@ def test_the_server_is_given_the_time_that_it_gives_its_answers() -> None:
     assert (int(grace[1]), int(grace[2]) >= 5) == (GRACE_S, True)
 
 
-def test_an_operators_answers_are_read_where_they_are_mounted() -> None:
+@pytest.mark.parametrize(
+    ("service", "name", "variable"),
+    [("serve", "answers", "MINDPAL_ANSWERS_FILE"), ("ui", "sentences", "MINDPAL_SENTENCES_FILE")],
+)
+def test_an_operators_words_are_read_where_they_are_mounted(service: str, name: str, variable: str) -> None:
     project = yaml.safe_load(COMPOSE)
-    serve, answers = project["services"]["serve"], project["configs"]["answers"]
-    (mounted,) = serve["configs"]
-    assert mounted["source"] == "answers"
+    reader, words = project["services"][service], project["configs"][name]
+    (mounted,) = reader["configs"]
+    assert mounted["source"] == name
     # Set, it is the place inside; not set, it is empty, and what is mounted there has to be somewhere.
-    assert serve["environment"]["MINDPAL_ANSWERS_FILE"] == f"${{MINDPAL_ANSWERS_FILE:+{mounted['target']}}}"
-    named = re.fullmatch(r"\$\{MINDPAL_ANSWERS_FILE:-(.+)\}", answers["file"])
+    assert reader["environment"][variable] == f"${{{variable}:+{mounted['target']}}}"
+    named = re.fullmatch(rf"\$\{{{variable}:-(.+)\}}", words["file"])
     assert named
     assert (ROOT / named[1]).is_file()
 

@@ -142,15 +142,20 @@ def test_the_time_to_end_grows_with_the_servers_and_the_page_reaches_who_hears(e
             "STT_URL": "http://192.168.1.20:8000/v1",
             "STT_KEY_FILE": "docker/keys.py",
             "MINDPAL_ANSWERS_FILE": answers,
+            "MINDPAL_SENTENCES_FILE": answers,
         }
         config = empty_project.with_variables(**variables).compose("config", "--format", "json")
         project = json.loads(config.stdout)
         serve, ui = project["services"]["serve"], project["services"]["ui"]
         assert (serve["environment"]["MINDPAL_GRACE_S"], serve["stop_grace_period"]) == (grace_s, told)
-        # A file that is named is the one that is mounted where the server is told; none is named, and the server reads its own.
-        (mounted,) = serve["configs"]
-        assert serve["environment"]["MINDPAL_ANSWERS_FILE"] == (mounted["target"] if answers else "")
-        assert project["configs"]["answers"]["file"] == str(ROOT / (answers or "serve/guard/answers.yaml"))
+        # A file that is named is the one that is mounted where server or page is told; none is named, and they read their own.
+        for reader, variable, name, own in (
+            (serve, "MINDPAL_ANSWERS_FILE", "answers", "serve/guard/answers.yaml"),
+            (ui, "MINDPAL_SENTENCES_FILE", "sentences", "ui/locales/en.yaml"),
+        ):
+            (mounted,) = reader["configs"]
+            assert reader["environment"][variable] == (mounted["target"] if answers else "")
+            assert project["configs"][name]["file"] == str(ROOT / (answers or own))
         assert ui["environment"]["STT_URL"] == variables["STT_URL"]
         # Not on an internal network alone.
         assert [name for name in ui["networks"] if not project["networks"][name].get("internal")] == ["outside"]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data.contract import open_sealed, read_contract
 from data.strict import BadInput
@@ -166,6 +167,23 @@ def test_a_slip_in_an_operators_answers_stops_the_start(folder: Path, tmp_path: 
         prepare(folder, "127.0.0.1", free_port(), {"MINDPAL_ANSWERS_FILE": str(path)})
     assert str(error.value).startswith(f"{path}: ")
     assert told in str(error.value)
+
+
+def test_the_answers_with_numbers_are_all_there_and_ready_to_be_edited(tmp_path: Path) -> None:
+    printed = serve("--numbers")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    (tmp_path / "own.yaml").write_text(printed.stdout, encoding="utf-8")
+    ours = read_answers()
+    assert answers_from({"MINDPAL_ANSWERS_FILE": str(tmp_path / "own.yaml")}) == ours
+    kinds = {category: said for answers in (ours.crisis, ours.redirect) for category, said in answers.items()}
+    with_number = {text for said in kinds.values() for text in said.values() if re.search(r"\d{3}", text)}
+    assert len(with_number) >= 4
+    assert not any(re.search(r"\d{3}", text) for text in ours.stopped.values())
+    listed = yaml.safe_load(printed.stdout)
+    told = {text for answers in listed.values() for said in answers.values() for text in said.values()}
+    assert with_number <= told
+    # In every language: a child may write another one than the country's.
+    assert all(said.keys() == {"zh", "en"} for answers in listed.values() for said in answers.values())
 
 
 def test_an_operators_answers_that_are_not_there_stop_the_start(folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """What a guardian agrees to, and what the first run keeps of it. Run: `pytest tests/ui/test_consent.py`."""
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
 
 from tests.ui.databases import PIN, Database
 from ui.locales import LANGUAGES, sentences
@@ -41,6 +45,23 @@ def test_who_agreed_to_an_older_text_is_asked_again_and_may_agree_to_the_new_one
     assert (consent.guardian, consent.policy_version) == ("爸爸", POLICY_VERSION)
     assert [found.policy_version for found in store.consents()] == [POLICY_VERSION, "2020-01-01"]
     assert [child.id for child in store.children()] == [child_id]
+
+
+def test_who_agreed_before_an_operator_changed_the_text_is_asked_again(
+    store: Store, child_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("en: {stop: Halt}", encoding="utf-8")
+    monkeypatch.setenv("MINDPAL_SENTENCES_FILE", str(own))
+    assert store.consent() is not None, "what is agreed to is the same"
+    other = tmp_path / "other.yaml"
+    other.write_text("en: {consent: I agree.}", encoding="utf-8")
+    monkeypatch.setenv("MINDPAL_SENTENCES_FILE", str(other))
+    assert store.consent() is None
+    store.consent_again("爸爸")
+    consent = store.consent()
+    assert consent is not None
+    assert re.fullmatch(rf"{POLICY_VERSION}\+[0-9a-f]{{8}}", consent.policy_version)
 
 
 def test_the_first_run_keeps_who_agreed_when_to_what_and_whose_child_it_is(store: Store) -> None:

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from tests.ui.conftest import ROOT
 from tests.ui.databases import PIN, family
 from ui.database import url_for
+from ui.locales import numbers
 from ui.pin import Opened, check
 from ui.store import Store
 
@@ -69,6 +72,21 @@ def test_a_public_address_stops_the_start_with_a_sentence(tmp_path: Path) -> Non
         assert stopped.returncode == 2
         assert f"{name} is 'https://8.8.8.8/v1', a public address" in stopped.stderr
         assert stopped.stderr.count("\n") == 1
+
+
+def test_an_operators_sentences_with_a_slip_stop_the_start_with_a_sentence(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("en: {stopp: Halt}\n")
+    stopped = run(tmp_path, "--port", "0", MINDPAL_SENTENCES_FILE=str(own))
+    assert (stopped.returncode, stopped.stderr) == (2, f'{own}: en: unknown key "stopp"; did you mean "stop"?\n')
+    assert f"{own}.none: no such file" in run(tmp_path, "--port", "0", MINDPAL_SENTENCES_FILE=f"{own}.none").stderr
+
+
+def test_the_sentences_to_edit_are_printed_as_they_are_read(tmp_path: Path) -> None:
+    printed = run(tmp_path, "--numbers")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert printed.stdout.endswith(numbers())
+    assert yaml.safe_load(printed.stdout) == yaml.safe_load(numbers())
 
 
 def test_nothing_asks_the_internet_for_this_machines_address(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,20 @@ def test_what_is_sent_is_in_the_guardians_language(timed: Store, webhook: Webhoo
     about = english.sending.body.format(nickname="豆豆", category=english.categories["self_harm"])
     assert [sent["message"] for sent in webhook.got] == [about, english.sending.trial]
     assert {sent["title"] for sent in webhook.got} == {english.sending.title}
+
+
+def test_what_is_sent_is_in_an_operators_words(
+    timed: Store, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("zh: {sending: {title: 家里的提醒}, categories: {self_harm: 请马上打 999}}", encoding="utf-8")
+    monkeypatch.setenv("MINDPAL_SENTENCES_FILE", str(own))
+    outbox.add_channel(timed, webhook.address)
+    crisis(timed)
+    outbox.send_due(timed)
+    (sent,) = webhook.got
+    assert sent["title"] == "家里的提醒"
+    assert sent["message"] == WORDS.sending.body.format(nickname="豆豆", category="请马上打 999")
 
 
 def test_a_failure_is_tried_again_later_and_later(timed: Store, webhook: Webhook, clock: list[datetime]) -> None:

@@ -1,7 +1,7 @@
 """MindPal's page for a child, and the door for the guardian.
 
-In: MINDPAL_API_URL, MINDPAL_API_KEY_FILE, MINDPAL_FAMILY, MINDPAL_KEY_FILE, DATABASE_URL, STT_URL, STT_KEY_FILE, and TZ for quiet
-hours. Out: the page; records in the family's database.
+In: MINDPAL_API_URL, MINDPAL_API_KEY_FILE, MINDPAL_FAMILY, MINDPAL_KEY_FILE, DATABASE_URL, STT_URL, STT_KEY_FILE,
+MINDPAL_SENTENCES_FILE, and TZ for quiet hours. Out: the page; records in the family's database.
 Run: `python -m ui`, or from the project's folder `PYTHONPATH=. streamlit run ui/companion/app.py` (then nobody sends
 alerts or deletes what is too old: `python -m ui` does).
 """

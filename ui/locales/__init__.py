@@ -1,16 +1,23 @@
 """Every sentence that a child or a parent reads, in Chinese and English.
 
-In: `zh.yaml`, `en.yaml` beside this file. Out: one frozen `Sentences` per language.
-Run: `sentences("zh").ai_line`. A key missing or unknown in either file is a `BadInput`.
+In: `zh.yaml`, `en.yaml` beside this file, and over them the file that MINDPAL_SENTENCES_FILE names. Out: one frozen
+`Sentences` per language. Run: `sentences("zh").ai_line`. A key missing or unknown in any of the files is a `BadInput`.
 """
 
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
+from math import inf
 from pathlib import Path
-from typing import Annotated, Literal
+from string import Formatter
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import yaml
+from pydantic import AfterValidator, Field
 
-from data.strict import Strict, read_yaml
+from data.strict import BadInput, Strict, read_yaml, replaced
 from ui.tables import Deed
 
 Language = Literal["zh", "en"]
@@ -29,10 +36,16 @@ class Starters(Strict):
     big: Questions
 
 
+def _telephone(number: str) -> str:
+    if not re.fullmatch(r"\+?\d[\d ()/-]*\d", number):
+        raise ValueError("a telephone number, such as 12355 or +44 800 1111")
+    return number
+
+
 class Line(Strict):
     """A telephone number and who answers it."""
 
-    number: Annotated[str, Field(pattern=r"^\d{3,}$")]
+    number: Annotated[str, AfterValidator(_telephone)]
     who: Sentence
 
 
@@ -359,8 +372,59 @@ class Sentences(Strict):
     data: Data
 
 
-@cache
 def sentences(language: Language) -> Sentences:
-    """The sentences of one language."""
-    path = Path(__file__).parent / f"{language}.yaml"
-    return Sentences.parse(read_yaml(path), str(path))
+    """The sentences of one language; what an operator's own file names takes the place of ours. Raises `BadInput`."""
+    return _read(language, os.environ.get("MINDPAL_SENTENCES_FILE", ""))
+
+
+def shipped(language: Language) -> Sentences:
+    """Ours, whatever an operator's file names."""
+    return _read(language, "")
+
+
+def numbers() -> str:
+    """Of both languages what names a help line or says that it is China's: YAML in the form of an operator's own file."""
+    both = {language: shipped(language) for language in LANGUAGES}
+    lines = {line.number for words in both.values() for line in (*words.crisis_lines, *words.emergency_lines)}
+    named = re.compile(rf"(?<!\d)(?:{'|'.join(sorted(lines))})(?!\d)|China|中国")
+    found = _holding({language: words.model_dump(mode="json") for language, words in both.items()}, named)
+    return yaml.safe_dump(found, allow_unicode=True, sort_keys=False, width=inf)
+
+
+def _holding(words: Any, named: re.Pattern[str]) -> Any:
+    """The part of a mapping in which something is `named`; a text or a list whole, or nothing."""
+    if isinstance(words, Mapping):
+        return {key: found for key, value in words.items() if (found := _holding(value, named))}
+    return words if named.search(str(words)) else None
+
+
+@cache
+def _read(language: Language, own: str) -> Sentences:
+    if not own:
+        path = Path(__file__).parent / f"{language}.yaml"
+        return Sentences.parse(read_yaml(path), str(path))
+    ours = {one: shipped(one).model_dump(mode="json") for one in LANGUAGES}
+    both = replaced(ours, read_yaml(Path(own)), own)
+    _check_blanks(ours, both, own)
+    return Sentences.parse(both[language], f"{own}: {language}")
+
+
+def _check_blanks(ours: Any, own: Any, where: str) -> None:
+    """Raises `BadInput` where a sentence lacks what the page fills into ours, or wants what it does not."""
+    if isinstance(ours, Mapping):
+        for key in ours:
+            _check_blanks(ours[key], own[key], f"{where}: {key}")
+        return
+    wanted, found = _blanks(ours), None
+    with suppress(ValueError):  # a brace that stands alone
+        found = _blanks(own)
+    if found != wanted:
+        told = ", ".join(f"{{{name}}}" for name in sorted(wanted)) or "nothing"
+        raise BadInput(f"{where}: of what stands in braces the page fills in {told}; write that, and no other brace.")
+
+
+def _blanks(words: Any) -> set[str]:
+    """What stands in braces, in a text or in all texts of a list."""
+    if isinstance(words, str):
+        return {f"{name}{turn or ''}{form}" for _, name, form, turn in Formatter().parse(words) if name is not None}
+    return set().union(*map(_blanks, words.values() if isinstance(words, Mapping) else words))
