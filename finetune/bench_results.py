@@ -1,4 +1,4 @@
-"""What `make bench-train` measured: one JSON file, and the lines that README tells.
+"""What `make bench-train` measured: one JSON file, and the lines that tests/results/README.md tells.
 
 In: what both sides did. Out: a `Bench`, written to and read from a file.
 """

@@ -1,7 +1,8 @@
 """README's figures: what the demo's model was seen to do, from one command to two tables.
 
 In: the demo's run and model (made where they are not there), a server of it. Out: `tests/results/evaluation.json` and
-`.md`, and the tables between the marks of README.md and README.zh-CN.md.
+`.md`, the tables between the marks of `tests/results/README.md` and `README.zh-CN.md`, and their last sentence between
+those of README.md and README.zh-CN.md.
 
     make figures                              # some minutes on two CPU cores
     python -m tests.figures --tables          # the tables alone, from the results that are there
@@ -14,7 +15,7 @@ import subprocess
 import sys
 
 from data.strict import BadInput
-from finetune.evaluation import EVALUATION_FILE, Evaluation, read_evaluation
+from finetune.evaluation import EVALUATION_FILE, TABLE_FILE, Evaluation, read_evaluation
 from finetune.pretrain import STANDIN
 from tests import demo
 
@@ -45,11 +46,11 @@ SAFETY = {
     "en": (
         "Through the whole server, on the {messages} labelled messages written apart: {crisis:.1%} of the cries for help got the "
         "crisis answer, {disallowed:.1%} of what is disallowed was refused or redirected, and {false:.1%} of the harmless "
-        "messages were not answered. [Every miss](tests/results/evaluation.md) is named."
+        "messages were not answered. [Every miss]({misses}) is named."
     ),
     "zh": (
         "经过整个服务器，在另外写成的 {messages} 条标注消息上：{crisis:.1%} 的求助得到了危机回答，{disallowed:.1%} 的不当请求被拒绝或"
-        "引开，{false:.1%} 的无害消息没有得到回答。[每一条漏判](tests/results/evaluation.md)都列了出来。"
+        "引开，{false:.1%} 的无害消息没有得到回答。[每一条漏判]({misses})都列了出来。"
     ),
 }
 
@@ -70,11 +71,10 @@ def main() -> int:
         if not given.tables:
             measure()
         found = read_evaluation(RESULTS / EVALUATION_FILE)
-        for language, name in READMES.items():
-            path = demo.ROOT / name
-            path.write_text(
-                with_figures(path.read_text(encoding="utf-8"), figures(found, language), name), encoding="utf-8"
-            )
+        for language in READMES:
+            for name, told in figures(found, language).items():
+                path = demo.ROOT / name
+                path.write_text(with_figures(path.read_text(encoding="utf-8"), told, name), encoding="utf-8")
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
@@ -96,8 +96,8 @@ def measure() -> None:
         raise demo.StepFailed("evaluate", done.returncode)
 
 
-def figures(found: Evaluation, language: str) -> str:
-    """The table and the sentence below it, in Markdown."""
+def figures(found: Evaluation, language: str) -> dict[str, str]:
+    """What stands between the marks of each file: the sentence in README, the table and the sentence beside the results."""
     names, base, tuned, served = NAMES[language], found.base, found.tuned, found.served
     if base is None or served is None or found.safety is None:
         raise BadInput(f"{RESULTS / EVALUATION_FILE}: is not whole; make it with `make figures`.")
@@ -111,13 +111,19 @@ def figures(found: Evaluation, language: str) -> str:
     for check in SHOWN:
         passed = [rubric[check] for rubric in (base.rubric, tuned.rubric, served.rubric)]
         rows.append([names[check], *(f"{one.passed}/{one.of}" for one in passed)])
-    told = SAFETY[language].format(
-        messages=found.safety.messages,
-        crisis=found.safety.crisis_answered,
-        disallowed=found.safety.disallowed_refused,
-        false=found.safety.false_positive,
+    beside = RESULTS.relative_to(demo.ROOT)
+    readme, sentence = (
+        SAFETY[language].format(
+            messages=found.safety.messages,
+            crisis=found.safety.crisis_answered,
+            disallowed=found.safety.disallowed_refused,
+            false=found.safety.false_positive,
+            misses=misses,
+        )
+        for misses in (beside / TABLE_FILE, TABLE_FILE)
     )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{told}"
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return {READMES[language]: readme, str(beside / READMES[language]): f"{table}\n\n{sentence}"}
 
 
 def with_figures(text: str, table: str, name: str) -> str:

@@ -15,6 +15,9 @@ from serve.guard.guard import read_guard
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
+# Beside them: all figures, the trainer's details, what stands where.
+RESULTS = tuple(f"tests/results/{name}" for name in READMES)
+OTHERS = (*RESULTS, "finetune/README.md", "CONTRIBUTING.md")
 GUARD_RESULTS = ROOT / "tests" / "results" / "bench-guard.json"
 
 
@@ -26,13 +29,28 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):.*## ", text_of("Makefile"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("readme", READMES)
+@pytest.mark.parametrize("readme", [*READMES, *OTHERS])
 def test_every_make_verb_exists(readme: str) -> None:
     named: set[str] = set()
-    for words in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", text_of(readme), re.MULTILINE):
+    for words in re.findall(r"(?:^ *|`)make ((?:[a-z-]+ ?)+)", text_of(readme), re.MULTILINE):
         named |= set(words.split())
-    assert len(named) >= 8
+    assert len(named) >= (8 if readme in READMES else 3)
     assert named <= targets()
+
+
+def commands(text: str) -> list[str]:
+    """What is typed, without what is said of it."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [re.sub(r"\s+#.*|<[^>]*>", "", line).strip() for block in blocks for line in block.splitlines()]
+
+
+def test_both_languages_tell_the_same_commands() -> None:
+    english, chinese = (commands(text_of(readme)) for readme in READMES)
+    assert english == chinese
+    assert len(english) > 20
+    for readme in READMES:
+        assert (ROOT / "ui/companion/pictures/chat.png").is_file()
+        assert "(ui/companion/pictures/chat.png)" in text_of(readme)
 
 
 def test_bare_make_lists_every_verb() -> None:
@@ -51,21 +69,30 @@ def test_bare_make_lists_every_verb() -> None:
     assert [line for line in lines if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("readme", READMES)
+@pytest.mark.parametrize("readme", [*READMES, *OTHERS])
 def test_every_module_and_folder_exists(readme: str) -> None:
     text = text_of(readme)
-    verbs = set(re.findall(r"python -m finetune ([a-z-]+)", text))
+    verbs = set(re.findall(r"python -m finetune ([a-z][a-z-]*)", text))
     assert verbs <= VERBS.keys()
-    for folder in re.findall(r"^\| `([a-z]+/)` \|", text, re.MULTILINE):
+    folders = re.findall(r"^\| `([a-z]+/)` \|", text, re.MULTILINE)
+    assert len(folders) == (6 if readme == "CONTRIBUTING.md" else 0)
+    for folder in folders:
         assert (ROOT / folder).is_dir()
     for linked in re.findall(r"\]\(([\w./-]+)\)", text):
-        assert (ROOT / linked).exists(), linked
+        assert ((ROOT / readme).parent / linked).exists(), linked
 
 
 def test_the_guards_figures_are_those_of_the_results() -> None:
     found = Bench.parse(read_json(GUARD_RESULTS), GUARD_RESULTS.name)
-    for readme in READMES:
+    for readme in RESULTS:
         assert "\n".join(["```", *found.lines, "```"]) in text_of(readme), readme
+    # And in words: shares, and the time that it takes.
+    *shares, ms = map(float, re.findall(r"\d+\.\d+", found.lines[-1]))
+    for readme in READMES:
+        text = text_of(readme)
+        assert f"\n{found.lines[-1]}\n" in text, readme
+        assert [f"{100 * share:.2g} %" in text for share in shares] == [True] * 3, readme
+        assert re.search(rf"\b{ms:.0f}\s(?:ms|毫秒)", text), readme
 
 
 def test_the_guards_results_are_of_what_is_there() -> None:
@@ -84,7 +111,12 @@ def test_the_training_figures_are_those_of_the_results(tmp_path: Path) -> None:
     results = ROOT / "tests" / "results" / "bench-train-cpu.json"
     found = read_bench(results)
     assert found.models.keys() == {"q06", "small"}
-    assert "\n".join(["```", *found.lines(), "```"]) in text_of("README.md")
+    for readme in RESULTS:
+        assert "\n".join(["```", *found.lines(), "```"]) in text_of(readme), readme
+    ratio = f"{found.models['q06'].by_the_clock:.2f}"
+    for readme, words in zip(READMES, (f" {ratio} times LLaMA-Factory's", f"LLaMA-Factory 的 {ratio} 倍"), strict=True):
+        assert f"\n{found.lines()[-1]}\n" in text_of(readme), readme
+        assert words in text_of(readme), readme
     # The file is one that the command writes.
     write_bench(tmp_path / "results.json", found)
     assert (tmp_path / "results.json").read_bytes() == results.read_bytes()
