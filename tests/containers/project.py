@@ -46,11 +46,12 @@ class Project:
     # What .env would hold.
     variables: Mapping[str, str]
 
-    def compose(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Run `docker compose WORDS` on compose.yaml, untouched by a .env of this checkout."""
+    def compose(self, *words: str, check: bool = True, given: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run `docker compose WORDS` on compose.yaml, untouched by a .env of this checkout; `given` is its input."""
         done = subprocess.run(
             ["docker", "compose", "--env-file", os.devnull, "-p", self.name, *words],
-            cwd=ROOT, env={**_machine(), **self.variables}, capture_output=True, text=True, timeout=1200, check=False,
+            cwd=ROOT, env={**_machine(), **self.variables}, input=given, capture_output=True, text=True, timeout=1200,
+            check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"docker compose {' '.join(words)}:\n{done.stderr[-3000:]}"
         return done
@@ -78,6 +79,15 @@ class Project:
         )  # fmt: skip
         assert done.returncode == code, f"make {' '.join(words)}:\n{done.stdout[-3000:]}"
         return done.stdout
+
+    def shell(self, clone: Path, lines: str) -> None:
+        """Type lines into a shell, as README tells them."""
+        self._fill(clone)
+        done = subprocess.run(
+            ["sh", "-eu", "-c", lines], cwd=clone, env=_machine(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, timeout=1200, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{lines}:\n{done.stdout[-3000:]}"
 
     def _fill(self, clone: Path) -> None:
         """Make a clone whose .env holds the variables."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -113,13 +114,18 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
             first_run(page)
             assert own.containers()["db"].exec_run(rows).output.strip() == b"1"
             assert own.containers()["ui"].exec_run("ls family").output.strip() == b""
-            # As README copies them.
-            dump = own.compose("exec", "-T", "db", "pg_dump", "-U", "mindpal", "mindpal").stdout
-            assert "COPY public.consents " in dump
-
             own.compose("--profile", "db", "down")
             assert own.containers() == {}
             own.compose("up", "--detach", "--wait", "db", "ui")
+            assert own.containers()["db"].exec_run(rows).output.strip() == b"1"
+
+            # As README copies them, and puts them into an empty volume.
+            dump = own.compose(*in_readme("> copy.sql")).stdout
+            assert "COPY public.consents " in dump
+            own.end()
+            own.compose("up", "--detach", "--wait", "db")
+            own.compose(*in_readme("< copy.sql"), given=dump)
+            own.compose("up", "--detach", "--wait", "ui")
             assert own.containers()["db"].exec_run(rows).output.strip() == b"1"
             page.goto(f"http://127.0.0.1:{port}")
             # No consent is asked for again: the child is greeted at once.
@@ -133,6 +139,13 @@ def test_the_records_in_postgresql_outlive_the_containers(empty_project: Project
         assert "0" not in {process[0] for process in db.top(ps_args="-eo uid,pid,args")["Processes"]}
     finally:
         own.end()
+
+
+def in_readme(words: str) -> list[str]:
+    """The words of README's `docker compose` that reads or writes this file."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = (line for line in readme.splitlines() if line.partition("  #")[0].rstrip().endswith(words))
+    return shlex.split(line.partition(words)[0])[2:]
 
 
 def test_the_time_to_end_grows_with_the_servers_and_the_page_reaches_who_hears(empty_project: Project) -> None:

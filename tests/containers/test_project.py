@@ -26,14 +26,20 @@ from tests.containers import engine
 from tests.containers.project import GIB, IMAGES, READY_S, ROOT, Project, assert_locked_down, health, until
 from tests.demo import QUESTIONS, free_port
 from tests.ui.walk import first_run, replies, say
-from ui.database import url_for
 from ui.locales import sentences
-from ui.store import Store
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
 MB = 1_000_000
 # About what the official base image takes; the one of these tests also carries this machine's wheels.
 OFFICIAL_BASE_MB = 150
+
+# What the page itself reads: every word of every child.
+_READ = (
+    "import os; from ui.client import settings_from; from ui.database import url_for; from ui.store import Store;"
+    "found = settings_from(os.environ); store = Store(url_for(found.family, found.database_url), found.key_file);"
+    "chats = [chat for child in store.children() for chat in store.conversations(child.id)];"
+    "print(*(message.text for chat in chats for message in store.messages(chat.id)), sep='\\n')"
+)
 
 # The page draws itself anew for every message, which takes its time beside a server that starts.
 expect.set_options(timeout=60_000)
@@ -263,7 +269,7 @@ def page(project: Project) -> Iterator[Page]:
 
 
 def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(
-    project: Project, clone: Path, page: Page, secrets: Path, tmp_path: Path
+    project: Project, clone: Path, page: Page, tmp_path: Path
 ) -> None:
     words = sentences("zh")
     first_run(page)
@@ -283,13 +289,24 @@ def test_a_child_loses_nothing_when_the_server_dies_or_all_goes_down(
     expect(page.get_by_text(said)).to_be_visible()
     expect(replies(page).first).to_be_visible()
 
-    # A copy of the records, made as README tells, opens with the key.
-    for verb in (["stop", "ui"], ["cp", "ui:/mindpal/family", str(tmp_path / "copy")], ["start", "ui"]):
-        project.compose(*verb)
-    store = Store(url_for(tmp_path / "copy", None), secrets / "family_key")
-    (child,) = store.children()
-    assert said in [message.text for chat in store.conversations(child.id) for message in store.messages(chat.id)]
-    store.close()
+    # A copy of the records, made as README tells, and put into a new machine's empty volume as it tells: a page that has the
+    # key starts on it, and reads what was said.
+    project.shell(clone, in_readme("> copy.tar"))
+    port = free_port()
+    other = replace(project, name="mindpal-test-restored", page_port=port).with_variables(PAGE_PORT=str(port))
+    other.end()
+    try:
+        other.make(tmp_path / "restored", "help")
+        shutil.copy(clone / "copy.tar", tmp_path / "restored")
+        restore, up = in_readme("< copy.tar").rstrip().rsplit("\n", 1)
+        assert up.split()[:2] == ["make", "up"]
+        other.shell(tmp_path / "restored", restore)
+        other.compose("up", "--detach", "--wait", "--no-deps", "ui")
+        read = other.containers()["ui"].exec_run(["python", "-c", _READ])
+        assert said in read.output.decode().splitlines()
+    finally:
+        other.end()
+    until(lambda: health(project.containers()["ui"]) == "healthy", "the page that was copied is back")
 
     project.make(clone, "down")
     assert project.containers() == {}
@@ -401,6 +418,13 @@ async def _stopped_while_it_answers(address: str, key: str, serving: "pexpect.sp
         # One whose first word has not come may not have been read yet: the closing server takes no more.
         await asyncio.gather(*asked, return_exceptions=True)
     return [each.result() for each in answering]
+
+
+def in_readme(words: str) -> str:
+    """The lines of README in which these words stand, with what stands around them."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = (block for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if words in block)
+    return str(lines)
 
 
 def _status(address: str) -> int:
