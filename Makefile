@@ -164,7 +164,8 @@ new-pin: $(READY) ## set the parents' area a new PIN, where it is forgotten
 # A model that cannot be served is told at once: compose would start the server again and again, and wait. What is said of
 # one that can be is the server's label: where another has been merged or promoted, compose sees that and makes the server anew.
 up: engine keys ## server and page on PAGE_PORT; ends when both are healthy
-	@SERVED=$$($(COMPOSE) run --rm --build --no-deps -T serve $(if $(MOUNTED),given,$(MODEL)) --check) || exit; \
+	$(COMPOSE) build serve
+	@SERVED=$$($(COMPOSE) run --rm --no-deps -T serve $(if $(MOUNTED),given,$(MODEL)) --check) || exit; \
 	export SERVED; $(COMPOSE) up --build --detach --wait || { docker compose logs --tail 40 >&2; exit 1; }
 	@echo "灵伴: http://$(or $(PAGE_HOST),127.0.0.1):$(PAGE_PORT)"
 
