@@ -4,6 +4,7 @@ Streamlit's own runner, no browser.
 Run: `pytest tests/ui/test_asked.py`.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -322,8 +323,10 @@ def test_what_is_put_away_stays_to_be_seen_as_far_as_the_family_has_set(store: S
         assert [line.value for line in app.caption if line.value in told.values()] == [told[transcripts]]
 
 
-def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
-    child = family(store)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest, language: Language) -> None:
+    child, words = family(store), sentences(language)
+    store.set_profile(child.id, Profile("豆豆", language=language))
     question = exchange.say(store, child.id, None, "厨房着火了")
     reply = exchange.begin_reply(store, question, "马上离开。", "guarded", "crisis", "emergency")
     assert reply is not None
@@ -333,8 +336,16 @@ def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
     drawn = [line.value for line in app.markdown]
     assert [line.split("**")[1] for line in drawn if line.startswith("**1")] == ["119", "120", "110"]
     assert "马上离开。" in drawn
-    assert WORDS.crisis_adult not in drawn
-    assert WORDS.categories["emergency"]
+    assert words.crisis_adult not in drawn
+    assert words.categories["emergency"]
+    assert [line.value for line in app.main.subheader] == [words.emergency_title]
+    app.button(key=f"adult-{reply.id}").click().run()
+    assert not app.exception
+    drawn = [line.value for line in app.markdown]
+    first, then, last = (f"- {step}" for step in words.adult.emergency_advice)
+    assert drawn.index(first) < drawn.index(then) < drawn.index(last), "out, the number, and only then the child"
+    assert re.findall(r"1\d\d", then) == ["119", "120", "110"]
+    assert not {f"- {step}" for step in words.adult.advice} & set(drawn)
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])

@@ -214,6 +214,7 @@ class Adult(Strict):
     title: Sentence
     please: Sentence
     advice: Annotated[tuple[Sentence, ...], Field(min_length=1)]
+    emergency_advice: Annotated[tuple[Sentence, ...], Field(min_length=1)]
     contact: Sentence
 
 
@@ -305,6 +306,7 @@ class Sentences(Strict):
     refused: Sentence
     thinking: Sentence
     crisis_title: Sentence
+    emergency_title: Sentence
     crisis_adult: Sentence
     abuse_adult: Sentence
     crisis_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
