@@ -143,6 +143,7 @@ def judged(
             reply.state = "guarded"
         reply.text, reply.action = store.sealer.seal(words), action
         reply.category, reply.contract = category, contract
+        reply.created = store.now()  # of the guard's answer: it counts for a day, though it comes after a weekend
         store.tell(session, reply.id, category or action)
         _touch(store, session, question.conversation_id)
 
