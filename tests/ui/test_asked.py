@@ -267,7 +267,7 @@ def test_what_uses_up_the_days_time_is_kept_and_the_page_says_so_after_a_reload_
     "limits", [replace(ALLOWED, minutes_a_day=0), replace(ALLOWED, quiet_to="23:59")], ids=["the day's time", "night"]
 )
 def test_a_crisis_stands_before_the_shut_door_and_nothing_calls_it_a_good_chat(
-    store: Store, app: AppTest, limits: Limits
+    store: Store, app: AppTest, another: AppTest, limits: Limits
 ) -> None:
     child = family(store)
     question = exchange.say(store, child.id, None, "我不想活了")
@@ -289,10 +289,49 @@ def test_a_crisis_stands_before_the_shut_door_and_nothing_calls_it_a_good_chat(
     until = [told.format(until=limits.quiet_to) for told in (WORDS.door.night, WORDS.door.quiet)]
     assert not {WORDS.door.enough, *until} & set(drawn)
     assert WORDS.urgent in [line.value for line in app.caption]
-    exchange.say(store, child.id, question.conversation_id, "你还在吗")
+    more = exchange.say(store, child.id, question.conversation_id, "你还在吗")
     app.run()
     assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
     assert WORDS.door.kept in [line.value for line in app.markdown]
+    exchange.begin_reply(store, more, "在的。", "done")
+    app.run()
+    assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
+    assert not app.title
+
+    another.run()  # its address names no chat
+    assert not another.exception
+    assert (another.title[0].value == WORDS.door.over_title) is (limits.minutes_a_day == 0)
+    with store.writing() as session:
+        session.get_one(MessageRow, reply.id).created -= timedelta(hours=25)
+    for tab in (app, another):
+        tab.run()
+        assert not tab.main.subheader
+        assert (tab.title[0].value == WORDS.door.enough_title) is (limits.minutes_a_day == 0), "another day"
+
+
+@pytest.mark.parametrize("limits", [ALLOWED, replace(ALLOWED, minutes_a_day=0)], ids=["open", "shut"])
+def test_a_crisis_that_was_answered_while_the_page_was_closed_is_open_when_the_child_comes_back(
+    store: Store, app: AppTest, another: AppTest, limits: Limits
+) -> None:
+    child = family(store)
+    visits.act(store, child.id)
+    with store.writing() as session:
+        visit = session.get_one(Visit, visits.newest(store, child.id).id)
+        visit.began = visit.seen = store.now() - timedelta(minutes=1)
+    question = exchange.say(store, child.id, None, "我不想活了")
+    exchange.begin_reply(store, question, "我在。", "guarded", "crisis", "self_harm")
+    exchange.say(store, child.id, None, "你好")
+    store.set_limits(child.id, limits)
+    app.run()
+    assert not app.exception
+    assert app.query_params["c"] == str(question.conversation_id)
+    assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
+    if limits is ALLOWED:
+        app.button(key="new").click().run()
+        another.run()
+        for tab in (app, another):
+            assert "c" not in tab.query_params, "it has been seen"
+            assert [title.value for title in tab.title] == [WORDS.greeting.format(nickname="豆豆")]
 
 
 def test_a_shut_door_says_nothing_that_is_not_so(store: Store, app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

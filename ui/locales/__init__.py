@@ -83,6 +83,7 @@ class Door(Strict):
     quiet_title: Sentence
     quiet: Sentence
     enough_title: Sentence
+    over_title: Sentence
     enough: Sentence
     none_title: Sentence
     none: Sentence
