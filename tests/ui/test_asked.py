@@ -486,6 +486,24 @@ def test_what_was_said_at_length_is_said_in_other_words_to_its_end(store: Store,
     assert [found.text for found in store.messages(question.conversation_id)] == [question.text]
 
 
+def test_other_words_that_come_behind_another_tab_are_said_once(store: Store, app: AppTest, another: AppTest) -> None:
+    child = family(store)
+    question = exchange.say(store, child.id, None, "你好")
+    here = question.conversation_id
+    reply = exchange.begin_reply(store, question, "嗨", "done")
+    assert reply is not None
+    for tab in (app, another):
+        tab.query_params["c"] = str(here)
+        tab.run()
+        tab.text_area(key=f"edit-text-{reply.id}").input("我不想活了")
+    exchange.say(store, child.id, here, "讲个故事")  # and a third one was quicker
+    for tab in (app, another):
+        next(button for button in tab.button if button.form_id == f"edit-{reply.id}").click().run()
+        assert not tab.exception
+        assert [found.text for found in store.messages(here)] == ["你好", "嗨", "讲个故事", "我不想活了"]
+        assert [line.value for line in tab.main.text] == ["你好", "讲个故事", "我不想活了"]
+
+
 def test_five_minutes_of_speech_fit_into_an_upload() -> None:
     config = tomllib.loads((ROOT / "ui" / "companion" / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
     assert config["server"]["maxUploadSize"] * 1024**2 > 5 * 60 * 16_000 * 2
