@@ -21,7 +21,6 @@ TYPED_CHARS = 2000  # what a field lets a child type at once
 # are escaped: twelve bytes each are less than `SENT_BYTES` of `ui/companion/talk.py`.
 SAID_CHARS = 16_000
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
-LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
 
 
@@ -155,16 +154,14 @@ def give_up(store: Store, question: Message) -> None:
 
 
 def left_behind(store: Store) -> list[tuple[Child, Message]]:
-    """Questions of the last week that nobody has read, and of which no page takes care; oldest first."""
-    now = store.now()
-    closed = (MessageRow.state == "waiting") & (MessageRow.created < now - LEFT_AFTER)
+    """Questions that nobody has read, and of which no page takes care; oldest first."""
+    closed = (MessageRow.state == "waiting") & (MessageRow.created < store.now() - LEFT_AFTER)
     with store.reading() as session:
         found = session.execute(
             select(Child, MessageRow)
             .join(ConversationRow, ConversationRow.child_id == Child.id)
             .join(MessageRow, MessageRow.conversation_id == ConversationRow.id)
-            .where(MessageRow.role == "user", MessageRow.created > now - LEFT_FOR)
-            .where((MessageRow.state == "unjudged") | closed)
+            .where(MessageRow.role == "user", (MessageRow.state == "unjudged") | closed)
             .order_by(MessageRow.id)
         )
         return [(child, store.message(row)) for child, row in found]
