@@ -58,10 +58,12 @@ def ask_again(store: Store, question: Message, words: str | None = None) -> Mess
         there = MessageRow.state != "replaced"
         _only(session.execute(_this(question).where(there).values(state="replaced" if words is None else aside)))
         after = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id) & there
-        later = select(MessageRow.id).where(after, (MessageRow.role == "user") | (MessageRow.state == "waiting"))
-        if session.scalars(later.limit(1)).first() is not None:
+        later = session.execute(select(MessageRow.id, MessageRow.role, MessageRow.state).where(after)).all()
+        if any(found.role == "user" or found.state == "waiting" for found in later):
             raise Gone("Something else was said meanwhile.")
-        session.execute(update(MessageRow).where(after).values(state="replaced"))
+        # By their numbers: PostgreSQL would show this statement what was said after the one above had looked.
+        seen = MessageRow.id.in_([found.id for found in later])
+        session.execute(update(MessageRow).where(seen).values(state="replaced"))
         row = _row(store, question.conversation_id, "user", asked)
         session.add(row)
         _touch(store, session, question.conversation_id)

@@ -5,11 +5,13 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import Connection, event
 
 from tests.ui.databases import Database, family
 from ui import exchange
 from ui.database import Gone
 from ui.exchange import SAID_CHARS
+from ui.records import Message
 from ui.store import Store
 
 
@@ -82,6 +84,24 @@ def test_a_button_of_an_old_page_puts_nothing_aside_that_it_did_not_show(store: 
     with pytest.raises(Gone):
         exchange.ask_again(store, later, "两个窗口一起按")
     assert [message.id for message in store.messages(here)] == [question.id, reply.id, again.id]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_what_is_said_just_as_the_old_pair_is_put_aside_stays(store: Store, child_id: int, database: Database) -> None:
+    question = exchange.say(store, child_id, None, "为什么天是蓝的")
+    reply = exchange.begin_reply(store, question, "因为光。", "done")
+    assert reply is not None
+    other, meanwhile = database.open(), list[Message]()
+
+    def looked(_: Connection, __: object, statement: str, *___: object) -> None:
+        if statement.startswith("SELECT messages") and not meanwhile:
+            meanwhile.append(exchange.say(other, child_id, question.conversation_id, "我不想活了"))
+
+    event.listen(store._database._engine, "after_cursor_execute", looked)
+    again = exchange.ask_again(store, question)
+    other.close()
+    said = store.messages(question.conversation_id)
+    assert [(message.id, message.state) for message in said] == [(meanwhile[0].id, "waiting"), (again.id, "waiting")]
 
 
 def test_what_the_guard_has_yet_to_read_stays_when_it_is_said_in_other_words(store: Store, child_id: int) -> None:
