@@ -1,14 +1,13 @@
 """Tell the guardian that nobody answers: a question has waited for an hour, so nobody judges what a child says.
 
 In: the store. Out: the moment since when; one alert, of which the channels hear once, and which is gone when the
-questions are answered. It holds no word of a child. Run: `tell(store)`, again and again (`ui/chores.py` does).
+questions are answered, and not before. It holds no word of a child. Run: `tell(store)`, again and again (`ui/chores.py` does).
 """
 
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, delete, func, select
 
-from ui.exchange import LEFT_FOR
 from ui.store import Store
 from ui.tables import AWAY, UNREAD, Alert, MessageRow
 
@@ -37,9 +36,4 @@ def tell(store: Store) -> None:
 
 
 def _waits_long(store: Store) -> ColumnElement[bool]:
-    now = store.now()
-    return (
-        MessageRow.state.in_(UNREAD)
-        & (MessageRow.role == "user")
-        & MessageRow.created.between(now - LEFT_FOR, now - AFTER)
-    )
+    return MessageRow.state.in_(UNREAD) & (MessageRow.role == "user") & (MessageRow.created <= store.now() - AFTER)

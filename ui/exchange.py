@@ -21,7 +21,6 @@ TYPED_CHARS = 2000  # what a field lets a child type at once
 # are escaped: twelve bytes each are less than `SENT_BYTES` of `ui/companion/talk.py`.
 SAID_CHARS = 16_000
 LEFT_AFTER = timedelta(minutes=2)  # an open page asks a sleeping server again every few seconds
-LEFT_FOR = timedelta(days=7)  # a server that was off over a weekend still hears of a crisis
 ABANDONED_S = 20  # a reply is touched every few seconds while it grows; twenty silent ones mean its writer is gone
 
 
@@ -59,10 +58,12 @@ def ask_again(store: Store, question: Message, words: str | None = None) -> Mess
         there = MessageRow.state != "replaced"
         _only(session.execute(_this(question).where(there).values(state="replaced" if words is None else aside)))
         after = (MessageRow.conversation_id == question.conversation_id) & (MessageRow.id > question.id) & there
-        later = select(MessageRow.id).where(after, (MessageRow.role == "user") | (MessageRow.state == "waiting"))
-        if session.scalars(later.limit(1)).first() is not None:
+        later = session.execute(select(MessageRow.id, MessageRow.role, MessageRow.state).where(after)).all()
+        if any(found.role == "user" or found.state == "waiting" for found in later):
             raise Gone("Something else was said meanwhile.")
-        session.execute(update(MessageRow).where(after).values(state="replaced"))
+        # By their numbers: PostgreSQL would show this statement what was said after the one above had looked.
+        seen = MessageRow.id.in_([found.id for found in later])
+        session.execute(update(MessageRow).where(seen).values(state="replaced"))
         row = _row(store, question.conversation_id, "user", asked)
         session.add(row)
         _touch(store, session, question.conversation_id)
@@ -143,6 +144,7 @@ def judged(
             reply.state = "guarded"
         reply.text, reply.action = store.sealer.seal(words), action
         reply.category, reply.contract = category, contract
+        reply.created = store.now()  # of the guard's answer: it counts for a day, though it comes after a weekend
         store.tell(session, reply.id, category or action)
         _touch(store, session, question.conversation_id)
 
@@ -154,16 +156,14 @@ def give_up(store: Store, question: Message) -> None:
 
 
 def left_behind(store: Store) -> list[tuple[Child, Message]]:
-    """Questions of the last week that nobody has read, and of which no page takes care; oldest first."""
-    now = store.now()
-    closed = (MessageRow.state == "waiting") & (MessageRow.created < now - LEFT_AFTER)
+    """Questions that nobody has read, and of which no page takes care; oldest first."""
+    closed = (MessageRow.state == "waiting") & (MessageRow.created < store.now() - LEFT_AFTER)
     with store.reading() as session:
         found = session.execute(
             select(Child, MessageRow)
             .join(ConversationRow, ConversationRow.child_id == Child.id)
             .join(MessageRow, MessageRow.conversation_id == ConversationRow.id)
-            .where(MessageRow.role == "user", MessageRow.created > now - LEFT_FOR)
-            .where((MessageRow.state == "unjudged") | closed)
+            .where(MessageRow.role == "user", (MessageRow.state == "unjudged") | closed)
             .order_by(MessageRow.id)
         )
         return [(child, store.message(row)) for child, row in found]

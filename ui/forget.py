@@ -14,7 +14,6 @@ from itertools import groupby
 from sqlalchemy import Row, delete, exists, select, update
 from sqlalchemy.orm import Session
 
-from ui.exchange import LEFT_FOR
 from ui.outbox import unheard
 from ui.store import Store, blank, title
 from ui.tables import (
@@ -32,6 +31,9 @@ from ui.tables import (
     Visit,
 )
 
+LEFT_FOR = timedelta(
+    days=7
+)  # however few the guardian's days are: a server that was off over a weekend still hears of a crisis
 MANY = 1000  # rows named in one statement; SQLite's limit is 32,766
 
 log = logging.getLogger("mindpal")
@@ -76,8 +78,8 @@ def expired(store: Store) -> int:
     """Delete what is older than the guardian's number of days; how many messages that were.
 
     An exchange, a question with what was answered, leaves as a whole when its last word is too old: an alert keeps the
-    words that it is about. A question that may still be answered waits for that as long as `exchange.left_behind` finds it,
-    and an alert of which nobody has heard as long as it may be sent.
+    words that it is about. A question that nobody has read waits for that for a week at least, and an alert of which nobody
+    has heard as long as it may be sent.
     The files are not waited for: alerts are sent by the same job, which rewrites them at its next try.
     """
     now = store.now()

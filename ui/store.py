@@ -24,6 +24,7 @@ from ui.records import Consent, Conversation, Course, Limits, Message, Profile
 from ui.sealing import Sealer, WrongKey, read_key
 from ui.tables import (
     AWAY,
+    UNREAD,
     Access,
     Alert,
     Audit,
@@ -240,14 +241,18 @@ class Store:
 
     def crisis_since(self, child_id: int, start: datetime) -> int | None:
         """The chat in which the guard last answered a crisis of this child, if that was since `start`."""
-        heard = (
-            select(MessageRow.conversation_id)
-            .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
-            .where(ConversationRow.child_id == child_id, MessageRow.created >= start)
-            .where(MessageRow.action == "crisis", MessageRow.state != "replaced")
-        )
+        heard = _chats_of(child_id).where(MessageRow.action == "crisis", MessageRow.created >= start)
         with self.reading() as session:
-            return session.scalar(heard.order_by(MessageRow.id.desc()).limit(1))
+            return session.scalar(heard.order_by(MessageRow.created.desc()).limit(1))
+
+    def grave_chats(self, child_id: int, start: datetime, before: int) -> list[int]:
+        """The chats in which the guard has answered a crisis of this child since `start`, or has yet to read what was said
+        before that message."""
+        crisis = (MessageRow.action == "crisis") & (MessageRow.created >= start)
+        unread = (MessageRow.role == "user") & MessageRow.state.in_(UNREAD) & (MessageRow.id < before)
+        found = _chats_of(child_id).where(crisis | unread)
+        with self.reading() as session:
+            return list(session.scalars(found.distinct().order_by(MessageRow.conversation_id)))
 
     def alerts_seen(self, drawn: Sequence[int]) -> None:
         """The guardian has looked at these alerts."""
@@ -440,6 +445,12 @@ def policy_version() -> str:
     """Which text a guardian agrees to: ours, or what an operator's own sentences make of it, to which it is agreed anew."""
     ours, said = ([(words.facts, words.consent) for words in map(read, LANGUAGES)] for read in (shipped, sentences))
     return POLICY_VERSION if said == ours else f"{POLICY_VERSION}+{hashlib.sha256(repr(said).encode()).hexdigest()[:8]}"
+
+
+def _chats_of(child_id: int) -> Select[int]:
+    """The chat of each message in this child's chats."""
+    mine = ConversationRow.id == MessageRow.conversation_id
+    return select(MessageRow.conversation_id).join(ConversationRow, mine).where(ConversationRow.child_id == child_id)
 
 
 def _holding(session: Session) -> ConsentRow | None:

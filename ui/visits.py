@@ -6,6 +6,7 @@ Run: `visits.act(store, child_id)` at each act; `visits.seconds_since(store, chi
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from ui.store import Store
 from ui.tables import Child, Visit
@@ -20,18 +21,17 @@ READING = timedelta(minutes=1)
 def act(store: Store, child_id: int) -> Visit:
     """Count an act of the child: the running visit goes on, or a new one begins."""
     now = store.now()
-    if (last := _newest(store, child_id)) is not None and timedelta(0) <= now - last.seen < SAME_ACT:
-        return last
+    if (running := last(store, child_id)) is not None and abs(now - running.seen) < SAME_ACT:
+        return running
     with store.writing() as session:
         # The child's row is taken first: two open pages would begin two visits, and count the same minute twice.
         session.execute(update(Child).where(Child.id == child_id).values(nickname=Child.nickname))
-        last = session.scalars(
-            select(Visit).where(Visit.child_id == child_id).order_by(Visit.id.desc()).limit(1)
-        ).first()
-        # A clock that was set back finds `seen` in the future: the visit goes on, and no time is given back.
-        if last is not None and now - last.seen < SAME_VISIT:
-            last.seen = max(last.seen, now)
-            return last
+        running = _last(session, child_id)
+        # A clock that was set back finds `seen` in the future. That visit counts, and another one begins: going on with it
+        # would count nothing until the clock is there again.
+        if running is not None and abs(now - running.seen) < SAME_VISIT:
+            running.seen = max(running.seen, now)
+            return running
         begun = Visit(child_id=child_id, began=now, seen=now, reminded=None, rested=None)
         session.add(begun)
     return begun
@@ -39,7 +39,13 @@ def act(store: Store, child_id: int) -> Visit:
 
 def newest(store: Store, child_id: int) -> Visit:
     """The newest visit, running or not, without counting an act; a first one when there was none."""
-    return _newest(store, child_id) or act(store, child_id)
+    return last(store, child_id) or act(store, child_id)
+
+
+def last(store: Store, child_id: int) -> Visit | None:
+    """The newest visit, running or not; None when there was none."""
+    with store.reading() as session:
+        return _last(session, child_id)
 
 
 def since(store: Store, child_id: int, start: datetime) -> list[Visit]:
@@ -68,7 +74,6 @@ def rested(store: Store, visit: Visit) -> None:
         session.execute(update(Visit).where(Visit.id == visit.id).values(rested=store.now()))
 
 
-def _newest(store: Store, child_id: int) -> Visit | None:
-    with store.reading() as session:
-        mine = select(Visit).where(Visit.child_id == child_id)
-        return session.scalars(mine.order_by(Visit.id.desc()).limit(1)).first()
+def _last(session: Session, child_id: int) -> Visit | None:
+    mine = select(Visit).where(Visit.child_id == child_id)
+    return session.scalars(mine.order_by(Visit.id.desc()).limit(1)).first()

@@ -4,6 +4,7 @@ Streamlit's own runner, no browser.
 Run: `pytest tests/ui/test_asked.py`.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -266,7 +267,7 @@ def test_what_uses_up_the_days_time_is_kept_and_the_page_says_so_after_a_reload_
     "limits", [replace(ALLOWED, minutes_a_day=0), replace(ALLOWED, quiet_to="23:59")], ids=["the day's time", "night"]
 )
 def test_a_crisis_stands_before_the_shut_door_and_nothing_calls_it_a_good_chat(
-    store: Store, app: AppTest, limits: Limits
+    store: Store, app: AppTest, another: AppTest, limits: Limits
 ) -> None:
     child = family(store)
     question = exchange.say(store, child.id, None, "我不想活了")
@@ -288,10 +289,49 @@ def test_a_crisis_stands_before_the_shut_door_and_nothing_calls_it_a_good_chat(
     until = [told.format(until=limits.quiet_to) for told in (WORDS.door.night, WORDS.door.quiet)]
     assert not {WORDS.door.enough, *until} & set(drawn)
     assert WORDS.urgent in [line.value for line in app.caption]
-    exchange.say(store, child.id, question.conversation_id, "你还在吗")
+    more = exchange.say(store, child.id, question.conversation_id, "你还在吗")
     app.run()
     assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
     assert WORDS.door.kept in [line.value for line in app.markdown]
+    exchange.begin_reply(store, more, "在的。", "done")
+    app.run()
+    assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
+    assert not app.title
+
+    another.run()  # its address names no chat
+    assert not another.exception
+    assert (another.title[0].value == WORDS.door.over_title) is (limits.minutes_a_day == 0)
+    with store.writing() as session:
+        session.get_one(MessageRow, reply.id).created -= timedelta(hours=25)
+    for tab in (app, another):
+        tab.run()
+        assert not tab.main.subheader
+        assert (tab.title[0].value == WORDS.door.enough_title) is (limits.minutes_a_day == 0), "another day"
+
+
+@pytest.mark.parametrize("limits", [ALLOWED, replace(ALLOWED, minutes_a_day=0)], ids=["open", "shut"])
+def test_a_crisis_that_was_answered_while_the_page_was_closed_is_open_when_the_child_comes_back(
+    store: Store, app: AppTest, another: AppTest, limits: Limits
+) -> None:
+    child = family(store)
+    visits.act(store, child.id)
+    with store.writing() as session:
+        visit = session.get_one(Visit, visits.newest(store, child.id).id)
+        visit.began = visit.seen = store.now() - timedelta(minutes=1)
+    question = exchange.say(store, child.id, None, "我不想活了")
+    exchange.begin_reply(store, question, "我在。", "guarded", "crisis", "self_harm")
+    exchange.say(store, child.id, None, "你好")
+    store.set_limits(child.id, limits)
+    app.run()
+    assert not app.exception
+    assert app.query_params["c"] == str(question.conversation_id)
+    assert [line.value for line in app.main.subheader] == [WORDS.crisis_title]
+    if limits is ALLOWED:
+        app.button(key="new").click().run()
+        another.run()
+        for tab in (app, another):
+            assert "c" not in tab.query_params, "it has been seen"
+            assert [title.value for title in tab.title] == [WORDS.greeting.format(nickname="豆豆")]
 
 
 def test_a_shut_door_says_nothing_that_is_not_so(store: Store, app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,8 +362,10 @@ def test_what_is_put_away_stays_to_be_seen_as_far_as_the_family_has_set(store: S
         assert [line.value for line in app.caption if line.value in told.values()] == [told[transcripts]]
 
 
-def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
-    child = family(store)
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest, language: Language) -> None:
+    child, words = family(store), sentences(language)
+    store.set_profile(child.id, Profile("豆豆", language=language))
     question = exchange.say(store, child.id, None, "厨房着火了")
     reply = exchange.begin_reply(store, question, "马上离开。", "guarded", "crisis", "emergency")
     assert reply is not None
@@ -333,8 +375,16 @@ def test_an_emergency_has_its_own_numbers(store: Store, app: AppTest) -> None:
     drawn = [line.value for line in app.markdown]
     assert [line.split("**")[1] for line in drawn if line.startswith("**1")] == ["119", "120", "110"]
     assert "马上离开。" in drawn
-    assert WORDS.crisis_adult not in drawn
-    assert WORDS.categories["emergency"]
+    assert words.crisis_adult not in drawn
+    assert words.categories["emergency"]
+    assert [line.value for line in app.main.subheader] == [words.emergency_title]
+    app.button(key=f"adult-{reply.id}").click().run()
+    assert not app.exception
+    drawn = [line.value for line in app.markdown]
+    first, then, last = (f"- {step}" for step in words.adult.emergency_advice)
+    assert drawn.index(first) < drawn.index(then) < drawn.index(last), "out, the number, and only then the child"
+    assert re.findall(r"1\d\d", then) == ["119", "120", "110"]
+    assert not {f"- {step}" for step in words.adult.advice} & set(drawn)
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
@@ -434,6 +484,24 @@ def test_what_was_said_at_length_is_said_in_other_words_to_its_end(store: Store,
     next(button for button in app.button if button.form_id == f"edit-{reply.id}").click().run()
     assert not app.exception
     assert [found.text for found in store.messages(question.conversation_id)] == [question.text]
+
+
+def test_other_words_that_come_behind_another_tab_are_said_once(store: Store, app: AppTest, another: AppTest) -> None:
+    child = family(store)
+    question = exchange.say(store, child.id, None, "你好")
+    here = question.conversation_id
+    reply = exchange.begin_reply(store, question, "嗨", "done")
+    assert reply is not None
+    for tab in (app, another):
+        tab.query_params["c"] = str(here)
+        tab.run()
+        tab.text_area(key=f"edit-text-{reply.id}").input("我不想活了")
+    exchange.say(store, child.id, here, "讲个故事")  # and a third one was quicker
+    for tab in (app, another):
+        next(button for button in tab.button if button.form_id == f"edit-{reply.id}").click().run()
+        assert not tab.exception
+        assert [found.text for found in store.messages(here)] == ["你好", "嗨", "讲个故事", "我不想活了"]
+        assert [line.value for line in tab.main.text] == ["你好", "讲个故事", "我不想活了"]
 
 
 def test_five_minutes_of_speech_fit_into_an_upload() -> None:

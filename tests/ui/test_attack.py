@@ -102,10 +102,10 @@ def test_a_crisis_is_not_shut_away_and_comes_from_behind_a_shut_door(site: Site,
     question = exchange.say(store, child.id, None, "我还是很难受")
     page.goto(f"{site.url}/?c={question.conversation_id}")
     expect(page.get_by_text(WORDS.door.kept)).to_be_visible()
-    expect(page.get_by_text(WORDS.door.enough_title)).to_be_visible()
+    expect(page.get_by_text(WORDS.door.over_title)).to_be_visible()
     exchange.begin_reply(store, question, CRISIS, "guarded", "crisis", "self_harm")
     expect(page.get_by_text(CRISIS)).to_be_visible(timeout=BY_ITSELF_MS)
-    expect(page.get_by_text(WORDS.door.enough_title)).to_have_count(0)
+    expect(page.get_by_text(WORDS.door.over_title)).to_have_count(0)
     store.close()
 
 

@@ -87,6 +87,18 @@ def test_a_crisis_that_is_told_while_the_outage_is_being_sent_is_sent_too(timed:
     assert outbox.waiting(timed) == 0
 
 
+def test_an_outage_is_told_for_as_long_as_it_lasts(timed: Store, clock: list[datetime]) -> None:
+    question = exchange.say(timed, family(timed).id, None, "我不想活了")
+    outbox.add_channel(timed, "json://127.0.0.1:9/")
+    clock[0] += timedelta(hours=2)
+    assert len(told(timed)) == 1
+    clock[0] += timedelta(days=8)
+    assert (away.since(timed), told(timed)) == (ASKED, []), "and sent once"
+    assert [left.id for _, left in exchange.left_behind(timed)] == [question.id], "a server that comes back reads it"
+    exchange.begin_reply(timed, question, "我在。", "guarded", "crisis", "self_harm")
+    assert away.since(timed) is None
+
+
 def test_without_a_consent_nobody_is_away(timed: Store, clock: list[datetime]) -> None:
     exchange.say(timed, family(timed).id, None, "你好")
     clock[0] += timedelta(hours=2)

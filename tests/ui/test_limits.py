@@ -95,6 +95,22 @@ def test_a_clock_that_is_set_back_gives_no_time_back(timed: Store, child: Child,
     assert rule(timed, child).door == "enough"
 
 
+def test_a_clock_that_is_set_back_gives_no_time_away(timed: Store, child: Child, clock: list[datetime]) -> None:
+    """A machine starts hours ahead, the child opens the page, the clock is set right, and again in the middle of a visit."""
+    be_here(timed, child, clock, 1)
+    clock[0] -= timedelta(hours=8)
+    be_here(timed, child, clock, 40)
+    visit = visits.newest(timed, child.id)
+    assert rule(timed, child, visit) == Ruling("open", 19, remind=True, rest=True)
+    clock[0] -= timedelta(seconds=70)
+    assert visits.act(timed, child.id).id == visit.id, "a second here or there begins no visit"
+    clock[0] -= timedelta(minutes=20)
+    be_here(timed, child, clock, 18)
+    assert rule(timed, child) == Ruling("open", 1)
+    be_here(timed, child, clock, 1)
+    assert rule(timed, child) == Ruling("enough", 0)
+
+
 def test_quiet_hours_come_first_and_pass_midnight(timed: Store, child: Child, clock: list[datetime]) -> None:
     for hour, minute, door in ((21, 59, "open"), (22, 0, "night"), (23, 59, "night"), (5, 59, "night"), (6, 0, "open")):
         clock[0] = clock[0].replace(hour=hour, minute=minute)

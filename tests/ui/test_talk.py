@@ -323,6 +323,54 @@ def test_for_a_day_after_a_crisis_a_goodbye_in_another_chat_is_read_with_it(stor
         assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["in the same chat", "in a new chat"])
+def test_a_goodbye_behind_what_nobody_has_read_yet_is_for_the_guard(store: Store, child: Child, *, apart: bool) -> None:
+    sibling = store.add_child(Profile("果果"))
+    cry = exchange.say(store, child.id, None, "我不想活了")
+    goodbye = exchange.say(store, child.id, None if apart else cry.conversation_id, "我走了")
+    another = exchange.say(store, sibling.id, None, "再见")
+    began = datetime.now(UTC)
+    store.now = lambda: began + timedelta(minutes=3)
+    port = free_port()
+    asleep = settings(f"http://127.0.0.1:{port}/v1")
+    chores.answer_left(store, asleep)
+    assert [left.id for _, left in exchange.left_behind(store)] == [cry.id, goodbye.id]
+    assert store.messages(another.conversation_id)[1].action == "goodbye", "another child's"
+    store.now = lambda: began + timedelta(days=3)
+    with ModelServer(port) as server:
+        list(talk.reply_to(store, asleep, child, goodbye, here=False))  # its page is quicker
+        assert [said["content"] for said in server.requests[0]["messages"]] == ["我不想活了", "…", "我走了"]
+        chores.answer_left(store, asleep)
+        later = exchange.say(store, child.id, None, "晚安")
+        list(talk.reply_to(store, asleep, child, later, here=False))
+        assert len(server.requests) == 3
+    assert [alert.category for alert in store.alerts()] == ["self_harm"]
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in the same chat", "in a new chat"])
+def test_a_goodbye_after_a_crisis_that_was_put_aside_before_anybody_heard_it_is_for_the_guard(
+    store: Store, child: Child, *, apart: bool
+) -> None:
+    cry = exchange.say(store, child.id, None, "我不想活了")
+    assert exchange.begin_reply(store, cry, "", "stopped", judged=False) is not None
+    again = exchange.ask_again(store, cry, "你好")
+    with ModelServer() as server:
+        list(talk.reply_to(store, settings(server.url), child, again))
+        began = datetime.now(UTC)
+        store.now = lambda: began + timedelta(days=3)  # the server was off
+        chores.answer_left(store, settings(server.url))
+        assert [alert.category for alert in store.alerts()] == ["self_harm"]
+        goodbye = exchange.say(store, child.id, None if apart else cry.conversation_id, "再见")
+        list(talk.reply_to(store, settings(server.url), child, goodbye))
+        asked = [said["content"] for said in server.requests[-1]["messages"]]
+        assert asked == ["我不想活了", CRISIS, "你好", SKY, "再见"]
+        store.now = lambda: began + timedelta(days=3, hours=25)
+        another_day = exchange.say(store, child.id, None, "再见")
+        list(talk.reply_to(store, settings(server.url), child, another_day))
+    assert store.messages(goodbye.conversation_id)[-1].action is None, "the server answers"
+    assert store.messages(another_day.conversation_id)[1].action == "goodbye"
+
+
 @pytest.mark.parametrize(
     "said", ["再见", "拜拜啦！", "灵伴再见～", "我走了", "晚安", "Bye!", "good night", "Bye bye, MindPal", "exit"]
 )

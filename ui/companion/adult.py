@@ -10,7 +10,7 @@ from ui.locales import Line, Sentences
 from ui.records import Message
 from ui.store import Store
 
-# The guard's kind of crisis in which a fire brigade helps more than somebody to talk to.
+# The guard's kind of crisis in which a fire brigade helps more than somebody to talk to, and who listens is not yet safe.
 EMERGENCY = "emergency"
 # And the one in which a parent may be who hurts: the card names no parents, as the guard's words above it name none.
 ABUSE = "abuse"
@@ -18,26 +18,28 @@ ABUSE = "abuse"
 
 def card(store: Store, message: Message, words: Sentences) -> None:
     """The calm card in the place of a reply."""
+    title, lines, advice = words.crisis_title, words.crisis_lines, words.adult.advice
+    if message.category == EMERGENCY:
+        title, lines, advice = words.emergency_title, words.emergency_lines, words.adult.emergency_advice
     with st.container(key=f"card-{message.id}"), st.chat_message("assistant", avatar=LINGBAN):
-        st.subheader(words.crisis_title, anchor=False)
+        st.subheader(title, anchor=False)
         st.markdown(safe(message.text))
         if message.category != EMERGENCY:
             st.markdown(words.abuse_adult if message.category == ABUSE else words.crisis_adult)
-        lines = words.emergency_lines if message.category == EMERGENCY else words.crisis_lines
         _lines(lines, f"lines-{message.id}")
         if st.button(words.adult.show, icon=":material/volunteer_activism:", type="primary", key=f"adult-{message.id}"):
             st.session_state["adult"] = message.id
         # Held until it is put away: the page may be drawn again by itself while an adult reads.
         if st.session_state.get("adult") == message.id:
-            _dialog(store, lines, words)
+            _dialog(store, advice, lines, words)
 
 
-def _dialog(store: Store, lines: Sequence[Line], words: Sentences) -> None:
+def _dialog(store: Store, advice: Sequence[str], lines: Sequence[Line], words: Sentences) -> None:
     @st.dialog(words.adult.title, width="large", on_dismiss=_put_away)
     def shown() -> None:
         st.markdown(f"### {words.adult.please}")
-        for advice in words.adult.advice:
-            st.markdown(f"- {advice}")
+        for step in advice:
+            st.markdown(f"- {step}")
         emergency = store.emergency()
         if emergency:
             st.markdown(f"**{words.adult.contact}** {plain(emergency)}")

@@ -38,6 +38,7 @@ MOODS: dict[Mood, str] = {
 
 def show(store: Store, settings: Settings, child: Child, words: Sentences, *, by_itself: bool) -> None:
     """Draw the page, and answer what waits for an answer."""
+    _come_back(store, child)
     ruling = rule(store, child)
     if ruling.door != "open":
         _closed(store, settings, child, ruling, words)
@@ -87,6 +88,16 @@ def show(store: Store, settings: Settings, child: Child, words: Sentences, *, by
         calm.again(FOLLOW_S)
 
 
+def _come_back(store: Store, child: Child) -> None:
+    """On a page that names no chat, open the one in which the guard has answered a crisis since the child was here."""
+    if st.session_state.get("came") != child.id and "c" not in st.query_params:
+        visit = visits.last(store, child.id)  # of before: this act is not counted yet
+        heard = store.crisis_since(child.id, visit.seen) if visit is not None else None
+        if heard is not None:
+            st.query_params["c"] = str(heard)
+    st.session_state["came"] = child.id
+
+
 def _input(store: Store, settings: Settings, child: Child, here: int | None, words: Sentences) -> None:
     """The field to write or speak in, unless the chat has ended with a goodbye."""
     if here is None or not _has_ended(store.course(here)):
@@ -111,16 +122,23 @@ def _take(store: Store, child: Child) -> None:
 
 
 def _closed(store: Store, settings: Settings, child: Child, ruling: Ruling, words: Sentences) -> None:
-    """The shut door, which shuts no crisis away: the card stays, and comes where the answer was given behind the door."""
+    """The shut door, which shuts no crisis away: the card stays, and comes where the answer was given behind the door.
+
+    It stands above all for as long as a goodbye after it is no ordinary one, whatever is said meanwhile.
+    """
     # Kept is also what was asked while it was being shut: hours limit a child's time, not who hears of a crisis.
     here = _say(store, settings, child, _here(store, child), words)
     door.watch(store, child, ruling, here)
     messages = _messages(store, here)
     replies = [message for message in messages if message.role == "assistant"]
-    crisis = bool(replies) and replies[-1].action == "crisis"
-    if crisis:
-        adult.card(store, replies[-1], words)
-    door.closed(ruling, child, words, kept=talk.unanswered(messages) is not None, crisis=crisis)
+    lately = store.now() - talk.GRAVE
+    cards = [
+        found for found in replies if found.action == "crisis" and (found is replies[-1] or found.created > lately)
+    ]
+    if cards:
+        adult.card(store, cards[-1], words)
+    grave = store.crisis_since(child.id, lately) is not None
+    door.closed(ruling, child, words, kept=talk.unanswered(messages) is not None, card=bool(cards), grave=grave)
     parents_button(words)
     _line(store, words)
 

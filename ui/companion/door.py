@@ -19,21 +19,22 @@ from ui.tables import Child, Visit
 LOOK_S = 20  # how often an open page looks whether the door is still what it was
 
 
-def closed(ruling: Ruling, child: Child, words: Sentences, *, kept: bool, crisis: bool) -> None:
+def closed(ruling: Ruling, child: Child, words: Sentences, *, kept: bool, card: bool, grave: bool) -> None:
     """Say kindly that it is enough for today, or night, or why else; and, since nobody is listening, where help is.
 
-    `kept`: a question waits in the chat that is open. `crisis`: its card stands above, and nothing was a good chat then.
+    `kept`: a question waits in the chat that is open. `card`: that of a crisis stands above, and needs no word beside it.
+    `grave`: there was a crisis lately, and nothing was a good chat then.
     """
     with st.sidebar:
         brand(words)
     with st.container(key="closed"):
-        if not crisis:
+        if not card:
             st.image(LINGBAN, width=120, alt=words.name)
             say = words.door
             title, under = {
                 "night": (say.night_title, say.night),
                 "quiet": (say.quiet_title, say.quiet),
-                "enough": (say.enough_title, say.enough),
+                "enough": (say.over_title if grave else say.enough_title, say.enough),
                 "none": (say.none_title, say.none),
             }[ruling.door]
             st.title(title, anchor=False)

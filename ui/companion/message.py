@@ -3,10 +3,12 @@
 import streamlit as st
 
 from ui import exchange
-from ui.companion import adult, aloud
+from ui.companion import adult, aloud, unsaid
 from ui.companion.calm import gently
 from ui.companion.look import LINGBAN, avatar
 from ui.companion.safe_text import safe
+from ui.companion.unsaid import Unsaid
+from ui.database import Gone
 from ui.exchange import TYPED_CHARS
 from ui.locales import Sentences
 from ui.records import Message
@@ -62,21 +64,26 @@ def _acts(store: Store, message: Message, child: Child, words: Sentences, *, las
             args=(store, message, "not_nice"), type="tertiary", disabled=message.feedback == "not_nice",
         )  # fmt: skip
         if last and not stopped:
-            _once_more(store, message, words)
+            _once_more(store, message, child, words)
     if message.feedback == "not_nice":
         st.caption(say.told)
 
 
-def _ask_again(store: Store, question: Message) -> None:
-    exchange.ask_again(store, question)
-
-
-def _ask_otherwise(store: Store, question: Message, key: str) -> None:
-    if text := st.session_state[key].strip():
+def _ask_otherwise(store: Store, child: Child, question: Message, key: str) -> None:
+    """Ask in other words. Where another page was quicker they are said behind what was said there; by a second press, once."""
+    text = st.session_state[key].strip()
+    if not text:
+        return
+    try:
         exchange.ask_again(store, question, text)
+    except Gone:
+        since = [found.text for found in store.messages(question.conversation_id) if found.id > question.id]
+        if text not in since:
+            unsaid.hold(Unsaid(child.id, str(question.conversation_id), text))
+            unsaid.keep(store, child)
 
 
-def _once_more(store: Store, reply: Message, words: Sentences) -> None:
+def _once_more(store: Store, reply: Message, child: Child, words: Sentences) -> None:
     """Have the last reply again, or change what was asked."""
     said = store.messages(reply.conversation_id)
     question = next((message for message in reversed(said) if message.role == "user"), None)
@@ -84,7 +91,7 @@ def _once_more(store: Store, reply: Message, words: Sentences) -> None:
         return
     st.button(
         words.talk.again, icon=":material/refresh:", type="tertiary", key=f"again-{reply.id}",
-        on_click=gently(_ask_again), args=(store, question),
+        on_click=gently(exchange.ask_again), args=(store, question),
     )  # fmt: skip
     with (
         st.popover(words.talk.edit, icon=":material/edit:", type="tertiary"),
@@ -99,5 +106,5 @@ def _once_more(store: Store, reply: Message, words: Sentences) -> None:
             type="primary",
             width="stretch",
             on_click=gently(_ask_otherwise),
-            args=(store, question, key),
+            args=(store, child, question, key),
         )

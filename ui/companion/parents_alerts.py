@@ -6,8 +6,9 @@ Opening a passage is a line in the log of accesses.
 import streamlit as st
 
 from ui import outbox
-from ui.companion.look import LINGBAN, avatar
-from ui.companion.safe_text import plain, safe
+from ui.companion.look import avatar
+from ui.companion.parents_chats import said
+from ui.companion.safe_text import plain
 from ui.locales import Sentences
 from ui.store import Store
 from ui.tables import Alert
@@ -50,6 +51,4 @@ def _passage(store: Store, alert: Alert, face: str, words: Sentences) -> None:
     if f"{key}-read" not in st.session_state:  # read, and audited, once for each time it is opened
         st.session_state[f"{key}-read"] = store.passage(alert)
     for message in st.session_state[f"{key}-read"]:
-        with st.chat_message(message.role, avatar=face if message.role == "user" else LINGBAN):
-            st.markdown(safe(message.text)) if message.role == "assistant" else st.text(message.text)
-            st.caption(moment(message.created))
+        said(message, face)

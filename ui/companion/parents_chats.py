@@ -3,8 +3,6 @@
 Each chat that is opened is a line in the log of accesses, and another one when there is more to read in it.
 """
 
-from collections.abc import Sequence
-
 import streamlit as st
 
 from ui import forget
@@ -13,7 +11,7 @@ from ui.companion.look import LINGBAN, avatar
 from ui.companion.parents_form import pin_again
 from ui.companion.safe_text import plain, safe
 from ui.locales import Sentences
-from ui.records import Conversation
+from ui.records import Conversation, Message
 from ui.store import Store
 from ui.tables import Child
 from ui.telling import moment
@@ -56,15 +54,14 @@ def show(store: Store, words: Sentences) -> None:
                 _chat(store, child, listed[chosen], words)
 
 
-def said(store: Store, messages: Sequence[tuple[str, str, str]], face: str) -> None:
-    """Draw messages, each a role, a text and a note under it."""
-    for role, text, note in messages:
-        with st.chat_message(role, avatar=face if role == "user" else LINGBAN):
-            if role == "user":
-                st.text(text)
-            else:
-                st.markdown(safe(text))
-            st.caption(note)
+def said(message: Message, face: str, *notes: str) -> None:
+    """Draw a message, and under it when it was said, and notes."""
+    with st.chat_message(message.role, avatar=face if message.role == "user" else LINGBAN):
+        if message.role == "user":
+            st.text(message.text)
+        else:
+            st.markdown(safe(message.text))
+        st.caption(" · ".join(note for note in (moment(message.created), *notes) if note))
 
 
 def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> None:
@@ -72,24 +69,14 @@ def _chat(store: Store, child: Child, chat: Conversation, words: Sentences) -> N
     if gate.looked().get(child.id) != look:  # written first: what cannot be audited is not shown
         store.audit("transcript", child.id, chat.id)
         gate.looked()[child.id] = look
-    messages = [
-        (
-            message.role,
-            message.text,
-            " · ".join(
-                note
-                for note in (
-                    moment(message.created),
-                    words.chats.replaced if message.state == "replaced" else "",
-                    words.chats.feedback.get(message.feedback or "", ""),
-                    f"{words.contract_title} {message.contract[:8]}" if message.contract else "",
-                )
-                if note
-            ),
+    for message in store.messages(chat.id, replaced=True):
+        said(
+            message,
+            avatar(child.avatar),
+            words.chats.replaced if message.state == "replaced" else "",
+            words.chats.feedback.get(message.feedback or "", ""),
+            f"{words.contract_title} {message.contract[:8]}" if message.contract else "",
         )
-        for message in store.messages(chat.id, replaced=True)
-    ]
-    said(store, messages, avatar(child.avatar))
     with st.popover(words.chats.delete, icon=":material/delete:"):
         st.markdown(words.data.for_good)
         if pin_again(store, words.chats.delete, f"delete-chat-{chat.id}", words):

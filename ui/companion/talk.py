@@ -18,12 +18,14 @@ from ui.limits import rule
 from ui.locales import sentences
 from ui.records import Message
 from ui.store import Store
-from ui.tables import Child
+from ui.tables import UNREAD, Child
 
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
 SLOW_S = 5.0  # a page that follows takes a reply that is silent for longer for a lost one
 VISIT_S = 20.0  # how often the time of a child who reads a growing reply is counted
-GRAVE = timedelta(days=1)  # how long after a crisis no goodbye in another chat is an ordinary one
+GRAVE = timedelta(
+    days=1
+)  # how long after a crisis no goodbye in another chat is an ordinary one, and no day a good one
 UNANSWERED = Turn("assistant", "…")  # beside a question without an answer: user and assistant take turns
 SENT_BYTES = 192 * 1024  # the server takes 256 KiB at once, and its window holds less than this
 
@@ -73,8 +75,8 @@ def reply_to(
     if store.consent() is None or (here and rule(store, child).door != "open"):
         return
     before = _before(store, child, question)
-    # After a crisis a goodbye may mean another thing: then the server's guard, which sees the whole talk, answers.
-    if is_farewell(question.text) and all(message.action != "crisis" for message in before):
+    # Behind these a goodbye may mean another thing: then the server's guard, which sees the whole talk, answers.
+    if is_farewell(question.text) and not any(_is_grave(message, question) for message in before):
         goodbye = sentences(child.language).door.goodbye.format(nickname=child.nickname)
         exchange.begin_reply(store, question, goodbye, "done", "goodbye")
         return
@@ -110,12 +112,20 @@ def judge(store: Store, settings: Settings, child: Child, question: Message) -> 
 
 
 def _before(store: Store, child: Child, question: Message) -> list[Message]:
-    """The chat of the question. Before a goodbye comes the chat in which there was a crisis lately: a new one is no other day."""
-    here = store.messages(question.conversation_id)
-    grave = store.crisis_since(child.id, store.now() - GRAVE) if is_farewell(question.text) else None
-    if grave is None or grave == question.conversation_id:
-        return here
-    return [*store.messages(grave), *here]
+    """The chat of the question. Before a goodbye come the chats in which there was a crisis lately, or may have been: a new one
+    is no other day. With what was put aside: the guard may have heard a crisis in just that."""
+    here = question.conversation_id
+    if not is_farewell(question.text):
+        return store.messages(here)
+    grave = store.grave_chats(child.id, store.now() - GRAVE, question.id)
+    chats = [*(chat for chat in grave if chat != here), here]
+    return [message for chat in chats for message in store.messages(chat, replaced=True)]
+
+
+def _is_grave(message: Message, question: Message) -> bool:
+    """Whether there was a crisis, or may have been: what was said before the question, and nobody has read."""
+    unread = message.role == "user" and message.state in UNREAD and message.id < question.id
+    return unread or message.action == "crisis"
 
 
 def _ask(record: Record, child: Child, *, here: bool) -> Generator[str, None, None]:

@@ -96,6 +96,7 @@ class Door(Strict):
     quiet_title: Sentence
     quiet: Sentence
     enough_title: Sentence
+    over_title: Sentence
     enough: Sentence
     none_title: Sentence
     none: Sentence
@@ -227,6 +228,7 @@ class Adult(Strict):
     title: Sentence
     please: Sentence
     advice: Annotated[tuple[Sentence, ...], Field(min_length=1)]
+    emergency_advice: Annotated[tuple[Sentence, ...], Field(min_length=1)]
     contact: Sentence
 
 
@@ -318,6 +320,7 @@ class Sentences(Strict):
     refused: Sentence
     thinking: Sentence
     crisis_title: Sentence
+    emergency_title: Sentence
     crisis_adult: Sentence
     abuse_adult: Sentence
     crisis_lines: Annotated[tuple[Line, ...], Field(min_length=1)]
