@@ -23,9 +23,8 @@ from ui.tables import UNREAD, Child
 SAVE_S = 1.0  # how often a growing reply is written and the consent looked at; less often where writing is slow
 SLOW_S = 5.0  # a page that follows takes a reply that is silent for longer for a lost one
 VISIT_S = 20.0  # how often the time of a child who reads a growing reply is counted
-GRAVE = timedelta(
-    days=1
-)  # how long after a crisis no goodbye in another chat is an ordinary one, and no day a good one
+# How long after a crisis no goodbye in another chat is an ordinary one, and no day a good one.
+GRAVE = timedelta(days=1)
 UNANSWERED = Turn("assistant", "…")  # beside a question without an answer: user and assistant take turns
 SENT_BYTES = 192 * 1024  # the server takes 256 KiB at once, and its window holds less than this
 
