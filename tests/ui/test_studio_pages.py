@@ -14,12 +14,14 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from data.contract import read_contract
-from data.conversations import conversations, is_validation
+from data.contract import SEAL_FILE, read_contract, sha256
+from data.conversations import conversations, datasets_in, is_validation
 from data.queue import JOB_LOG, WORKER_FILE, Request, jobs, read_want, write_request
 from data.runs import ADAPTER, RUN_FILE, State, Status, append_metrics, write_status
 from data.strict import BadInput
-from finetune.dataset import add
+from finetune import llamafactory
+from finetune.allowed import Places, check_request
+from finetune.dataset import add, remove
 from finetune.recipe import RECIPES, Recipe, read_recipe
 from tests.finetune.small_runs import make_data
 from tests.small_models import make_base, make_sealed
@@ -718,6 +720,40 @@ def test_a_set_just_registered_is_the_one_looked_at(used: Path) -> None:
     assert not app.info
     app.file_uploader(key="upload").upload("mine.json", written()).run()
     assert say.taken.format(name="mine") in [told.value for told in app.info]
+
+
+def test_a_file_is_registered_under_the_name_that_the_page_proposes(empty: Path) -> None:
+    app = drawn("data", empty)
+    app.file_uploader(key="upload").upload("小班-chat.json", written()).run()
+    assert not app.error
+    app.button(key="ask-add").click().run()
+    (job,) = jobs(empty / "runs")
+    assert job.request
+    # What the worker runs.
+    add.main(list(job.request.words[1:]), {})
+    assert datasets_in(empty / "sets") == ["small", "chat"]
+    (name,) = [box for box in app.text_input if box.value == "chat"]
+    name.set_value("-chat").run()
+    assert [error.value for error in app.error] == [words_in("zh").data.bad_name]
+
+
+def test_a_set_that_was_registered_by_mistake_is_taken_out_again(empty: Path) -> None:
+    say = words_in("zh").data
+    (empty / "sets" / "child_chat.json").write_bytes(written())
+    index = {name: {"file_name": f"{name}.json", "formatting": "sharegpt"} for name in ("small", "child_chat")}
+    (empty / "sets" / "dataset_info.json").write_text(json.dumps(index))
+    app = drawn("data", empty)
+    assert say.remove_sure.format(name="small") in [text.value for text in app.markdown]
+    app.button(key="ask-remove").click().run()
+    (job,) = jobs(empty / "runs")
+    assert job.request
+    check_request(job.run, job.request, Places(empty / "runs", empty / "models", empty / "sets"))
+    remove.main(list(job.request.words[1:]), {})
+    write_status(job.run, Status(state="done"))
+    assert app.run().selectbox(key="set").options == ["child_chat"]
+    # The project's own stay.
+    assert not [one for one in app.button if one.key == "ask-remove"]
+    assert not (empty / "sets" / "small.json").exists()
 
 
 def test_a_wrong_knob_starts_nothing(empty: Path) -> None:

@@ -13,7 +13,7 @@ import altair as alt
 import streamlit as st
 
 from data.contract import Contract, read_contract
-from data.conversations import Conversation, datasets_in, find_dataset, is_validation
+from data.conversations import SET_NAME, SHIPPED, Conversation, datasets_in, find_dataset, is_validation
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
@@ -29,7 +29,6 @@ from ui.studio.words import Words
 A_PAGE = 8
 SHOWN_TOKENS = 3
 UPLOADS = ["json", "jsonl"]
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 def show(studio: Studio) -> None:
@@ -288,9 +287,9 @@ def _upload(studio: Studio, names: list[str]) -> None:
     given = st.file_uploader(say.file, type=UPLOADS, key="upload")
     if given is None:
         return
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", given.name.rpartition(".")[0]).strip("_") or "my_set"
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", given.name.rpartition(".")[0]).strip("_-")[:64] or "my_set"
     name = st.text_input(say.name, stem, key=f"name-{given.file_id}")
-    if not _NAME.fullmatch(name):
+    if not SET_NAME.fullmatch(name):
         st.error(say.bad_name)
         return
     path = keep_upload(studio.settings.uploads, given.name, given.getvalue())
