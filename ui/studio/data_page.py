@@ -1,6 +1,6 @@
-"""The sets: what is in them, what is wrong with them, what the model learns of each turn, and how a new one enters.
+"""The sets: what is in them, what is wrong with them, what the model learns of each turn; how one enters and goes.
 
-In: `dataset_info.json`'s folder. Out: jobs `data check`, `data stats`, `data inspect`, `data add`.
+In: `dataset_info.json`'s folder. Out: jobs `data check`, `data stats`, `data inspect`, `data add`, `data remove`.
 """
 
 import html
@@ -46,6 +46,7 @@ def show(studio: Studio) -> None:
     with chosen_at:
         show_now("set", names)
         name = st.selectbox(say.set, names, key="set", persist_state="session")
+        _remove(studio, name)
     with browse:
         _browse(studio, name)
     with check:
@@ -302,8 +303,21 @@ def _upload(studio: Studio, names: list[str]) -> None:
         studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names,
         shows={"set": name},
     )  # fmt: skip
-    if job and state_of(job) == "done":
+    if job and state_of(job) == "done" and name in names:
         st.success(say.added.format(name=name), icon=":material/check_circle:")
+
+
+def _remove(studio: Studio, name: str) -> None:
+    """Take a set out again, after a second question. The project's own stay: its recipes name them."""
+    if name in SHIPPED:
+        return
+    say = studio.words.data
+    with st.popover(say.remove, icon=":material/delete:"):
+        st.markdown(say.remove_sure.format(name=name))
+        job_card.offer(
+            studio, Asked("data", ("remove", name, *studio.settings.data_words), f"remove-{name}"), say.remove_yes,
+            key="remove", icon=":material/delete_forever:", since=sets_since([name], studio.settings.data),
+        )  # fmt: skip
 
 
 def _read(studio: Studio, name: str) -> Read:

@@ -102,6 +102,9 @@ class DataWords(Strict):
     taken: Sentence
     add: Sentence
     added: Sentence
+    remove: Sentence
+    remove_sure: Sentence
+    remove_yes: Sentence
 
 
 class BaseWords(Strict):
