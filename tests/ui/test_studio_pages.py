@@ -414,6 +414,34 @@ def test_a_merged_model_is_measured_before_its_tuning_where_its_base_is_here(use
         assert [code.value for code in app.code if code.value.startswith(wanted)]
 
 
+def test_a_model_that_was_merged_before_its_run_went_on_is_not_taken_for_the_runs(used: Path) -> None:
+    run, base = used / "runs" / "made", str(used / "models" / "bare")
+    (run / RUN_FILE).write_text("{}")
+    weights = run / ADAPTER / "adapter_model.safetensors"
+    weights.write_bytes(b"1")
+    folder = make_sealed(used / "models" / "made", read_contract(base_model=base))
+    seal = json.loads((folder / SEAL_FILE).read_text())
+    seal["provenance"] = {"run": "made", ADAPTER: {weights.name: sha256(weights)}}
+    (folder / SEAL_FILE).write_text(json.dumps(seal))
+    older = words_in("zh").export.is_older.format(run="made")
+
+    def shown() -> tuple[bool, bool, bool]:
+        compare, export = drawn("compare", used), drawn("export", used, model="made")
+        command = f"python -m finetune compare {run} --merged {folder}"
+        return (
+            command in [code.value for code in compare.code],
+            str(folder) in compare.multiselect(key="live-models").value,
+            older in [told.value for told in export.warning],
+        )
+
+    assert shown() == (True, True, False)
+    # It goes on, and writes its adapter anew.
+    shutil.rmtree(run / ADAPTER)
+    (run / ADAPTER).mkdir()
+    weights.write_bytes(b"2")
+    assert shown() == (False, False, True)
+
+
 def test_the_model_that_is_served_is_not_merged_over(used: Path) -> None:
     app = drawn("export", used)
     name = app.text_input(key="merge-name-made")

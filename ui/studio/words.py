@@ -265,6 +265,7 @@ class ExportWords(Strict):
     size: Sentence
     free: Sentence
     is_current: Sentence
+    is_older: Sentence
     card: Sentence
     promote_title: Sentence
     promote_under: Sentence
