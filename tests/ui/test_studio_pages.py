@@ -2,6 +2,7 @@
 Run: `pytest tests/ui/test_studio_pages.py`.
 """
 
+import contextlib
 import html
 import json
 import os
@@ -323,6 +324,40 @@ def test_a_queued_run_trains_the_recipe_that_was_started(empty: Path) -> None:
     later = drawn("train", empty)
     later.selectbox(key="preset").set_value("mine").run()
     assert not [code for code in later.code if recipe in code.value]
+
+
+def test_an_import_of_the_same_command_again_leaves_the_recipe_that_was_made_of_it(empty: Path) -> None:
+    say, knobs = words_in("zh").train, read_knobs()
+    app = drawn("train", empty)
+    app.text_area(key="import-command").set_value(
+        "llamafactory-cli train --stage sft --dataset small --fp16 true"
+    ).run()
+
+    def convert() -> AppTest:
+        app.button(key="ask-import").click().run()
+        job = jobs(empty / "runs")[-1]
+        assert job.request
+        # What the worker runs.
+        with (job.run / JOB_LOG).open("w") as log, contextlib.redirect_stderr(log):
+            llamafactory.main(list(job.request.words), {})
+        write_status(job.run, Status(state="done"))
+        return app.run()
+
+    captions = [caption.value for caption in convert().caption]
+    assert "stage sft: 配方只做监督微调。" in captions
+    assert [caption for caption in captions if caption.startswith("没有写 enable_thinking：")]
+    assert not [caption for caption in captions if "is not given" in caption]
+    button(app, say.import_use).click().run()
+    (mine,) = (empty / "runs" / "recipes").iterdir()
+    assert app.selectbox(key="preset").value == mine.stem
+    values = {**read_values(mine, knobs), "r": 5}
+    save(mine.parent, mine.stem, values, knobs, over=True)
+    convert()
+    assert read_values(mine, knobs) == values
+    # Nor is it written over by saving what is converted under its name.
+    button(app, say.import_use).click().run()
+    assert "已经有叫" in app.error[0].value
+    assert read_values(mine, knobs) == values
 
 
 def test_the_same_run_is_not_started_twice_by_a_second_click(empty: Path) -> None:

@@ -182,8 +182,8 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
             return
         source = keep_upload(studio.settings.uploads, given.name if given else "command.sh", text.encode())
         mark = source.name[:10]
-        made = studio.settings.saved / f"imported-{mark}.yaml"
-        made.parent.mkdir(parents=True, exist_ok=True)
+        # Not among one's own: there it may have been changed since.
+        made = source.with_name(f"{mark}-recipe.yaml")
         words = (str(source), "--out", str(made))
         asked = Asked("import-llamafactory", words, "import")
         job = job_card.offer(studio, asked, say.import_now, key="import", icon=":material/input:")
