@@ -209,8 +209,9 @@ class Worker:
             with suppress(BadInput):
                 if read_want(job.run) == "stop" and (job.run / RUN_FILE).is_file():
                     # To keep what it learned takes a process of its own; until then it only waits no more.
-                    if job.status.state == "queued":
-                        self._tell(job.run, "paused", "stops as soon as the job at work has ended")
+                    later = "stops as soon as the job at work has ended"
+                    if job.status.state in ("queued", "paused", "failed") and job.status.message != later:
+                        self._tell(job.run, "paused", later)
                     continue
             self._obey(job.run, job.request, job.status.state)
 

@@ -258,22 +258,25 @@ def test_what_a_job_began_ends_with_it_and_with_a_killed_worker(place: Place, en
 def test_what_is_wanted_of_other_jobs_is_heard_while_one_is_at_work(place: Place) -> None:
     end = place.folder / "end"
     at_work = place.ask("data", "stats", created="2026-01-01T00:00:00+00:00")
-    paused, stopped, learned = (place.ask("train", created="2026-01-02T00:00:00+00:00") for _ in range(3))
+    paused, stopped, learned, broken = (place.ask("train", created="2026-01-02T00:00:00+00:00") for _ in range(4))
     failed = place.ask("data", "stats", created="2026-01-02T00:00:00+00:00")
-    write_status(failed, Status(state="failed"))
-    (learned / RUN_FILE).write_text("{}")
+    for run in (failed, broken):
+        write_status(run, Status(state="failed"))
+    for run in (learned, broken):
+        (run / RUN_FILE).write_text("{}")
     job = f"until [ -e {end} ]; do sleep 0.1; done"
     worker = threading.Thread(target=work, args=(str(place.runs), str(place.models), str(place.data), job))
     worker.start()
     try:
         until(lambda: read_status(at_work).state == "running")
         assert is_heard(read_job(at_work))
-        wanted: dict[Path, Want] = {paused: "pause", stopped: "stop", failed: "run", learned: "stop"}
+        wanted: dict[Path, Want] = {paused: "pause", stopped: "stop", failed: "run", learned: "stop", broken: "stop"}
         for run, want in wanted.items():
             write_want(run, want)
         until(lambda: [read_status(run).state for run in (paused, stopped, failed)] == ["paused", "stopped", "queued"])
         # What it learned is kept when there is room for that.
-        until(lambda: read_status(learned).message == "stops as soon as the job at work has ended")
+        later = {"stops as soon as the job at work has ended"}
+        until(lambda: {read_status(run).message for run in (learned, broken)} == later)
         write_want(paused, "run")
         until(lambda: read_status(paused).state == "queued")
         assert read_status(at_work).state == "running"
@@ -281,7 +284,8 @@ def test_what_is_wanted_of_other_jobs_is_heard_while_one_is_at_work(place: Place
         end.touch()
         worker.join(60)
     assert [read_status(run).state for run in (paused, failed)] == ["done", "done"]
-    assert read_status(learned).message.startswith("stopped by a person; what it learned so far is in")
+    for run in (learned, broken):
+        assert read_status(run).message.startswith("stopped by a person; what it learned so far is in")
 
 
 def test_a_request_whose_status_never_came_is_taken_up(place: Place) -> None:

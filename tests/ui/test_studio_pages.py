@@ -174,6 +174,33 @@ def test_pause_says_so_to_the_worker(used: Path) -> None:
     assert read_want(used / "runs" / "running") == "pause"
 
 
+@pytest.mark.parametrize("state", ["paused", "failed"])
+def test_a_run_that_ended_early_can_be_stopped_for_what_it_learned(used: Path, state: State) -> None:
+    run = used / "runs" / "red"
+    write_status(run, Status(state=state))
+    # Before it began there is nothing to keep.
+    assert not [one for one in drawn("runs", used, opened="red").button if one.key == "halt-runs-red"]
+    (run / RUN_FILE).write_text("{}")
+    app = drawn("runs", used, opened="red")
+    assert f"python -m finetune keep {run}" in [code.value for code in app.code]
+    app.button(key="halt-runs-red").click().run()
+    assert read_want(run) == "stop"
+
+
+def test_a_run_that_failed_stays_on_the_page_of_its_start_until_it_is_deleted(empty: Path) -> None:
+    say = words_in("zh")
+    app = drawn("train", empty)
+    button(app, say.train.start).click().run()
+    (job,) = jobs(empty / "runs")
+    assert say.train.started.format(run=job.run) in [told.value for told in app.success]
+    write_status(job.run, Status(state="failed", message="out of memory; lower max_length"))
+    app.run()
+    assert not app.success
+    assert f"{say.why}\n\nout of memory; lower max_length" in [error.value for error in app.error]
+    shutil.rmtree(job.run)
+    assert not app.run().error
+
+
 def followed(run: str) -> None:
     """A page that was drawn when the run was paused still."""
     from dataclasses import replace

@@ -22,6 +22,7 @@ from ui.studio.jobs import (
     Asked,
     answer_of,
     by_hand,
+    is_left_open,
     is_started,
     is_training,
     keep_upload,
@@ -263,7 +264,8 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
         _show(run)
         st.rerun()
     started = st.session_state.get("started")
-    if started and Path(started).is_dir():
+    # How it ended is told below.
+    if any(str(job.run) == started and state_of(job) in ALIVE for job in studio.jobs):
         st.success(say.started.format(run=started), icon=":material/rocket_launch:")
 
 
@@ -291,9 +293,9 @@ def _plan(studio: Studio, found: dict[str, Any]) -> None:
 
 
 def _queue(studio: Studio) -> None:
-    """The runs that wait or are under way, and those that can go on."""
+    """The runs that wait or are under way, and those that can go on; deleted on the page Runs, they are gone here, too."""
     say = studio.words.train
-    found = [job for job in studio.jobs if is_training(job) and state_of(job) in (*ALIVE, "paused", "stopped")]
+    found = [job for job in studio.jobs if is_training(job) and state_of(job) != "done"]
     if not found:
         return
     st.subheader(say.queue, anchor=False)
@@ -318,14 +320,15 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
             if st.button(say.stop, key=f"halt-{key}", icon=":material/stop:"):
                 write_want(job.run, "stop")
                 st.rerun()
-        elif (
-            job.request
-            and state in ("paused", "stopped", "failed")
-            and st.button(say.resume, key=f"resume-{key}", icon=":material/play_arrow:")
-        ):
-            write_want(job.run, "run")
-            _show(job.run)
-            st.rerun()
+        elif job.request and state in ("paused", "stopped", "failed"):
+            if st.button(say.resume, key=f"resume-{key}", icon=":material/play_arrow:"):
+                write_want(job.run, "run")
+                _show(job.run)
+                st.rerun()
+            # What it learned becomes an adapter.
+            if is_left_open(job) and st.button(say.stop, key=f"halt-{key}", icon=":material/stop:"):
+                write_want(job.run, "stop")
+                st.rerun()
     names = {"pause": say.pause, "stop": say.stop, "resume": say.resume}
     for action, command in by_hand(job).items():
         # A box each: its copy button takes all that is in it.
