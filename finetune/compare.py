@@ -263,7 +263,7 @@ def _card(same: Sequence[Compared]) -> str:
     text = words(answer.text) if answer.text.strip() else '<p class="nothing">No words.</p>'
     cut = ' · <span class="cut">cut off</span>' if not answer.finished else ""
     return (
-        f'<article class="answer {answer.model}"><h3>{" and ".join(line.model for line in same)}</h3>\n'
+        f'<article class="answer {answer.model}"><h3>{" · ".join(line.model for line in same)}</h3>\n'
         f"{thought}{text}\n<footer>{answer.tokens} tokens{cut}</footer></article>"
     )
 

@@ -150,7 +150,7 @@ FOUND = [
 
 def test_what_is_the_same_is_read_once_and_words_stay_words() -> None:
     html = exchanges(FOUND)
-    assert re.findall("<h3>(.*?)</h3>", html) == ["base", "adapter and merged", "base", "adapter", "merged"]
+    assert re.findall("<h3>(.*?)</h3>", html) == ["base", "adapter · merged", "base", "adapter", "merged"]
     assert "<script>" not in html
     assert "<b>" not in html
     assert "what it thought" in html

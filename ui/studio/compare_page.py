@@ -103,7 +103,7 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
     )  # fmt: skip
     page = out / REPORT
     if job and state_of(job) == "done" and page.is_file():
-        framed(page, say.download, REPORT)
+        framed(studio.words, page, REPORT)
 
 
 def _asked(studio: Studio, verb: Verb, words: list[str], usual: Path | None) -> tuple[Asked, Path]:

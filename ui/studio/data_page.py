@@ -237,7 +237,7 @@ def _token_stats(told: dict[str, Any], words: Words) -> None:
     say = words.data
     rows = [
         {
-            say.split: split["name"],
+            say.split: {"train": say.train, "validation": say.validation}.get(split["name"], split["name"]),
             say.conversations: split["conversations"],
             say.exchanges: split["exchanges"],
             say.token_count: split["tokens"],
@@ -246,7 +246,7 @@ def _token_stats(told: dict[str, Any], words: Words) -> None:
         for split in told.get("splits", ())
     ]
     st.dataframe(rows, hide_index=True, width="stretch")
-    st.caption(say.counted_with.format(name=told["measured_by"]))
+    st.caption(say.counted_with.format(name=in_words(words, told["measured_by"])))
 
 
 def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:

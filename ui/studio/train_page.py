@@ -193,12 +193,18 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
         for line in log_of(job.run).read_text(encoding="utf-8").splitlines():
             # The command itself stands above.
             if not line.startswith("$ "):
-                argument, _, why = line.partition(": ")
-                st.caption(f"{argument}: {in_words(studio.words, why)}" if why else line)
+                st.caption(_told(studio, line))
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
             with in_red(studio.words):
                 _use(studio, name, read_values(made, studio.knobs), taken)
+
+
+def _told(studio: Studio, line: str) -> str:
+    """What an import told: a sentence, or an argument and a sentence about it."""
+    told = in_words(studio.words, line)
+    argument, colon, why = line.partition(": ")
+    return told if told != line or not colon else f"{in_words(studio.words, argument)}: {in_words(studio.words, why)}"
 
 
 def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> None:
