@@ -24,6 +24,8 @@ DATA_DIR = Path(__file__).parent
 # Written for MindPal: no child said any of it.
 SHIPPED = frozenset({"child_chat", "child_chat_en"})
 INDEX_FILE = "dataset_info.json"
+# What a set may be called: a file, and a word of a command, is called so, too.
+SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 # Who speaks. `tool` is an observation: what a tool answered; `call` is a request of the assistant's for a tool.
 Role = Literal["user", "assistant", "tool", "call"]

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from data.contract import SEAL_FILE, Seal, sha256
 from data.strict import BadInput, Strict, read_json
 
 STATUS_FILE = "status.json"
@@ -148,6 +149,19 @@ def newest_finished(runs: Path) -> Path:
     if not done:
         raise BadInput(f"{runs}: no finished run; `make train` makes one.")
     return max(done)[1]
+
+
+def is_older(folder: Path, run: Path) -> bool:
+    """Whether a model folder holds something else than what the run has learned by now, as one that went on has.
+
+    Raises `BadInput` where the folder's seal cannot be read.
+    """
+    provenance = Seal.parse(read_json(folder / SEAL_FILE), str(folder / SEAL_FILE)).provenance
+    made = [name for name in (ADAPTER, MODEL) if (run / name).is_dir()]
+    return bool(made) and not any(
+        provenance.get(name) == {path.name: sha256(path) for path in (run / name).glob("*.safetensors")}
+        for name in made
+    )
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

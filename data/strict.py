@@ -132,6 +132,9 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "missing":
         return f'the key "{name}" is missing.'
     told = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if not first["loc"]:
+        # Of values that do not go together; what is shown of one of them would be all of them.
+        return f"{told}."
     return f'"{name}" is {first["input"]!r}: it should be {told[0].lower()}{told[1:]}.'
 
 

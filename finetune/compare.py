@@ -7,12 +7,13 @@ In: a run, a model folder or a base; questions. Out: `report.html`, `report.md` 
     python -m finetune compare runs/try --no-thinking --greedy
 
 Asked are the tutorial's four questions and those of each file, with thinking on and off, at the contract's sampling and
-one seed for all. A run is asked as its base, with its adapter, and merged where models/<run's id> is there; a model
-folder brings the run that it was made from. For adults who judge a model: there is no guard here.
+one seed for all. A run is asked as its base, with its adapter, and merged where models/<run's id> holds what it learned; a
+model folder brings the run that it was made from, unless that went on. For adults who judge a model: there is no guard here.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
@@ -21,7 +22,7 @@ from statistics import mean
 from typing import Literal, TypeVar
 
 from data.contract import SEAL_FILE, Sampling, open_sealed
-from data.runs import RUN_FILE, newest_finished, write_whole
+from data.runs import RUN_FILE, is_older, newest_finished, write_whole
 from data.strict import BadInput, Strict
 from finetune.answers import ENGINES, EngineName, respondent, under
 from finetune.page import facts, page, table, words
@@ -110,7 +111,9 @@ def find_columns(
     """Who is asked: base, adapter and merged, as far as they are there. Raises `BadInput`."""
     if (Path(what) / SEAL_FILE).is_file():
         merged_alone = find_subject(what)
-        if run := _run_of(Path(what)):
+        run = _run_of(Path(what))
+        # The adapter of a run that went on is another than the one that was merged.
+        if run and not is_older(Path(what), run):
             return find_columns(str(run), what, base_name=base_name, home=home)
         before = find_subject(base_name or merged_alone.contract.base_model, home=home)
         return [Column("base", before), Column("merged", merged_alone)]
@@ -124,7 +127,11 @@ def find_columns(
         else [Column("base", subject.without_adapter()), Column("tuned", subject)]
     )
     usual = Path("models") / Path(what).resolve().name
-    merged = merged or (str(usual) if (usual / SEAL_FILE).is_file() else None)
+    if not merged and (usual / SEAL_FILE).is_file():
+        if is_older(usual, Path(what)):
+            print(f"{usual}: was merged before {what} went on, and is left out; merge again.", file=sys.stderr)
+        else:
+            merged = str(usual)
     if not merged:
         return columns
     if not (Path(merged) / SEAL_FILE).is_file():
@@ -256,7 +263,7 @@ def _card(same: Sequence[Compared]) -> str:
     text = words(answer.text) if answer.text.strip() else '<p class="nothing">No words.</p>'
     cut = ' · <span class="cut">cut off</span>' if not answer.finished else ""
     return (
-        f'<article class="answer {answer.model}"><h3>{" and ".join(line.model for line in same)}</h3>\n'
+        f'<article class="answer {answer.model}"><h3>{" · ".join(line.model for line in same)}</h3>\n'
         f"{thought}{text}\n<footer>{answer.tokens} tokens{cut}</footer></article>"
     )
 

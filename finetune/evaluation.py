@@ -102,7 +102,7 @@ def table(found: Evaluation) -> Iterator[str]:
     yield ""
     yield (
         f"Base {found.base_name}, contract `{found.contract[:8]}`, seed {found.seed}. {split.conversations} conversations "
-        f"that the training held out ({', '.join(split.dataset)}, {split.answer_tokens} answer tokens)."
+        f"that the training held out ({split.answer_tokens} answer tokens of {', '.join(split.dataset)})."
     )
     yield ""
     yield "One sampled answer to each question: a difference of a few questions is chance."

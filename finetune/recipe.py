@@ -126,7 +126,10 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _rows_need_packing(self) -> "Recipe":
         if not self.packing and self.per_device_train_batch_size > 64:
-            raise ValueError("per_device_train_batch_size above 64 needs packing")
+            raise ValueError(
+                f"per_device_train_batch_size is {self.per_device_train_batch_size}, and above 64 it needs packing; lower "
+                "it, or set packing=true"
+            )
         return self
 
 

@@ -69,8 +69,8 @@ _TAIL = 8000
 # Reads a process group and kills it when there is no more to read: when its job has ended, or the worker, in whatever way.
 # A job may begin processes of its own, as vLLM's engine is, which would keep the GPU.
 _END_GROUP = 'read -r group && { read -r end; kill -s KILL -- "-$group"; }'
-# What finetune/progress.py prints where there is no terminal.
-_PROGRESS = re.compile(r"(?P<title>[^:]+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)(?P<note>.*)")
+# What finetune/progress.py prints where there is no terminal; a title may have a colon of its own.
+_PROGRESS = re.compile(r"(?P<title>[a-z: ]+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)(?P<note>.*)")
 
 # What a job can be asked while it runs; "wait" is the worker's own, which ends.
 Asked = Literal["run", "pause", "stop", "wait"]
@@ -209,8 +209,9 @@ class Worker:
             with suppress(BadInput):
                 if read_want(job.run) == "stop" and (job.run / RUN_FILE).is_file():
                     # To keep what it learned takes a process of its own; until then it only waits no more.
-                    if job.status.state == "queued":
-                        self._tell(job.run, "paused", "stops as soon as the job at work has ended")
+                    later = "stops as soon as the job at work has ended"
+                    if job.status.state in ("queued", "paused", "failed") and job.status.message != later:
+                        self._tell(job.run, "paused", later)
                     continue
             self._obey(job.run, job.request, job.status.state)
 
@@ -411,7 +412,7 @@ def _ended(
     last = told.last()
     if code == 0:
         # What was answered stands in the log, and a run has a word of its own.
-        return "done", "trained" if trains else "" if last.startswith("{") or request.verb == "chat" else last
+        return "done", "trained" if trains else "" if _answers(request, last) or request.verb == "chat" else last
     interrupted = code in (-signal.SIGINT, 128 + signal.SIGINT) or "KeyboardInterrupt" in last
     # Whoever interrupts a run from a terminal pauses it, as the button does.
     if interrupted and (asked or trains):
@@ -424,10 +425,15 @@ def _ended(
         return ends[asked or "pause"]
     if code == 2 and last:
         return "failed", last
-    return "failed", _sentence(run, request.verb, code, told, trains=trains)
+    return "failed", _sentence(run, request, code, told, trains=trains)
 
 
-def _sentence(run: Path, verb: str, code: int, told: Told, *, trains: bool) -> str:
+def _answers(request: Request, last: str) -> bool:
+    """Whether the last line is an answer for a program and no sentence. Of a long one only the end is remembered."""
+    return last.startswith("{") or "--json" in request.words
+
+
+def _sentence(run: Path, request: Request, code: int, told: Told, *, trains: bool) -> str:
     """Why a job failed that said nothing for a person itself."""
     last = told.last()
     lower = f" {LOWER}" if trains else " close what else runs on this machine, and try again."
@@ -437,8 +443,8 @@ def _sentence(run: Path, verb: str, code: int, told: Told, *, trains: bool) -> s
         return f"{run}: out of memory: the system killed it;{lower}"
     if tells_of_no_memory(told.tail):
         return f"{run}: out of memory;{lower}"
-    if code == 1 and verb == "data" and "Traceback" not in told.tail:
-        return "errors were found; the log lists them." if last.startswith("{") else last
+    if code == 1 and request.verb == "data" and "Traceback" not in told.tail:
+        return "errors were found; the log lists them." if _answers(request, last) else last
     if code < 0:
         return f"{run}: ended by {signal.Signals(-code).name}; {JOB_LOG} in it has the rest."
     return f"{run}: the program failed ({last or f'exit code {code}'}); {JOB_LOG} in it has the rest."

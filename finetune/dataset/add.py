@@ -11,7 +11,6 @@ A data folder of one's own that is not there yet begins with the project's sets:
 
 import argparse
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from data.contract import read_contract
-from data.conversations import DATA_DIR, INDEX_FILE
+from data.conversations import DATA_DIR, INDEX_FILE, SET_NAME
 from data.runs import dump, is_disk_full, write_whole
 from data.strict import BadInput
 from finetune.dataset.check import Checker, Finding, check
@@ -29,7 +28,6 @@ from finetune.recipe import read_recipe
 
 Formatting = Literal["sharegpt", "alpaca", "openai"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # The key of a record that tells its formatting.
 _TOLD_BY: dict[str, Formatting] = {"conversations": "sharegpt", "messages": "openai", "instruction": "alpaca"}
 _SUFFIXES = (".json", ".jsonl")
@@ -55,8 +53,11 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
 
 def add(file: Path, name: str, data_dir: Path, formatting: Formatting | None, environment: Mapping[str, str]) -> int:
     """Check and register a file; how many conversations it holds. Raises `BadInput`, and nothing has changed then."""
-    if not _NAME.fullmatch(name):
-        raise BadInput(f'"{name}": a set\'s name is letters, digits, "_" and "-", 64 at most; give one with --name.')
+    if not SET_NAME.fullmatch(name):
+        raise BadInput(
+            f'"{name}": a set\'s name is letters, digits, "_" and "-", 64 at most, a letter or a digit first; give one with '
+            "--name."
+        )
     if file.suffix not in _SUFFIXES:
         raise BadInput(f"{file}: a .json or .jsonl file was expected.")
     if not file.is_file():

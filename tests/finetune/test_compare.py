@@ -56,6 +56,23 @@ def test_who_is_asked(there: Path) -> None:
         (there / "elsewhere").rename(there / "runs")
 
 
+def test_a_model_that_was_merged_before_its_run_went_on_is_none_of_the_runs(there: Path) -> None:
+    shutil.copytree("runs/try/adapter", "kept")
+    base = ("base", "base")
+    try:
+        # As when it goes on: other weights under the same names.
+        shutil.copytree(
+            make_run(there / "other", there / "base", seed=1) / "adapter", "runs/try/adapter", dirs_exist_ok=True
+        )
+        assert told("runs/try") == [base, ("adapter", "try")]
+        assert told("models/try") == [base, ("merged", "try")]
+        # A person who names both gets both.
+        assert told("runs/try", "models/try") == [base, ("adapter", "try"), ("merged", "try")]
+    finally:
+        shutil.rmtree("runs/try/adapter")
+        Path("kept").rename("runs/try/adapter")
+
+
 def short(column: Column) -> Column:
     """Asked for a few words only: a random model never ends its answer."""
     contract = column.subject.contract
@@ -133,7 +150,7 @@ FOUND = [
 
 def test_what_is_the_same_is_read_once_and_words_stay_words() -> None:
     html = exchanges(FOUND)
-    assert re.findall("<h3>(.*?)</h3>", html) == ["base", "adapter and merged", "base", "adapter", "merged"]
+    assert re.findall("<h3>(.*?)</h3>", html) == ["base", "adapter · merged", "base", "adapter", "merged"]
     assert "<script>" not in html
     assert "<b>" not in html
     assert "what it thought" in html

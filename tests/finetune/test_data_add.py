@@ -44,6 +44,7 @@ def test_a_good_file_is_registered_as_what_it_is(tmp_path: Path, formatting: str
         ([{"text": "a novel"}], ["--name", "mine"], "none of the keys"),
         ([RECORDS["sharegpt"]], ["--name", "small"], "registered already"),
         ([RECORDS["sharegpt"]], ["--name", "../up"], "a set's name is letters"),
+        ([RECORDS["sharegpt"]], ["--name=-mine"], "a letter or a digit first"),
         ([], ["--name", "mine"], "mine.json: holds no record."),
     ],
 )

@@ -50,6 +50,10 @@ def test_words_are_laid_over_the_file() -> None:
         (["learing_rate=1e-4"], 'unknown key "learing_rate"; did you mean "learning_rate"?'),
         (["learning_rate=-1"], '"learning_rate" is -1: it should be greater than 0.'),
         (["max_length=8"], '"max_length" is 8: it should be greater than or equal to 32.'),
+        (
+            ["packing=false", "per_device_train_batch_size=65"],
+            "r.yaml: per_device_train_batch_size is 65, and above 64 it needs packing; lower it, or set packing=true.",
+        ),
         (["method=lore"], "\"method\" is 'lore': it should be"),
         (["learning_rate"], "is no override"),
         (["dataset=small,smal"], 'no data set "smal"; did you mean "small"?'),

@@ -93,7 +93,7 @@ def test_what_was_measured_is_shown(home: Path) -> None:
         ),
     )  # fmt: skip
     text = balanced(report(run, Path("data"), {}))
-    assert "adapter and merged" in text
+    assert "adapter · merged" in text
     assert "2.345" in text
     assert "python -m finetune compare" not in text
     assert "evaluate runs/try --server URL" in text
@@ -109,7 +109,7 @@ def test_what_is_older_than_the_runs_weights_is_told(home: Path) -> None:
     text = balanced(report(run, Path("data"), {}))
     assert text.count(outlived) == 1
     assert "python -m finetune compare runs/try" in text
-    assert "adapter and merged" in text
+    assert "adapter · merged" in text
 
 
 def test_what_changed_since_the_run_is_told(home: Path) -> None:

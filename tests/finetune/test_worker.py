@@ -1,5 +1,6 @@
 """The worker: one job after the other, paused, stopped and killed without loss, and every failure told in a sentence."""
 
+import ast
 import json
 import os
 import signal
@@ -38,8 +39,9 @@ from data.runs import (
 )
 from finetune.allowed import Places
 from finetune.checkpoints import checkpoints_in
+from finetune.progress import progress
 from finetune.run_folder import locked
-from finetune.worker import Stop, Worker, _alone
+from finetune.worker import Stop, Told, Worker, _alone, _ended
 from tests.commands import Command, finetune, fork
 from tests.finetune.small_runs import curve, make_data, make_recipe
 from tests.small_models import make_base, make_sealed
@@ -131,6 +133,53 @@ def until(seen: Callable[[], bool], seconds: float = 60) -> None:
     while not seen():
         assert time.monotonic() - began < seconds
         time.sleep(0.01)
+
+
+def titles() -> set[str]:
+    """What the bars of our programs are called; those of an evaluation by whom it measures, too."""
+    found = {f"{who}: {what}" for who in ("base", "tuned") for what in ("loss", "answers")}
+    for path in (Path(__file__).parents[2] / "finetune").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "progress":
+                title = node.args[0]
+                found |= {str(title.value)} if isinstance(title, ast.Constant) else set()
+    return found
+
+
+@pytest.mark.parametrize("title", sorted(titles()))
+def test_how_far_a_job_is_is_read_from_what_it_prints(
+    title: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = new_run(tmp_path, "job")
+    write_status(run, Status(state="running"))
+    with progress(title, 47) as advance:
+        advance(3, "a note")
+    with (tmp_path / "lock").open("w") as lock:
+        worker = Worker(Places(tmp_path), {}, Stop(), lock)
+        worker._tell_progress(run, capsys.readouterr().err.strip())
+        assert (read_status(run).step, read_status(run).steps) == (3, 47)
+        assert read_status(run).message == f"{title} a note"
+        # What a model answers is not.
+        worker._tell_progress(run, json.dumps({"answer": f"{title}: 9 of 10"}))
+    assert read_status(run).step == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "end"), [(0, ("done", "")), (1, ("failed", "errors were found; the log lists them."))]
+)
+def test_many_findings_are_told_as_findings(code: int, end: tuple[str, str], tmp_path: Path) -> None:
+    finding = {
+        "level": "error",
+        "rule": "persona",
+        "file": "mine.json",
+        "row": 7,
+        "turn": 1,
+        "sentence": "a sentence. " * 9,
+    }
+    told = Told(tmp_path / JOB_LOG)
+    told.add(f"{json.dumps({'errors': 60, 'warnings': 0, 'findings': [finding] * 60})}\n".encode())
+    request = Request(verb="data", words=("check", "mine", "--json"))
+    assert _ended(tmp_path, request, code, told, None, trains=False) == end
 
 
 def test_first_come_first_served_and_what_is_not_allowed_is_told(place: Place, tmp_path: Path) -> None:
@@ -258,22 +307,25 @@ def test_what_a_job_began_ends_with_it_and_with_a_killed_worker(place: Place, en
 def test_what_is_wanted_of_other_jobs_is_heard_while_one_is_at_work(place: Place) -> None:
     end = place.folder / "end"
     at_work = place.ask("data", "stats", created="2026-01-01T00:00:00+00:00")
-    paused, stopped, learned = (place.ask("train", created="2026-01-02T00:00:00+00:00") for _ in range(3))
+    paused, stopped, learned, broken = (place.ask("train", created="2026-01-02T00:00:00+00:00") for _ in range(4))
     failed = place.ask("data", "stats", created="2026-01-02T00:00:00+00:00")
-    write_status(failed, Status(state="failed"))
-    (learned / RUN_FILE).write_text("{}")
+    for run in (failed, broken):
+        write_status(run, Status(state="failed"))
+    for run in (learned, broken):
+        (run / RUN_FILE).write_text("{}")
     job = f"until [ -e {end} ]; do sleep 0.1; done"
     worker = threading.Thread(target=work, args=(str(place.runs), str(place.models), str(place.data), job))
     worker.start()
     try:
         until(lambda: read_status(at_work).state == "running")
         assert is_heard(read_job(at_work))
-        wanted: dict[Path, Want] = {paused: "pause", stopped: "stop", failed: "run", learned: "stop"}
+        wanted: dict[Path, Want] = {paused: "pause", stopped: "stop", failed: "run", learned: "stop", broken: "stop"}
         for run, want in wanted.items():
             write_want(run, want)
         until(lambda: [read_status(run).state for run in (paused, stopped, failed)] == ["paused", "stopped", "queued"])
         # What it learned is kept when there is room for that.
-        until(lambda: read_status(learned).message == "stops as soon as the job at work has ended")
+        later = {"stops as soon as the job at work has ended"}
+        until(lambda: {read_status(run).message for run in (learned, broken)} == later)
         write_want(paused, "run")
         until(lambda: read_status(paused).state == "queued")
         assert read_status(at_work).state == "running"
@@ -281,7 +333,8 @@ def test_what_is_wanted_of_other_jobs_is_heard_while_one_is_at_work(place: Place
         end.touch()
         worker.join(60)
     assert [read_status(run).state for run in (paused, failed)] == ["done", "done"]
-    assert read_status(learned).message.startswith("stopped by a person; what it learned so far is in")
+    for run in (learned, broken):
+        assert read_status(run).message.startswith("stopped by a person; what it learned so far is in")
 
 
 def test_a_request_whose_status_never_came_is_taken_up(place: Place) -> None:

@@ -2,6 +2,7 @@
 Run: `pytest tests/ui/test_studio_pages.py`.
 """
 
+import contextlib
 import html
 import json
 import os
@@ -14,12 +15,14 @@ import pytest
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from data.contract import read_contract
-from data.conversations import conversations, is_validation
+from data.contract import SEAL_FILE, read_contract, sha256
+from data.conversations import conversations, datasets_in, is_validation
 from data.queue import JOB_LOG, WORKER_FILE, Request, jobs, read_want, write_request
 from data.runs import ADAPTER, RUN_FILE, State, Status, append_metrics, write_status
 from data.strict import BadInput
-from finetune.dataset import add
+from finetune import llamafactory
+from finetune.allowed import Places, check_request
+from finetune.dataset import add, remove
 from finetune.recipe import RECIPES, Recipe, read_recipe
 from tests.finetune.small_runs import make_data
 from tests.small_models import make_base, make_sealed
@@ -169,6 +172,33 @@ def test_pause_says_so_to_the_worker(used: Path) -> None:
     app = drawn("watch", used)
     app.button(key="pause-watch-running").click().run()
     assert read_want(used / "runs" / "running") == "pause"
+
+
+@pytest.mark.parametrize("state", ["paused", "failed"])
+def test_a_run_that_ended_early_can_be_stopped_for_what_it_learned(used: Path, state: State) -> None:
+    run = used / "runs" / "red"
+    write_status(run, Status(state=state))
+    # Before it began there is nothing to keep.
+    assert not [one for one in drawn("runs", used, opened="red").button if one.key == "halt-runs-red"]
+    (run / RUN_FILE).write_text("{}")
+    app = drawn("runs", used, opened="red")
+    assert f"python -m finetune keep {run}" in [code.value for code in app.code]
+    app.button(key="halt-runs-red").click().run()
+    assert read_want(run) == "stop"
+
+
+def test_a_run_that_failed_stays_on_the_page_of_its_start_until_it_is_deleted(empty: Path) -> None:
+    say = words_in("zh")
+    app = drawn("train", empty)
+    button(app, say.train.start).click().run()
+    (job,) = jobs(empty / "runs")
+    assert say.train.started.format(run=job.run) in [told.value for told in app.success]
+    write_status(job.run, Status(state="failed", message="out of memory; lower max_length"))
+    app.run()
+    assert not app.success
+    assert f"{say.why}\n\nout of memory; lower max_length" in [error.value for error in app.error]
+    shutil.rmtree(job.run)
+    assert not app.run().error
 
 
 def followed(run: str) -> None:
@@ -323,6 +353,40 @@ def test_a_queued_run_trains_the_recipe_that_was_started(empty: Path) -> None:
     assert not [code for code in later.code if recipe in code.value]
 
 
+def test_an_import_of_the_same_command_again_leaves_the_recipe_that_was_made_of_it(empty: Path) -> None:
+    say, knobs = words_in("zh").train, read_knobs()
+    app = drawn("train", empty)
+    app.text_area(key="import-command").set_value(
+        "llamafactory-cli train --stage sft --dataset small --fp16 true"
+    ).run()
+
+    def convert() -> AppTest:
+        app.button(key="ask-import").click().run()
+        job = jobs(empty / "runs")[-1]
+        assert job.request
+        # What the worker runs.
+        with (job.run / JOB_LOG).open("w") as log, contextlib.redirect_stderr(log):
+            llamafactory.main(list(job.request.words), {})
+        write_status(job.run, Status(state="done"))
+        return app.run()
+
+    captions = [caption.value for caption in convert().caption]
+    assert "stage sft: 配方只做监督微调。" in captions
+    assert [caption for caption in captions if caption.startswith("没有写 enable_thinking：")]
+    assert not [caption for caption in captions if "is not given" in caption]
+    button(app, say.import_use).click().run()
+    (mine,) = (empty / "runs" / "recipes").iterdir()
+    assert app.selectbox(key="preset").value == mine.stem
+    values = {**read_values(mine, knobs), "r": 5}
+    save(mine.parent, mine.stem, values, knobs, over=True)
+    convert()
+    assert read_values(mine, knobs) == values
+    # Nor is it written over by saving what is converted under its name.
+    button(app, say.import_use).click().run()
+    assert "已经有叫" in app.error[0].value
+    assert read_values(mine, knobs) == values
+
+
 def test_the_same_run_is_not_started_twice_by_a_second_click(empty: Path) -> None:
     app, other = drawn("train", empty), drawn("train", empty)
     start = words_in("zh").train.start
@@ -410,6 +474,34 @@ def test_a_merged_model_is_measured_before_its_tuning_where_its_base_is_here(use
         app.selectbox(key="measured").set_value(str(model)).run()
         wanted = f"python -m finetune evaluate {model}{before}--data-dir"
         assert [code.value for code in app.code if code.value.startswith(wanted)]
+
+
+def test_a_model_that_was_merged_before_its_run_went_on_is_not_taken_for_the_runs(used: Path) -> None:
+    run, base = used / "runs" / "made", str(used / "models" / "bare")
+    (run / RUN_FILE).write_text("{}")
+    weights = run / ADAPTER / "adapter_model.safetensors"
+    weights.write_bytes(b"1")
+    folder = make_sealed(used / "models" / "made", read_contract(base_model=base))
+    seal = json.loads((folder / SEAL_FILE).read_text())
+    seal["provenance"] = {"run": "made", ADAPTER: {weights.name: sha256(weights)}}
+    (folder / SEAL_FILE).write_text(json.dumps(seal))
+    older = words_in("zh").export.is_older.format(run="made")
+
+    def shown() -> tuple[bool, bool, bool]:
+        compare, export = drawn("compare", used), drawn("export", used, model="made")
+        command = f"python -m finetune compare {run} --merged {folder}"
+        return (
+            command in [code.value for code in compare.code],
+            str(folder) in compare.multiselect(key="live-models").value,
+            older in [told.value for told in export.warning],
+        )
+
+    assert shown() == (True, True, False)
+    # It goes on, and writes its adapter anew.
+    shutil.rmtree(run / ADAPTER)
+    (run / ADAPTER).mkdir()
+    weights.write_bytes(b"2")
+    assert shown() == (False, False, True)
 
 
 def test_the_model_that_is_served_is_not_merged_over(used: Path) -> None:
@@ -718,6 +810,40 @@ def test_a_set_just_registered_is_the_one_looked_at(used: Path) -> None:
     assert not app.info
     app.file_uploader(key="upload").upload("mine.json", written()).run()
     assert say.taken.format(name="mine") in [told.value for told in app.info]
+
+
+def test_a_file_is_registered_under_the_name_that_the_page_proposes(empty: Path) -> None:
+    app = drawn("data", empty)
+    app.file_uploader(key="upload").upload("小班-chat.json", written()).run()
+    assert not app.error
+    app.button(key="ask-add").click().run()
+    (job,) = jobs(empty / "runs")
+    assert job.request
+    # What the worker runs.
+    add.main(list(job.request.words[1:]), {})
+    assert datasets_in(empty / "sets") == ["small", "chat"]
+    (name,) = [box for box in app.text_input if box.value == "chat"]
+    name.set_value("-chat").run()
+    assert [error.value for error in app.error] == [words_in("zh").data.bad_name]
+
+
+def test_a_set_that_was_registered_by_mistake_is_taken_out_again(empty: Path) -> None:
+    say = words_in("zh").data
+    (empty / "sets" / "child_chat.json").write_bytes(written())
+    index = {name: {"file_name": f"{name}.json", "formatting": "sharegpt"} for name in ("small", "child_chat")}
+    (empty / "sets" / "dataset_info.json").write_text(json.dumps(index))
+    app = drawn("data", empty)
+    assert say.remove_sure.format(name="small") in [text.value for text in app.markdown]
+    app.button(key="ask-remove").click().run()
+    (job,) = jobs(empty / "runs")
+    assert job.request
+    check_request(job.run, job.request, Places(empty / "runs", empty / "models", empty / "sets"))
+    remove.main(list(job.request.words[1:]), {})
+    write_status(job.run, Status(state="done"))
+    assert app.run().selectbox(key="set").options == ["child_chat"]
+    # The project's own stay.
+    assert not [one for one in app.button if one.key == "ask-remove"]
+    assert not (empty / "sets" / "small.json").exists()
 
 
 def test_a_wrong_knob_starts_nothing(empty: Path) -> None:

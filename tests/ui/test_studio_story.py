@@ -47,7 +47,7 @@ from tests.ui.studio import (
     wait_until,
     worker_of,
 )
-from ui.studio.told import in_words
+from ui.studio.told import in_words, page_in_words
 from ui.studio.words import words_in
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
@@ -166,7 +166,8 @@ def test_from_an_uploaded_set_to_a_promoted_model(
     words = shlex.split(shown.first.inner_text())
     assert words[:5] == ["python", "-m", "finetune", "compare", str(run)]
     written = Path(words[-1])
-    assert carried(page, SAY.compare.download).read_bytes() == (written / "report.html").read_bytes()
+    told = page_in_words(SAY, (written / "report.html").read_bytes().decode())
+    assert carried(page, SAY.compare.download).read_bytes() == told.encode()
     lines = read_compared(written / "report.jsonl")
     assert [line.model for line in lines] == [name for name in ("base", "adapter", "merged") for _ in range(5)]
     assert {(line.thinking, line.sampling.temperature, line.sampling.max_tokens) for line in lines} == {
@@ -265,8 +266,8 @@ def test_a_run_is_measured_told_on_one_page_and_carried_to_a_hub(
     frame = page.frame_locator("iframe")
     expect(frame.get_by_role("heading", name="made")).to_be_visible(timeout=JOB_MS)
     expect(frame.get_by_text("BLEU").first).to_be_visible()
-    told = carried(page, SAY.compare.download).read_text(encoding="utf-8")
-    assert told == (run / "report.html").read_text(encoding="utf-8")
+    told = page_in_words(SAY, (run / "report.html").read_bytes().decode())
+    assert carried(page, SAY.compare.download).read_bytes() == told.encode()
     shot(page, "studio-report")
 
     # one file, which holds all of it with its checksums; and a hub, which gets all of it

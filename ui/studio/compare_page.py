@@ -17,7 +17,7 @@ from ui.studio.base_page import chosen_base
 from ui.studio.bases import holds, is_here
 from ui.studio.choices import show_now
 from ui.studio.context import Studio
-from ui.studio.export_page import model_words, models
+from ui.studio.export_page import is_of, model_words, models
 from ui.studio.jobs import Asked, has_result, keep_upload, latest, queue, record_of, state_of, weights_since
 from ui.studio.look import framed, panel
 from ui.studio.told import table_in_words
@@ -83,7 +83,7 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
         say.questions, key="questions", height=100, placeholder=say.questions_hint, persist_state="session"
     )
     given = st.file_uploader(say.questions_file, type=["txt", "json", "jsonl"], key="questions-file")
-    merged = [] if holds(Path(what), SEAL_FILE) else model_words(studio.settings, Path(what), "--merged")
+    merged = _merged(studio, Path(what))
     words = [what, *merged]
     if mode != "both":
         words.append("--thinking" if mode == "on" else "--no-thinking")
@@ -103,7 +103,7 @@ def _report(studio: Studio, subjects: dict[str, str]) -> None:
     )  # fmt: skip
     page = out / REPORT
     if job and state_of(job) == "done" and page.is_file():
-        framed(page, say.download, REPORT)
+        framed(studio.words, page, REPORT)
 
 
 def _asked(studio: Studio, verb: Verb, words: list[str], usual: Path | None) -> tuple[Asked, Path]:
@@ -116,6 +116,13 @@ def _asked(studio: Studio, verb: Verb, words: list[str], usual: Path | None) -> 
     mark = hashlib.sha256("\0".join([verb, *words]).encode()).hexdigest()[:12]
     out = studio.settings.runs / "reports" / f"{verb}-{mark}"
     return Asked(verb, (*words, "--out", str(out)), verb), out
+
+
+def _merged(studio: Studio, what: Path) -> list[str]:
+    """`--merged FOLDER` for a run whose model folder lies elsewhere than the trainer looks, and is not older than it."""
+    if holds(what, SEAL_FILE) or not is_of(studio.settings.models / what.name, what):
+        return []
+    return model_words(studio.settings, what, "--merged")
 
 
 def _is_run(studio: Studio, folder: Path) -> bool:
@@ -217,5 +224,10 @@ def _side_by_side(studio: Studio, subjects: dict[str, str]) -> list[str]:
     if newest is None:
         return list(subjects)[:1]
     record = record_of(newest)
-    wanted = [record.base if record else chosen_base(), str(newest.run), str(studio.settings.models / newest.run.name)]
+    merged = studio.settings.models / newest.run.name
+    wanted = [
+        record.base if record else chosen_base(),
+        str(newest.run),
+        *([str(merged)] if is_of(merged, newest.run) else []),
+    ]
     return [one for one in wanted if one in subjects]

@@ -1,6 +1,6 @@
-"""The sets: what is in them, what is wrong with them, what the model learns of each turn, and how a new one enters.
+"""The sets: what is in them, what is wrong with them, what the model learns of each turn; how one enters and goes.
 
-In: `dataset_info.json`'s folder. Out: jobs `data check`, `data stats`, `data inspect`, `data add`.
+In: `dataset_info.json`'s folder. Out: jobs `data check`, `data stats`, `data inspect`, `data add`, `data remove`.
 """
 
 import html
@@ -13,7 +13,7 @@ import altair as alt
 import streamlit as st
 
 from data.contract import Contract, read_contract
-from data.conversations import Conversation, datasets_in, find_dataset, is_validation
+from data.conversations import SET_NAME, SHIPPED, Conversation, datasets_in, find_dataset, is_validation
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.base_page import chosen_base
@@ -29,7 +29,6 @@ from ui.studio.words import Words
 A_PAGE = 8
 SHOWN_TOKENS = 3
 UPLOADS = ["json", "jsonl"]
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 def show(studio: Studio) -> None:
@@ -47,6 +46,7 @@ def show(studio: Studio) -> None:
     with chosen_at:
         show_now("set", names)
         name = st.selectbox(say.set, names, key="set", persist_state="session")
+        _remove(studio, name)
     with browse:
         _browse(studio, name)
     with check:
@@ -237,7 +237,7 @@ def _token_stats(told: dict[str, Any], words: Words) -> None:
     say = words.data
     rows = [
         {
-            say.split: split["name"],
+            say.split: {"train": say.train, "validation": say.validation}.get(split["name"], split["name"]),
             say.conversations: split["conversations"],
             say.exchanges: split["exchanges"],
             say.token_count: split["tokens"],
@@ -246,7 +246,7 @@ def _token_stats(told: dict[str, Any], words: Words) -> None:
         for split in told.get("splits", ())
     ]
     st.dataframe(rows, hide_index=True, width="stretch")
-    st.caption(say.counted_with.format(name=told["measured_by"]))
+    st.caption(say.counted_with.format(name=in_words(words, told["measured_by"])))
 
 
 def _histogram(lengths: list[int], unit: str, number: str) -> alt.Chart:
@@ -288,9 +288,9 @@ def _upload(studio: Studio, names: list[str]) -> None:
     given = st.file_uploader(say.file, type=UPLOADS, key="upload")
     if given is None:
         return
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", given.name.rpartition(".")[0]).strip("_") or "my_set"
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", given.name.rpartition(".")[0]).strip("_-")[:64] or "my_set"
     name = st.text_input(say.name, stem, key=f"name-{given.file_id}")
-    if not _NAME.fullmatch(name):
+    if not SET_NAME.fullmatch(name):
         st.error(say.bad_name)
         return
     path = keep_upload(studio.settings.uploads, given.name, given.getvalue())
@@ -303,8 +303,21 @@ def _upload(studio: Studio, names: list[str]) -> None:
         studio, asked, say.add, key="add", primary=True, icon=":material/upload:", disabled=name in names,
         shows={"set": name},
     )  # fmt: skip
-    if job and state_of(job) == "done":
+    if job and state_of(job) == "done" and name in names:
         st.success(say.added.format(name=name), icon=":material/check_circle:")
+
+
+def _remove(studio: Studio, name: str) -> None:
+    """Take a set out again, after a second question. The project's own stay: its recipes name them."""
+    if name in SHIPPED:
+        return
+    say = studio.words.data
+    with st.popover(say.remove, icon=":material/delete:"):
+        st.markdown(say.remove_sure.format(name=name))
+        job_card.offer(
+            studio, Asked("data", ("remove", name, *studio.settings.data_words), f"remove-{name}"), say.remove_yes,
+            key="remove", icon=":material/delete_forever:", since=sets_since([name], studio.settings.data),
+        )  # fmt: skip
 
 
 def _read(studio: Studio, name: str) -> Read:

@@ -4,12 +4,14 @@ In: runs that have made something, model folders. Out: jobs `merge`, `promote`, 
 """
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
 from data.contract import SEAL_FILE, Seal, open_sealed
 from data.queue import disk_used
+from data.runs import is_older
 from data.strict import BadInput
 from ui.studio import job_card
 from ui.studio.choices import show_now
@@ -71,6 +73,20 @@ def model_words(settings: Settings, run: Path, option: str) -> list[str]:
     return [] if is_usual or not (folder / SEAL_FILE).is_file() else [option, str(folder)]
 
 
+def is_of(folder: Path, run: Path) -> bool:
+    """Whether a model folder is there, and holds what the run has learned by now."""
+    with suppress(BadInput):
+        times = (weights_since(folder), weights_since(run))
+        return (folder / SEAL_FILE).is_file() and not _is_older(str(folder), str(run), *times)
+    return False
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _is_older(folder: str, run: str, *made: str) -> bool:
+    """By the hashes of both, which are computed once for all that were `made` at these times."""
+    return is_older(Path(folder), Path(run))
+
+
 def current(folder: Path) -> str:
     """The name of the folder that `current` means, or nothing."""
     link = folder / CURRENT
@@ -117,6 +133,9 @@ def _about(studio: Studio, folder: Path) -> None:
         columns[0].metric(say.fingerprint, sealed.contract.fingerprint[:8])
         columns[1].metric(say.size, size(disk_used(folder)))
         columns[2].metric(say.free, size(free_disk(studio.settings.models)))
+    run = sealed.provenance.get("run")
+    if run and not is_of(folder, studio.settings.runs / str(run)):
+        st.warning(say.is_older.format(run=run), icon=":material/history:")
     if current(studio.settings.models) == folder.name:
         st.badge(say.is_current, color="green", icon=":material/check_circle:")
     card = folder / CARD

@@ -76,6 +76,11 @@ def is_moving(job: Job) -> bool:
     return state_of(job) in ALIVE or (job.request is not None and (job.run / WANT_FILE).is_file())
 
 
+def is_left_open(job: Job) -> bool:
+    """Whether a run has begun and ended before its end, and nobody has said that it is to end for good."""
+    return state_of(job) in ("paused", "failed") and (job.run / RUN_FILE).is_file()
+
+
 def latest(jobs: Iterable[Job], verb: Verb, words: Sequence[str], since: str = "") -> Job | None:
     """The newest job of exactly this command: a page that is opened again finds it by that.
 
@@ -167,10 +172,13 @@ def by_hand(job: Job) -> dict[Literal["pause", "stop", "resume"], str]:
         # A run ends its step first, and nothing is kept of one that still trains.
         ended = f"while kill -0 {job.status.pid} 2>/dev/null; do sleep 1; done"
         return {"pause": pause, "stop": f"{pause}; {ended}; python -m finetune keep {shlex.quote(str(job.run))}"}
+    found: dict[Literal["pause", "stop", "resume"], str] = {}
     # Of a run that was begun in a terminal nobody here knows the command.
     if job.request and state_of(job) in ("paused", "stopped", "failed"):
-        return {"resume": job.request.command + (" --resume" if (job.run / RUN_FILE).is_file() else "")}
-    return {}
+        found["resume"] = job.request.command + (" --resume" if (job.run / RUN_FILE).is_file() else "")
+    if job.request and is_left_open(job):
+        found["stop"] = f"python -m finetune keep {shlex.quote(str(job.run))}"
+    return found
 
 
 def delete(job: Job) -> None:

@@ -17,7 +17,7 @@ from data.runs import is_disk_full
 from data.strict import BadInput
 from data.template import NO_THOUGHT
 from ui.studio.sets import Span
-from ui.studio.told import in_words
+from ui.studio.told import in_words, page_in_words
 from ui.studio.words import Words
 
 HERE = Path(__file__).parent
@@ -50,20 +50,20 @@ def shown(words: str) -> str:
     return words.replace("\n", "⏎") if words == NO_THOUGHT or not words.strip() else words
 
 
-def framed(page: Path, label: str, name: str) -> None:
+def framed(words: Words, page: Path, name: str) -> None:
     """A report's page in a frame of its own, where its look and this page's do not meet; and as a file to carry away."""
     # Its bytes: read as text, a model's carriage return would become another character.
-    content = page.read_bytes()
+    content = page_in_words(words, page.read_bytes().decode("utf-8"))
     st.download_button(
-        label,
-        content,
+        words.compare.download,
+        content.encode(),
         file_name=name,
         mime="text/html",
         icon=":material/download:",
         on_click="ignore",
         key=f"get-{name}",
     )
-    st.iframe(content.decode("utf-8"), height=900)
+    st.iframe(content, height=900)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ In: the table `told` of a language (`ui/locales/studio_zh.yaml`). Out: the sente
 was told.
 """
 
+import html
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
@@ -11,6 +12,11 @@ from functools import cache, lru_cache
 from ui.studio.words import Words
 
 _BLANK = re.compile(r"\{(\w+)\}")
+_TAG = re.compile(r"(<[^>]*>)")
+# Where a page holds no sentences of a command.
+_APART = re.compile(r"<(style|code|pre|div(?= class=.words))\b")
+# On a line of a page's text; dots stand between phrases.
+_PHRASE = re.compile(r"[^\s·](?:[^\n·]*[^\s·])?")
 # What is longer is no sentence, and would be looked at for long.
 _LONGEST = 2000
 
@@ -30,6 +36,29 @@ def _line_in_words(words: Words, line: str) -> str:
         return f"| {' | '.join(in_words(words, cell) for cell in line[2:-2].split(' | '))} |"
     signs, space, said = line.partition(" ") if line.startswith("#") else ("", "", line)
     return f"{signs}{space}{in_words(words, said)}"
+
+
+def page_in_words(words: Words, page: str) -> str:
+    """The same for a page of HTML, as finetune/page.py writes it: all but code, and what somebody said or answered."""
+    if not words.told:
+        return page
+    # Texts and tags take turns.
+    parts = _TAG.split(page)
+    closes = ""
+    for place, part in enumerate(parts):
+        if closes:
+            closes = "" if part == closes else closes
+        elif found := _APART.match(part):
+            closes = f"</{found[1]}>"
+        elif place % 2 == 0:
+            parts[place] = _PHRASE.sub(lambda phrase: _phrase_in_words(words, phrase[0]), part)
+    return "".join(parts).replace('<html lang="en">', '<html lang="zh-Hans">', 1)
+
+
+def _phrase_in_words(words: Words, phrase: str) -> str:
+    said = html.unescape(phrase)
+    told = in_words(words, said)
+    return phrase if told == said else html.escape(told)
 
 
 def pieces(pattern: str) -> list[str]:

@@ -22,6 +22,7 @@ from ui.studio.jobs import (
     Asked,
     answer_of,
     by_hand,
+    is_left_open,
     is_started,
     is_training,
     keep_upload,
@@ -182,8 +183,8 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
             return
         source = keep_upload(studio.settings.uploads, given.name if given else "command.sh", text.encode())
         mark = source.name[:10]
-        made = studio.settings.saved / f"imported-{mark}.yaml"
-        made.parent.mkdir(parents=True, exist_ok=True)
+        # Not among one's own: there it may have been changed since.
+        made = source.with_name(f"{mark}-recipe.yaml")
         words = (str(source), "--out", str(made))
         asked = Asked("import-llamafactory", words, "import")
         job = job_card.offer(studio, asked, say.import_now, key="import", icon=":material/input:")
@@ -192,12 +193,18 @@ def _import(studio: Studio, taken: tuple[str, ...]) -> None:
         for line in log_of(job.run).read_text(encoding="utf-8").splitlines():
             # The command itself stands above.
             if not line.startswith("$ "):
-                argument, _, why = line.partition(": ")
-                st.caption(f"{argument}: {in_words(studio.words, why)}" if why else line)
+                st.caption(_told(studio, line))
         name = st.text_input(say.name, f"imported-{mark}", key=f"import-name-{mark}")
         if st.button(say.import_use, type="primary", icon=":material/check:"):
             with in_red(studio.words):
                 _use(studio, name, read_values(made, studio.knobs), taken)
+
+
+def _told(studio: Studio, line: str) -> str:
+    """What an import told: a sentence, or an argument and a sentence about it."""
+    told = in_words(studio.words, line)
+    argument, colon, why = line.partition(": ")
+    return told if told != line or not colon else f"{in_words(studio.words, argument)}: {in_words(studio.words, why)}"
 
 
 def _save(studio: Studio, values: dict[str, Any], taken: tuple[str, ...]) -> None:
@@ -263,7 +270,8 @@ def _start(studio: Studio, words: list[str], values: dict[str, Any], name: str) 
         _show(run)
         st.rerun()
     started = st.session_state.get("started")
-    if started and Path(started).is_dir():
+    # How it ended is told below.
+    if any(str(job.run) == started and state_of(job) in ALIVE for job in studio.jobs):
         st.success(say.started.format(run=started), icon=":material/rocket_launch:")
 
 
@@ -291,9 +299,9 @@ def _plan(studio: Studio, found: dict[str, Any]) -> None:
 
 
 def _queue(studio: Studio) -> None:
-    """The runs that wait or are under way, and those that can go on."""
+    """The runs that wait or are under way, and those that can go on; deleted on the page Runs, they are gone here, too."""
     say = studio.words.train
-    found = [job for job in studio.jobs if is_training(job) and state_of(job) in (*ALIVE, "paused", "stopped")]
+    found = [job for job in studio.jobs if is_training(job) and state_of(job) != "done"]
     if not found:
         return
     st.subheader(say.queue, anchor=False)
@@ -318,14 +326,15 @@ def run_controls(studio: Studio, job: Job, *, key: str) -> None:
             if st.button(say.stop, key=f"halt-{key}", icon=":material/stop:"):
                 write_want(job.run, "stop")
                 st.rerun()
-        elif (
-            job.request
-            and state in ("paused", "stopped", "failed")
-            and st.button(say.resume, key=f"resume-{key}", icon=":material/play_arrow:")
-        ):
-            write_want(job.run, "run")
-            _show(job.run)
-            st.rerun()
+        elif job.request and state in ("paused", "stopped", "failed"):
+            if st.button(say.resume, key=f"resume-{key}", icon=":material/play_arrow:"):
+                write_want(job.run, "run")
+                _show(job.run)
+                st.rerun()
+            # What it learned becomes an adapter.
+            if is_left_open(job) and st.button(say.stop, key=f"halt-{key}", icon=":material/stop:"):
+                write_want(job.run, "stop")
+                st.rerun()
     names = {"pause": say.pause, "stop": say.stop, "resume": say.resume}
     for action, command in by_hand(job).items():
         # A box each: its copy button takes all that is in it.

@@ -99,7 +99,7 @@ def _report(studio: Studio, job: Job) -> None:
         made = job_card.offer(studio, asked, say.report_now, key="report", icon=":material/article:", since=since)
         page = job.run / REPORT
         if page.is_file() and time_of(page) >= since and not (made and is_moving(made)):
-            framed(page, studio.words.compare.download, f"{job.run.name}.html")
+            framed(studio.words, page, f"{job.run.name}.html")
 
 
 def _numbers(words: Words, job: Job, lines: list[dict[str, Any]]) -> None:

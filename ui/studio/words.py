@@ -102,6 +102,9 @@ class DataWords(Strict):
     taken: Sentence
     add: Sentence
     added: Sentence
+    remove: Sentence
+    remove_sure: Sentence
+    remove_yes: Sentence
 
 
 class BaseWords(Strict):
@@ -262,6 +265,7 @@ class ExportWords(Strict):
     size: Sentence
     free: Sentence
     is_current: Sentence
+    is_older: Sentence
     card: Sentence
     promote_title: Sentence
     promote_under: Sentence
