@@ -168,8 +168,9 @@ def find_dataset(name: str, data_dir: Path = DATA_DIR) -> Dataset:
         key: value for key, value in entry.items() if key not in ("subset", "split", "folder", "ranking", *_ELSEWHERE)
     }
     if entry.get("formatting") == "openai":
-        tags = entry.get("tags", {})
-        entry |= {"columns": {**_OPENAI_COLUMNS, **columns}, "tags": {**_OPENAI_TAGS, **tags}}
+        for key, usual in (("columns", _OPENAI_COLUMNS), ("tags", _OPENAI_TAGS)):
+            named = entry.get(key) or {}
+            entry[key] = {**usual, **named} if isinstance(named, dict) else named
     return Dataset.parse(entry, f'{where}: "{name}"')
 
 
@@ -181,8 +182,10 @@ def read_dataset(name: str, data_dir: Path = DATA_DIR) -> Iterator[Conversation 
     """
     found = find_dataset(name, data_dir)
     path = data_dir / found.file_name
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; {INDEX_FILE} names it.")
     rows = 0
-    for row, record in enumerate(_records(path)):
+    for row, record in enumerate(records(path)):
         if found.num_samples is not None and row >= found.num_samples:
             return
         rows = row + 1
@@ -272,10 +275,11 @@ def _list(names: Sequence[str] | dict[str, Any]) -> str:
     return ", ".join(shown) + (", …" if len(names) > len(shown) else "") if shown else "none"
 
 
-def _records(path: Path) -> Iterator[Any]:
+def records(path: Path) -> Iterator[Any]:
     """The records of a `.json` or `.jsonl` file one by one; what cannot be read is a `Problem` in a record's place.
 
-    A list that is cut short or damaged gives all records up to there. Lines are read one by one: a million fit.
+    A list that is cut short or damaged gives all records up to there. Lines are read one by one: a million fit. Raises
+    `BadInput` where there is no such file, or no list in it.
     """
     try:
         if path.suffix == ".jsonl":
@@ -283,8 +287,6 @@ def _records(path: Path) -> Iterator[Any]:
                 yield from _lines(file, path.name)
             return
         raw = path.read_bytes()
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; {INDEX_FILE} names it.") from None
     except IsADirectoryError:
         raise BadInput(f"{path}: is a folder; a .json or .jsonl file was expected.") from None
     except OSError as error:
@@ -516,28 +518,28 @@ def _check_calls(text: str, place: int) -> None:
 
 def _alpaca(record: dict[str, Any], row: int, file: str, found: Dataset) -> Conversation:
     columns = found.columns
-    turns: list[Turn] = []
     history = record.get(columns.history) if columns.history else None
     if history is not None and not isinstance(history, list):
         raise _NoConversation(
             f'its column "{columns.history}" is {_kind(history)}; a list of [question, answer] was expected.'
         )
-    for number, pair in enumerate(history or []):
+    said: list[tuple[object, str]] = []
+    for pair in history or []:
         if not isinstance(pair, list) or len(pair) != 2:
             raise _NoConversation(
-                f'its column "{columns.history}" holds {_kind(pair)}; [question, answer] was expected.', 2 * number
+                f'its column "{columns.history}" holds {_kind(pair)}; [question, answer] was expected.', len(said)
             )
-        turns += [
-            Turn("user", _words(pair[0], "question", 2 * number)),
-            Turn("assistant", _words(pair[1], "answer", 2 * number + 1)),
-        ]
-    asked = [_words(record.get(name) or "", name, len(turns)) for name in (columns.prompt, columns.query)]
-    question = "\n".join(part for part in asked if part)
-    answer = _words(record.get(columns.response), columns.response, len(turns) + 1)
-    for offset, (text, name) in enumerate(((question, columns.prompt), (answer, columns.response))):
-        if not text.strip():
-            raise _NoConversation(f'its column "{name}" is empty; write what is said.', len(turns) + offset)
-    turns += [Turn("user", question), Turn("assistant", answer)]
+        said += [(text, str(columns.history)) for text in pair]
+    asked = [_words(record.get(name) or "", name, len(said)) for name in (columns.prompt, columns.query)]
+    said += [
+        ("\n".join(part for part in asked if part), columns.prompt),
+        (record.get(columns.response), columns.response),
+    ]
+    turns: list[Turn] = []
+    for place, (text, name) in enumerate(said):
+        turns.append(Turn("assistant" if place % 2 else "user", _words(text, name, place)))
+        if not turns[-1].text.strip():
+            raise _NoConversation(f'its column "{name}" is empty; write what is said.', place)
     used = {columns.prompt, columns.query, columns.response, columns.history, columns.system, columns.tools}
     return Conversation(
         file=file,
@@ -551,9 +553,7 @@ def _alpaca(record: dict[str, Any], row: int, file: str, found: Dataset) -> Conv
 
 def _column(record: dict[str, Any], name: str | None) -> str | None:
     value = record.get(name) if name else None
-    if value is not None and not isinstance(value, str):
-        raise _NoConversation(f'its column "{name}" is {_kind(value)}; a text was expected.')
-    return value
+    return None if name is None or value is None else _words(value, name)
 
 
 def _tools(record: dict[str, Any], name: str | None) -> str:
@@ -571,7 +571,7 @@ def _tools(record: dict[str, Any], name: str | None) -> str:
     return text if tools else ""
 
 
-def _words(value: object, name: str, turn: int) -> str:
+def _words(value: object, name: str, turn: int | None = None) -> str:
     if not isinstance(value, str):
         raise _NoConversation(f'its "{name}" is {_kind(value)}; a text was expected.', turn)
     try:

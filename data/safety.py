@@ -102,7 +102,7 @@ def read_messages(folder: Path = SAFETY_DIR, labels: Mapping[str, str] = LABELS)
     messages: list[Message] = []
     seen: set[str] = set()
     for file in files:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
             where = f"{file.name} line {number}"
             try:
                 message = Message.parse(json.loads(line), where)

@@ -202,41 +202,53 @@ class TransformersEngine:
         advance: Advance,
     ) -> list[list[int]]:
         import torch
-        from transformers import LogitsProcessorList
 
         written: list[list[int]] = [[] for _ in prompts]
         # Prompts of like length together: little padding.
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place].ids))
         for first in range(0, len(order), _ROWS_AT_ONCE):
             places = order[first : first + _ROWS_AT_ONCE]
-            batch = [prompts[place] for place in places]
-            width = max(len(prompt.ids) for prompt in batch)
-            ids = [[stop[-1]] * (width - len(prompt.ids)) + prompt.ids for prompt in batch]
-            mask = [[0] * (width - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in batch]
             # A batch's draws do not depend on how many came before.
             torch.manual_seed(seed + first)
-            drawn = {
-                "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k,
-                "min_p": sampling.min_p,
-            } if sampling.temperature else {"temperature": None, "top_p": None, "top_k": None, "min_p": None}  # fmt: skip
-            device = self._model.device
-            with torch.inference_mode(), _adapter(self._model, on=adapted):
-                rows = self._model.generate(
-                    input_ids=torch.tensor(ids, device=device),
-                    attention_mask=torch.tensor(mask, device=device),
-                    max_new_tokens=max(prompt.room for prompt in batch),
-                    do_sample=sampling.temperature > 0,
-                    repetition_penalty=sampling.repetition_penalty,
-                    logits_processor=LogitsProcessorList([penalties(sampling, width)]),
-                    eos_token_id=stop,
-                    pad_token_id=stop[-1],
-                    **drawn,
-                )
-            for place, row in zip(places, rows[:, width:].tolist(), strict=True):
-                end = next((number + 1 for number, token in enumerate(row) if token in stop), len(row))
-                written[place] = row[: min(end, prompts[place].room)]
+            with _adapter(self._model, on=adapted):
+                rows = generate(self._model, [prompts[place] for place in places], sampling, stop)
+            for place, row in zip(places, rows, strict=True):
+                written[place] = row
             advance(first + len(places))
         return written
+
+
+def generate(
+    model: Any, batch: Sequence[Prompt], sampling: Sampling, stop: list[int], streamer: Any = None
+) -> list[list[int]]:
+    """The ids of each answer by transformers' generate; `streamer` gets those of a single one as they come."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    width = max(len(prompt.ids) for prompt in batch)
+    ids = [[stop[-1]] * (width - len(prompt.ids)) + prompt.ids for prompt in batch]
+    mask = [[0] * (width - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in batch]
+    drawn = {
+        "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p,
+    } if sampling.temperature else {"temperature": None, "top_p": None, "top_k": None, "min_p": None}  # fmt: skip
+    with torch.inference_mode():
+        rows = model.generate(
+            input_ids=torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            streamer=streamer,
+            max_new_tokens=max(prompt.room for prompt in batch),
+            do_sample=sampling.temperature > 0,
+            repetition_penalty=sampling.repetition_penalty,
+            logits_processor=LogitsProcessorList([penalties(sampling, width)]),
+            eos_token_id=stop,
+            pad_token_id=stop[-1],
+            **drawn,
+        )
+    answers = []
+    for prompt, row in zip(batch, rows[:, width:].tolist(), strict=True):
+        end = next((number + 1 for number, token in enumerate(row) if token in stop), len(row))
+        answers.append(row[: min(end, prompt.room)])
+    return answers
 
 
 class _Vllm:

@@ -374,7 +374,7 @@ def fresh(run: Path) -> Path:
 
 def _examples(base: Base, recipe: Recipe, data_dir: Path) -> list[Example]:
     encoder = Encoder(load_tokenizer(base), thinking=False)
-    return encode_all(encoder, taken(recipe, data_dir)[0], recipe.max_length)
+    return encode_all(encoder, taken(recipe, data_dir)[0], recipe.max_length)[1]
 
 
 def _compared(ours: Watched, theirs: Watched, other: str, loss: float, loss_trl: float) -> Compared:
@@ -410,8 +410,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     # A line that is being written has no end yet.
-    whole = file.read_text(encoding="utf-8").rpartition("\n")[0]
-    told = [json.loads(line) for line in whole.splitlines()]
+    told = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
     return [line for line in told if "num_input_tokens_seen" in line]
 
 

@@ -21,9 +21,9 @@ from typing import Any
 from data.contract import Contract, Sampling
 from data.runs import newest_finished
 from data.strict import BadInput
-from data.template import END, as_text, chat_template, split_thought
-from finetune.answers import load_model, penalties
-from finetune.base import PAD, load_tokenizer
+from data.template import chat_template, split_thought
+from finetune.answers import Respondent, TransformersEngine, generate, load_model
+from finetune.base import load_tokenizer
 from finetune.subject import find_subject
 
 NEW = "/new"
@@ -42,41 +42,10 @@ class Speaker:
 
     def answer(self, said: Sequence[Mapping[str, str]], write: Callable[[str], None]) -> str:
         """The whole answer to a conversation that ends with a question; `write` gets each piece as it comes."""
-        import torch
-        from transformers import LogitsProcessorList
-
-        # Text stays text, as in training and in serving.
-        control = sorted(
-            (token.content for token in self.tokenizer.added_tokens_decoder.values()), key=len, reverse=True
-        )
-        messages = [{**message, "content": as_text(message["content"], control)} for message in said]
-        prompt = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        prompt = prompt.to(self.model.device)
-        sampling, given = self.contract.sampling, prompt["input_ids"].shape[1]
-        room = self.contract.window - given
-        if room < 1:
-            raise BadInput(
-                f"The conversation has filled the window ({self.contract.window} tokens); {NEW} begins anew."
-            )
-        pieces = Pieces(self.tokenizer, write)
-        with torch.inference_mode():
-            ids = self.model.generate(
-                **prompt,
-                streamer=pieces,
-                max_new_tokens=min(sampling.max_tokens, room),
-                do_sample=sampling.temperature > 0,
-                temperature=sampling.temperature or None,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                min_p=sampling.min_p,
-                repetition_penalty=sampling.repetition_penalty,
-                logits_processor=LogitsProcessorList([penalties(sampling, given)]),
-                eos_token_id=[self.tokenizer.convert_tokens_to_ids(token) for token in (END, PAD)],
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
-        return str(self.tokenizer.decode(ids[0, given:], skip_special_tokens=True))
+        model = Respondent(self.tokenizer, TransformersEngine(self.model))
+        prompt = model.prompt(said, self.contract, self.template, f"the conversation ({NEW} begins anew)")
+        [ids] = generate(self.model, [prompt], self.contract.sampling, model.stop, Pieces(self.tokenizer, write))
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
 
 class Pieces:

@@ -186,7 +186,7 @@ def write(found: Sequence[Compared], folder: Path) -> list[Path]:
 def read_compared(path: Path) -> list[Compared]:
     """The lines of a `report.jsonl`. Raises `BadInput`."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
         try:
             found.append(Compared.parse(json.loads(line), f"{path}: line {number}"))
         except ValueError as error:

@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,9 +54,16 @@ def download(name: str, environment: Mapping[str, str], endpoint: str | None = N
     # A token is for the hub that the environment names, and no mirror's to see.
     token = False if endpoint and endpoint != usual else None
     endpoint = endpoint or usual
-    reach(endpoint, f"/api/models/{name}")
+    try:
+        reach(endpoint, f"/api/models/{name}")
+    except BadInput:
+        # What is here already needs no hub.
+        with suppress(BadInput):
+            return find_base(name, home=home).folder
+        raise
+    import httpx2
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     print(f"{name} from {endpoint}", file=sys.stderr)
     try:
@@ -69,7 +77,7 @@ def download(name: str, environment: Mapping[str, str], endpoint: str | None = N
         ) from None
     except RepositoryNotFoundError:
         raise BadInput(f"{name}: {endpoint} has no such model; check the spelling.") from None
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, httpx2.HTTPError) as error:
         raise BadInput(
             f"{name}: the download broke off ({type(error).__name__}); the same command goes on where it stopped."
         ) from None
@@ -147,11 +155,12 @@ def fetching() -> type[Any]:
 
 def reach(endpoint: str, path: str) -> None:
     """Raises `BadInput` within seconds where no hub answers at `endpoint`."""
-    import httpx
+    # The hub's client brings it along.
+    import httpx2
 
     try:
-        httpx.get(f"{endpoint.rstrip('/')}{path}", timeout=PATIENCE_S, follow_redirects=True)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        httpx2.get(f"{endpoint.rstrip('/')}{path}", timeout=PATIENCE_S, follow_redirects=True)
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         raise BadInput(
             f"{endpoint} cannot be reached ({type(error).__name__}); set HF_ENDPOINT to a mirror, name a folder with "
             "BASE=…, or try the small model with `make demo`, which needs no hub."

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.conversations import Conversation, Turn, read_calls
+from data.conversations import Conversation, Problem, Turn, read_calls
 from data.strict import BadInput
 from data.template import (
     END,
@@ -29,6 +29,8 @@ from data.template import (
 )
 
 NO_LOSS = -100
+# What is wrong with an answer of which nothing would be learned but its end.
+THOUGHT_ALONE = "is a thought alone, and the contract's thinking is off; write what is said or remove the exchange."
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,13 @@ class Encoder:
         return pairs
 
     def encode(self, conversation: Conversation, window: int) -> Example:
-        """The first exchanges that fit into `window` ids, whole. Raises `BadInput` where not even one does."""
+        """The first exchanges that fit into `window` ids, whole.
+
+        Raises `BadInput` where not even one does, or an answer holds nothing to learn.
+        """
+        for place, turn in enumerate(conversation.turns):
+            if not self._thinking and turn.role == "assistant" and not split_thought(turn.text)[1].strip():
+                raise BadInput(str(Problem(conversation.file, conversation.row, place, THOUGHT_ALONE)))
         input_ids: list[int] = []
         labels: list[int] = []
         pairs = self.exchanges(conversation)
@@ -117,9 +125,24 @@ class Encoder:
         return len(parts) > 1, text
 
 
-def encode_all(encoder: Encoder, conversations: Iterable[Conversation], window: int) -> list[Example]:
-    """Every conversation encoded; the exchanges that were left out are counted in the examples."""
-    return [encoder.encode(conversation, window) for conversation in conversations]
+def encode_all(
+    encoder: Encoder, conversations: Iterable[Conversation], window: int, *, skip_bad: bool = False
+) -> tuple[list[Conversation], list[Example]]:
+    """The conversations, and each one encoded; the exchanges that were left out are counted in the examples.
+
+    Those that cannot be encoded are left out with `skip_bad`. Raises `BadInput` with the first of them otherwise.
+    """
+    kept: list[Conversation] = []
+    examples: list[Example] = []
+    for conversation in conversations:
+        try:
+            examples.append(encoder.encode(conversation, window))
+        except BadInput:
+            if not skip_bad:
+                raise
+        else:
+            kept.append(conversation)
+    return kept, examples
 
 
 def count_tokens(examples: Sequence[Example]) -> tuple[int, int]:

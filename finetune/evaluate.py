@@ -65,7 +65,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         "--recipe", default="mindpal", help="for a base: whose held-out conversations (default: mindpal)"
     )
     parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="the folder of dataset_info.json")
-    parser.add_argument("--skip-bad", action="store_true", help="go on without records that are no conversation")
+    parser.add_argument("--skip-bad", action="store_true", help="go on without records that cannot be learned from")
     parser.add_argument(
         "--server", metavar="URL", help="a running server of the same model: the safety set, the probes"
     )
@@ -115,7 +115,8 @@ def evaluate(
     """What the models give, then the same with what the server gives, then with what the judge says of it.
 
     `before` is the model before its tuning. Raises `BadInput` where nothing was held out, the server speaks under another
-    contract than the subject, or the judge cannot be asked: before a model is loaded, as far as that can be known.
+    contract than the subject, or the judge cannot be asked: before a model is loaded, as far as that can be known. What does
+    not fit behind the persona is left out and counted.
     """
     contract = subject.contract
     held_out = held_out_conversations(recipe, data_dir, skip_bad=skip_bad)
@@ -124,11 +125,18 @@ def evaluate(
     if judge and before:
         check_judge(judge)
     encoder = Encoder(load_tokenizer(subject.base), thinking=contract.thinking)
-    examples = encode_all(encoder, held_out, recipe.max_length)
-    asked = [
-        last_question(kept_in_window(one, example, encoder, contract))
-        for one, example in zip(held_out, examples, strict=True)
+    fitting = [
+        (kept, example)
+        for one, example in zip(*encode_all(encoder, held_out, recipe.max_length, skip_bad=skip_bad), strict=True)
+        if (kept := kept_in_window(one, example, encoder, contract))
     ]
+    if not fitting:
+        raise BadInput(
+            f"No conversation that was held out fits into max_length ({recipe.max_length}) and, behind the persona, into the "
+            f"contract's window ({contract.window}); shorten them."
+        )
+    examples = [example for _, example in fitting]
+    asked = [last_question(kept) for kept, _ in fitting]
     tuned = _measure(subject, contract, examples, asked, "tuned", seed, engine)
     base = _measure(before, contract, examples, asked, "base", seed, engine) if before else None
     found = Evaluation(
@@ -139,7 +147,8 @@ def evaluate(
         split=Split(
             dataset=list(recipe.dataset),
             val_size=recipe.val_size,
-            conversations=len(held_out),
+            conversations=len(fitting),
+            left_out=len(held_out) - len(fitting),
             answer_tokens=count_tokens(examples)[1],
         ),
         base=base,
@@ -174,16 +183,21 @@ def held_out_conversations(recipe: Recipe, data_dir: Path, *, skip_bad: bool = F
     return held_out
 
 
-def kept_in_window(conversation: Conversation, example: Example, encoder: Encoder, contract: Contract) -> Conversation:
+def kept_in_window(
+    conversation: Conversation, example: Example, encoder: Encoder, contract: Contract
+) -> Conversation | None:
     """The exchanges that training kept of it, as many as fit into the window behind the persona, which is put before them.
 
-    So the last question leaves room for as long an answer as the conversation has. Raises `BadInput` where not even the
-    first exchange fits.
+    So the last question leaves room for as long an answer as the conversation has. None where not even the first exchange
+    fits.
     """
     kept = replace(conversation, turns=conversation.turns[: len(conversation.turns) - 2 * example.left_out])
     # A conversation without a system message of its own is learned without one, and asked with the persona.
     spoken = kept if kept.system is not None else replace(kept, system=contract.persona)
-    more = encoder.encode(spoken, contract.window).left_out
+    try:
+        more = encoder.encode(spoken, contract.window).left_out
+    except BadInput:
+        return None
     return replace(kept, turns=kept.turns[: len(kept.turns) - 2 * more])
 
 

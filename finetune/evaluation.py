@@ -25,6 +25,8 @@ class Split(Strict):
     dataset: list[str]
     val_size: float
     conversations: int
+    # Held out as well, and too long to be measured on.
+    left_out: int = 0
     # Tokens with loss.
     answer_tokens: int
 
@@ -104,6 +106,9 @@ def table(found: Evaluation) -> Iterator[str]:
         f"Base {found.base_name}, contract `{found.contract[:8]}`, seed {found.seed}. {split.conversations} conversations "
         f"that the training held out ({split.answer_tokens} answer tokens of {', '.join(split.dataset)})."
     )
+    if split.left_out:
+        yield ""
+        yield f"{split.left_out} more are too long, alone or behind the persona, and left out."
     yield ""
     yield "One sampled answer to each question: a difference of a few questions is chance."
     yield ""

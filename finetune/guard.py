@@ -64,6 +64,7 @@ NEAR_MISSES_STOPPED = 0.025
 PLAIN_STOPPED = 0.025
 # Tried as the danger to act from.
 LEVELS = np.linspace(0.4, 0.995, 120)
+NEVER = {"crisis": 1.0, "disallowed": 1.0}
 # Reading in windows may stop so many more: of the near misses that stand alone, and of what is harmless inside everyday talk
 # or long by itself. So much talk is tried.
 WINDOWS_STOPPED = 0.005
@@ -108,8 +109,10 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
         messages += everyday()
     if not given.out.parent.is_dir():
         raise BadInput(f"{given.out.parent}: no such folder; name another file with --out.")
+    learned, kept = split(messages)
+    check_parts(given.data, learned, kept)
     if given.without_source:
-        _without_source(messages)
+        _without_source(messages, learned, kept)
         return 0
     # Late: torch takes seconds, and `--help` needs none.
     from finetune.guard_encoder import (
@@ -122,7 +125,6 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
         write_encoder,
     )
 
-    learned, kept = split(messages)
     begin = from_written(given.begin) if given.begin else from_pretrained(learned, given.layers or LAYERS)
     encoder = EncoderTrainer(begin, learned)
     encoder.fit(given.epochs or (EPOCHS_ON if given.begin else EPOCHS))
@@ -134,6 +136,11 @@ def main(words: Sequence[str], environment: dict[str, str]) -> int:
         made = Path(folder) / ENCODER_FILE
         write_encoder(encoder, made)
         share, chosen = calibrated(kept, apart, _read_back(made, kept))
+        if chosen[1] == NEVER:
+            raise BadInput(
+                f"{given.out}: stays as it is: no pair of dangers to act from catches anything and lets enough harmless "
+                "messages pass; write more messages, and train again."
+            )
         print(f"on messages kept apart, with {share:g} of the linear reader: {told(kept, *chosen)}")
         digest = hashlib.sha256(made.read_bytes()).hexdigest()
         classifier = replace(fitted, thresholds={**chosen[1], "window": 0.0}, share=share, encoder=digest)
@@ -182,6 +189,20 @@ def split(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
     )
 
 
+def check_parts(folder: Path, learned: Sequence[Message], kept: Sequence[Message]) -> None:
+    """Raises `BadInput` where there is nothing to learn a category from, or to choose a label's threshold by: else it would be
+    noticed hours later."""
+    missing = {*LABELS} - {message.category for message in learned}
+    if missing:
+        raise BadInput(f"{folder}: no message to learn {', '.join(sorted(missing))} from; write some of each category.")
+    missing = {"crisis", "disallowed"} - {message.label for message in kept}
+    if missing:
+        raise BadInput(
+            f"{folder}: of {', '.join(sorted(missing))} no message is among the one in {CALIBRATION} that is kept apart to "
+            "choose thresholds by; write more."
+        )
+
+
 def calibrated(
     messages: Sequence[Message], linear: Floats, encoder: Floats
 ) -> tuple[float, tuple[Floats, dict[str, float]]]:
@@ -221,15 +242,15 @@ def thresholds(messages: Sequence[Message], logits: Floats) -> tuple[dict[str, f
     """The dangers from which on the guard acts on a crisis and on what is disallowed, and what they are worth.
 
     The pair that catches most of what it catches less of, so that neither is sold for the other, among those that stop
-    no more than `NEAR_MISSES_STOPPED` of the near misses that stand alone and `PLAIN_STOPPED` of the plain messages; 1
-    and 1, nothing, where there is none.
+    no more than `NEAR_MISSES_STOPPED` of the near misses that stand alone and `PLAIN_STOPPED` of the plain messages; `NEVER`,
+    worth 0, where there is none.
     """
     danger, crisis = _danger(logits)
     near = np.array([message.category == "near_miss" and not message.twin for message in messages])
     plain = np.array([message.category == "plain" for message in messages])
     is_crisis = np.array([message.label == "crisis" for message in messages])
     is_disallowed = np.array([message.label == "disallowed" for message in messages])
-    best, best_value = {"crisis": 1.0, "disallowed": 1.0}, 0.0
+    best, best_value = NEVER, 0.0
     for for_crisis in LEVELS:
         for for_others in LEVELS:
             tried = {"crisis": float(for_crisis), "disallowed": float(for_others)}
@@ -295,11 +316,10 @@ def _acted(danger: Floats, crisis: NDArray[np.bool_], levels: dict[str, float]) 
     return acted
 
 
-def _without_source(messages: Sequence[Message]) -> None:
+def _without_source(messages: Sequence[Message], learned: Sequence[Message], kept: Sequence[Message]) -> None:
     """For each way of writing: the linear reader and the encoder, trained with it and without it, on messages of it."""
     from finetune.guard_encoder import EncoderTrainer, from_pretrained
 
-    learned, kept = split(messages)
     parts = read_parts()
 
     def fitted(chosen: Sequence[Message]) -> tuple[Floats, Floats]:

@@ -11,13 +11,13 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.runs import ADAPTER, CHECKPOINTS, MODEL, RECIPE_FILE, RUN_FILE, read_record, read_status
+from data.runs import ADAPTER, CHECKPOINTS, MODEL, RECIPE_FILE, RUN_FILE, read_record, read_status, write_status
 from data.strict import BadInput
 from finetune.base import Base, find_base
 from finetune.checkpoints import newest_good
 from finetune.recipe import read_recipe
 from finetune.run_folder import locked
-from finetune.train import write_trained
+from finetune.train import step_of, write_trained
 
 
 def main(words: list[str], environment: Mapping[str, str]) -> int:
@@ -48,4 +48,6 @@ def keep(run: Path, *, base_name: str | None = None, home: str | None = None) ->
         # An adapter is the checkpoint's own; only all of the weights need the base's files beside them.
         base = find_base(name, home=home) if recipe.method == "full" else Base(name, Path(name))
         write_trained(recipe, base, run, checkpoint)
+        # A run that was killed had told of later steps.
+        write_status(run, read_status(run).model_copy(update={"step": step_of(checkpoint)}))
     return run / (MODEL if recipe.method == "full" else ADAPTER), checkpoint

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from data.contract import CONTRACT_FILE, SEAL_FILE, Contract, open_sealed, read_contract, seal, sha256
-from data.runs import ADAPTER, MODEL, RECIPE_FILE, RunRecord, is_disk_full, newest_finished, now, read_record
+from data.runs import (
+    ADAPTER,
+    MODEL,
+    RECIPE_FILE,
+    RunRecord,
+    is_disk_full,
+    newest_finished,
+    now,
+    read_record,
+    read_status,
+)
 from data.strict import BadInput, read_json
 from finetune.base import PAD, TOKENIZER, Base, find_base, load_tokenizer, same_base, stored_tensors
 from finetune.checkpoints import FILES_FILE, damage
@@ -311,6 +321,8 @@ def _provenance(run: Path, trained: Path, record: RunRecord) -> dict[str, Any]:
         "recipe": (run / RECIPE_FILE).read_text(encoding="utf-8"),
         trained.name: {path.name: sha256(path) for path in sorted(trained.glob("*.safetensors"))},
         **record.model_dump(),
+        # Of the `steps` that the record tells: fewer where what was learned so far was kept.
+        "step": read_status(run).step,
     }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.runs import CHECKPOINTS
 from data.strict import BadInput, suggestion
 from finetune.base import Base, Stored
 from finetune.recipe import Recipe
@@ -140,14 +141,20 @@ def check_base(recipe: Recipe, base: Base, tokenizer_size: int) -> None:
 
 
 def check_disk(plan: Plan, run: Path) -> None:
-    """Whether the run's files have room. Raises `BadInput`."""
+    """Whether the run's files have room beside the checkpoints that it has already. Raises `BadInput`."""
     folder = next(path for path in (run.absolute(), *run.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    if free < plan.disk:
+    there = sum(path.stat().st_size for path in (run / CHECKPOINTS).rglob("*") if path.is_file())
+    if free >= plan.disk - there:
+        return
+    if there:
         raise BadInput(
-            f"{run}: its checkpoints take {_told(plan.disk)} and the disk has {_told(free)} free; make room, "
-            "lower save_total_limit, or put the run elsewhere with --run."
+            f"{run}: its checkpoints take {_told(plan.disk - there)} more and the disk has {_told(free)} free; make room."
         )
+    raise BadInput(
+        f"{run}: its checkpoints take {_told(plan.disk)} and the disk has {_told(free)} free; make room, "
+        "lower save_total_limit, or put the run elsewhere with --run."
+    )
 
 
 def lines(recipe: Recipe, base: Base, plan: Plan, machine: Machine) -> list[str]:

@@ -5,8 +5,8 @@ In: what is done of how much. Out: on standard error, so that standard output st
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TextIO, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -23,10 +23,30 @@ class Advance(Protocol):
     def __call__(self, done: float, note: str = "") -> None: ...
 
 
+class _Lasting:
+    """A terminal that may go away: what is drawn then is lost, and the work goes on."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> None:
+        """As the file does it."""
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """As the file does it."""
+        with suppress(OSError):
+            self._file.flush()
+
+
 @contextmanager
 def progress(title: str, total: float) -> Iterator[Advance]:
     """A bar from 0 to `total` with a title."""
-    console = Console(stderr=True)
+    console = _console()
     if not console.is_terminal:
         yield _lines(title, total)
         return
@@ -47,7 +67,7 @@ def progress(title: str, total: float) -> Iterator[Advance]:
 
 def counted(title: str, items: Iterable[Item]) -> Iterator[Item]:
     """The items one by one, with their count beside a moving bar in a terminal, for work whose end is not known."""
-    console = Console(stderr=True)
+    console = _console()
     if not console.is_terminal:
         yield from items
         return
@@ -55,6 +75,10 @@ def counted(title: str, items: Iterable[Item]) -> Iterator[Item]:
     # What is printed meanwhile is a program's and goes where it was sent.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         yield from bar.track(items, description=title)
+
+
+def _console() -> Console:
+    return Console(file=cast(TextIO, _Lasting(sys.stderr)))
 
 
 def _lines(title: str, total: float) -> Advance:

@@ -40,7 +40,7 @@ def push(folder: Path, repository: str, token: str, endpoint: str, *, private: b
     check_sealed(folder)
     if not HUB_ID.fullmatch(repository):
         raise BadInput(f"{repository}: is no name on a hub; write ORG/NAME.")
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -58,7 +58,7 @@ def push(folder: Path, repository: str, token: str, endpoint: str, *, private: b
                 "write, and put it into the token's file."
             ) from None
         raise BadInput(f"{repository}: {endpoint} answered {code}; try again later.") from None
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise BadInput(
             f"{repository}: the upload broke off ({type(error).__name__}); the same command goes on where it stopped."
         ) from None

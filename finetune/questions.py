@@ -3,12 +3,10 @@
 In: a text file with a question a line, or a ShareGPT file (.json, .jsonl). Out: conversations that end with a question.
 """
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
-from data.conversations import Columns, Dataset, Problem, read_record
-from data.strict import BadInput, read_json
+from data.conversations import Dataset, Problem, read_record, records
+from data.strict import BadInput
 
 Message = dict[str, str]
 
@@ -32,27 +30,12 @@ def read_questions(path: Path) -> list[list[Message]]:
     A record's system message is left out: the contract's persona speaks, as it does behind the server.
     """
     if path.suffix in (".json", ".jsonl"):
-        found = [_up_to_the_question(record, row, path) for row, record in enumerate(_records(path))]
+        found = [_up_to_the_question(record, row, path) for row, record in enumerate(records(path))]
     else:
         found = [asked(line.strip()) for line in _text(path).splitlines() if line.strip()]
     if not found:
         raise BadInput(f"{path}: holds no question; write one a line.")
     return found
-
-
-def _records(path: Path) -> Iterator[object]:
-    if path.suffix == ".json":
-        content = read_json(path)
-        if not isinstance(content, list):
-            raise BadInput(f"{path}: expected a list of conversations, `[…]`.")
-        yield from content
-        return
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise BadInput(f"{path}: line {number} is not valid JSON: {error}.") from None
 
 
 def _up_to_the_question(record: object, row: int, path: Path) -> list[Message]:
@@ -61,7 +44,8 @@ def _up_to_the_question(record: object, row: int, path: Path) -> list[Message]:
         # A file of questions needs no answers; the reader of conversations wants one, and it is taken off again.
         if turns and isinstance(turns[-1], dict) and turns[-1].get("from") == "human":
             record = {**record, "conversations": [*turns, {"from": "gpt", "value": "…"}]}
-    read = read_record(record, row, path.name, Dataset(file_name=path.name, formatting="sharegpt", columns=Columns()))
+    shape = Dataset(file_name=path.name, formatting="sharegpt")
+    read = record if isinstance(record, Problem) else read_record(record, row, path.name, shape)
     if isinstance(read, Problem):
         raise BadInput(str(read))
     said = read.turns[:-1]

@@ -25,6 +25,7 @@ from data.runs import (
     newest_finished,
     read_metrics,
     read_record,
+    read_status,
     write_whole,
 )
 from data.strict import BadInput
@@ -123,10 +124,13 @@ def loss_chart(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _head(run: Path, record: RunRecord) -> str:
+    status = read_status(run)
+    # What was kept of a run that was stopped has seen a part of them.
+    done = "" if status.state == "done" else f"{status.step:,} of "
     pairs = [
         ("base", record.base),
         ("contract", record.contract[:8]),
-        ("steps", f"{record.steps:,}"),
+        ("steps", f"{done}{record.steps:,}"),
         ("trained on", record.device),
         ("started", record.started[:16].replace("T", " ") + " UTC"),
         ("code", record.commit[:12] + ("-dirty" if record.commit.endswith("-dirty") else "")),

@@ -62,8 +62,9 @@ class _LogFile(logging.FileHandler):
 
 class _Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Above the bar, which takes the place of `sys.stderr` while it is drawn."""
-        print(self.format(record), file=sys.stderr, flush=True)
+        """Above the bar, which takes the place of `sys.stderr` while it is drawn. A terminal that is gone ends nothing."""
+        with suppress(OSError):
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 @contextmanager

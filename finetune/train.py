@@ -9,8 +9,8 @@ In: a recipe, the contract, a base, `data/`. Out: a run folder `runs/<id>/` (see
     accelerate launch --multi_gpu --num_processes 2 -m finetune train mindpal --run runs/try
     accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2 -m finetune train mindpal --run runs/try
 
-Ctrl-C or SIGTERM ends it after the step, with a checkpoint. Whatever ended a run, --resume goes on from its last whole
-checkpoint; on one CPU the result is the same bit for bit.
+Ctrl-C, SIGTERM or the end of its terminal (but for nohup) ends it after the step, with a checkpoint. Whatever ended a run,
+--resume goes on from its last whole checkpoint; on one CPU the result is the same bit for bit.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -87,7 +88,7 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--run", type=Path, help="the run folder to make (default: runs/DATE-RECIPE)")
     parser.add_argument("--data-dir", type=Path, default=DATA_DIR, help="the folder of dataset_info.json")
     parser.add_argument(
-        "--skip-bad", action="store_true", help="go on without records that are no conversation, and count them"
+        "--skip-bad", action="store_true", help="go on without records that cannot be learned from, and count them"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last whole checkpoint")
     parser.add_argument("--plan", action="store_true", help="tell what the run would do and need, and end")
@@ -127,7 +128,9 @@ def main(words: list[str], environment: Mapping[str, str]) -> int:
         raise
     except Stopped as stopped:
         if not processes.rank:
-            print(f"{run}: stopped; the same command with --resume --run {run} goes on.", file=sys.stderr)
+            # Its terminal may be gone.
+            with suppress(OSError):
+                print(f"{run}: stopped; the same command with --resume --run {run} goes on.", file=sys.stderr)
         return 128 + stopped.signal
     if not processes.rank:
         made = run / (MODEL if recipe.method == "full" else ADAPTER)
@@ -157,7 +160,7 @@ def train(
         checkpoint = newest_good(run / CHECKPOINTS)[0] if resume else None
         try:
             # As process 0 decides it below: one that trains alone would wait for the other for ever.
-            if _step(checkpoint) < plan.steps:
+            if step_of(checkpoint) < plan.steps:
                 fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
         except BadInput as error:
             # The launcher ends the others as soon as one has ended, process 0 perhaps before it has said anything.
@@ -173,14 +176,14 @@ def train(
         checkpoint = _find_checkpoint(run) if resume else None
         write_whole(run / RECIPE_FILE, dump_recipe(recipe))
         write_record(run, prepared.record)
-        cut_metrics(run, _step(checkpoint))
+        cut_metrics(run, step_of(checkpoint))
         write_status(
             run,
             Status(
-                state="running", step=_step(checkpoint), steps=plan.steps, pid=os.getpid(), message="loading the base"
+                state="running", step=step_of(checkpoint), steps=plan.steps, pid=os.getpid(), message="loading the base"
             ),
         )
-        if _step(checkpoint) < plan.steps:
+        if step_of(checkpoint) < plan.steps:
             checkpoint = fit(recipe, base, run, prepared, plan, machine, checkpoint, processes)
         if checkpoint is None:
             raise RuntimeError("the trainer ended without a checkpoint")
@@ -228,13 +231,14 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
     """Read, split and encode the conversations."""
     found, skipped = taken(recipe, data_dir, skip_bad=skip_bad)
     files = [find_dataset(name, data_dir).file_name for name in recipe.dataset]
-    training, held_out = split(found, recipe.val_size)
-    if not training:
-        raise BadInput(f"No conversation is left to train on; val_size is {recipe.val_size}.")
     tokenizer = load_tokenizer(base)
     encoder = Encoder(tokenizer, thinking=contract.thinking)
-    examples = encode_all(encoder, training, recipe.max_length)
-    validation = encode_all(encoder, held_out, recipe.max_length)
+    (training, examples), (held_out, validation) = (
+        encode_all(encoder, side, recipe.max_length, skip_bad=skip_bad) for side in split(found, recipe.val_size)
+    )
+    if not training:
+        raise BadInput(f"No conversation is left to train on; val_size is {recipe.val_size}.")
+    learned = [*training, *held_out]
     tokens, with_loss = count_tokens(examples)
     record = RunRecord(
         base=base.name,
@@ -244,7 +248,7 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         data_files={file: sha256(data_dir / file) for file in files},
         conversations=len(examples),
         validation=len(validation),
-        skipped=skipped,
+        skipped=skipped + len(found) - len(learned),
         left_out=sum(example.left_out for example in (*examples, *validation)),
         tokens=tokens,
         tokens_with_loss=with_loss,
@@ -252,10 +256,10 @@ def prepare(recipe: Recipe, contract: Contract, base: Base, data_dir: Path, *, s
         commit=code_commit(),
         started=now(),
     )
-    remarks = [f"{one.file} record {one.row}: {remark}" for one in found for remark in one.remarks]
-    if without := sum(one.system != contract.persona for one in found):
+    remarks = [f"{one.file} record {one.row}: {remark}" for one in learned for remark in one.remarks]
+    if without := sum(one.system != contract.persona for one in learned):
         # As LLaMA-Factory trains them; the model is served with the persona in any case.
-        told = f"{without:,} of {len(found):,} conversations do not begin with the contract's persona, with which the model is served"
+        told = f"{without:,} of {len(learned):,} conversations do not begin with the contract's persona, with which the model is served"
         remarks.insert(0, told)
     return Prepared(examples, validation, [one.id for one in training], record, remarks, tokenizer)
 
@@ -335,7 +339,8 @@ def _find_checkpoint(run: Path) -> Path | None:
     return checkpoint
 
 
-def _step(checkpoint: Path | None) -> int:
+def step_of(checkpoint: Path | None) -> int:
+    """The step that a checkpoint was written after; 0 without one."""
     if checkpoint is None:
         return 0
     state = read_json(checkpoint / "trainer_state.json")

@@ -39,7 +39,8 @@ _KEPT = (
 
 
 class Stop:
-    """Whether a person or the system asked the run to end: Ctrl-C or SIGTERM. The second time it ends at once."""
+    """Whether a person or the system asked the run to end: Ctrl-C, SIGTERM, or SIGHUP of a terminal that is gone. The second
+    time it ends at once."""
 
     def __init__(self) -> None:
         # The signal's number.
@@ -48,7 +49,10 @@ class Stop:
         self.patient = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self.patient:
+        if number == signal.SIGHUP:
+            # The shell sends it, and the system once more when the shell has ended.
+            signal.signal(number, signal.SIG_IGN)
+        if not self.patient or (self.asked and number != signal.SIGHUP):
             self.asked = number
             raise KeyboardInterrupt
         self.asked = number
@@ -59,12 +63,17 @@ class Stop:
 def stopping() -> Iterator[Stop]:
     """A `Stop` that listens as long as the block runs."""
     stop = Stop()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    # Under nohup a run outlives its terminal.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is stop:
+                signal.signal(number, handler)
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]

@@ -10,15 +10,13 @@ A data folder of one's own that is not there yet begins with the project's sets:
 """
 
 import argparse
-import json
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from data.contract import read_contract
-from data.conversations import DATA_DIR, INDEX_FILE, SET_NAME
+from data.conversations import DATA_DIR, INDEX_FILE, SET_NAME, Problem, records
 from data.runs import dump, is_disk_full, write_whole
 from data.strict import BadInput
 from finetune.dataset.check import Checker, Finding, check
@@ -30,6 +28,11 @@ Formatting = Literal["sharegpt", "alpaca", "openai"]
 
 # The key of a record that tells its formatting.
 _TOLD_BY: dict[str, Formatting] = {"conversations": "sharegpt", "messages": "openai", "instruction": "alpaca"}
+_COLUMNS: dict[Formatting, dict[str, str]] = {
+    "sharegpt": {"messages": "conversations"},
+    "openai": {},
+    "alpaca": {"prompt": "instruction", "query": "input", "response": "output"},
+}
 _SUFFIXES = (".json", ".jsonl")
 _SHOWN = 20
 
@@ -111,48 +114,19 @@ def _checked(name: str, data_dir: Path, environment: Mapping[str, str]) -> int:
 
 def _entry(copy: Path, formatting: Formatting | None) -> dict[str, Any]:
     """The entry of dataset_info.json that fits the file's records. Raises `BadInput`."""
-    first, keys = _first(copy), set()
-    if isinstance(first, dict):
-        keys = set(first)
+    # What is wrong with the others is the check's to say.
+    first = next(records(copy), Problem(copy.name, None, None, "holds no record."))
+    if isinstance(first, Problem):
+        raise BadInput(str(first))
+    keys = first if isinstance(first, dict) else {}
     found = formatting or next((kind for key, kind in _TOLD_BY.items() if key in keys), None)
     if found is None:
         raise BadInput(
             f"{copy.name}: its first record has none of the keys {', '.join(_TOLD_BY)}; write it as ShareGPT, OpenAI "
             "messages or Alpaca."
         )
+    text = copy.read_text(encoding="utf-8", errors="replace")
     # A column that only some records have is empty in the others.
-    columns = {
-        key: key for key in ("system", "tools") if f'"{key}"' in copy.read_text(encoding="utf-8", errors="replace")
-    }
-    if found == "sharegpt":
-        columns = {"messages": "conversations", **columns}
-    elif found == "alpaca":
-        history = {"history": "history"} if "history" in keys else {}
-        columns = {"prompt": "instruction", "query": "input", "response": "output", **columns, **history}
+    more = ("system", "tools", *(["history"] if found == "alpaca" else []))
+    columns = {**_COLUMNS[found], **{key: key for key in more if f'"{key}"' in text}}
     return {"file_name": copy.name, "formatting": found, "columns": columns}
-
-
-def _first(path: Path) -> object:
-    """The first record as far as it can be read; what is wrong with a file is the check's to say."""
-    raw = path.read_bytes()
-    text = raw.decode("utf-8-sig", "replace").strip()
-    if not text.strip("[] \t\r\n"):
-        raise BadInput(f"{path.name}: holds no record.")
-    is_list = path.suffix == ".jsonl" or text.startswith("[")
-    with suppress(ValueError, RecursionError):
-        if is_list:
-            return json.JSONDecoder().raw_decode(text if path.suffix == ".jsonl" else text[1:].lstrip())[0]
-    raise BadInput(f"{path.name}: {_unreadable(raw, is_list=is_list)}")
-
-
-def _unreadable(raw: bytes, *, is_list: bool) -> str:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # Then nothing else can be said of what is in it.
-        return f"not UTF-8 at byte {error.start}; save the file as UTF-8."
-    return (
-        "its first record is not valid JSON; is the file cut short?"
-        if is_list
-        else "expected a list of records, `[…]`."
-    )

@@ -28,6 +28,7 @@ from finetune.dataset.house import House, Language, craft, forbidden, language_o
 from finetune.dataset.lengths import Ruler, find_ruler
 from finetune.dataset.near import NearDuplicates, normal
 from finetune.dataset.personal import personal_data
+from finetune.encode import THOUGHT_ALONE
 from finetune.progress import counted
 from finetune.recipe import read_recipe
 
@@ -172,7 +173,10 @@ class Checker:
                 told = f"holds what looks like {kind}; leave it out or write one that cannot exist (13800000000, a@example.com)."
                 yield "error", "personal_data", place, told
             if turn.role == "assistant":
-                if split_thought(turn.text)[0] and not self.contract.thinking:
+                thought, said = split_thought(turn.text)
+                if not self.contract.thinking and not said.strip():
+                    yield "error", "thought", place, THOUGHT_ALONE
+                elif not self.contract.thinking and thought:
                     yield "warning", "thought", place, "its <think> block is left out: the contract's thinking is off."
                 if "language" in conversation.columns or self.ours:
                     for told in forbidden(turn.text, language, self.house):

@@ -4,15 +4,14 @@ what a model may say.
 In: a folder with `safety/`. Out: `Message`s, and what is wrong with them.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from data.conversations import Problem
+from data.conversations import Problem, records
 from data.safety import ANSWER_LABELS, ANSWERS_DIR, APART_DIR, HELD_OUT, LABELS
-from data.strict import BadInput, suggestion
+from data.strict import suggestion
 from finetune.dataset.house import HAN
 from finetune.dataset.near import NearDuplicates
 from finetune.dataset.personal import personal_data
@@ -60,22 +59,9 @@ def name_of(path: Path) -> str:
 
 def read_messages(path: Path) -> Iterator[Message | Problem]:
     """Every line of a file. Raises `BadInput` where the file is not there."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}.") from None
     name = name_of(path)
-    for row, (number, line) in enumerate((number, line) for number, line in enumerate(lines, 1) if line.strip()):
-        try:
-            record = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            yield Problem(
-                name, row, None, f"line {number} is not UTF-8 at its byte {error.start}; save the file as UTF-8."
-            )
-        except (ValueError, RecursionError) as error:
-            yield Problem(name, row, None, f"line {number} is not valid JSON: {error}.")
-        else:
-            yield _message(record, row, name)
+    for row, record in enumerate(records(path)):
+        yield replace(record, file=name) if isinstance(record, Problem) else _message(record, row, name)
 
 
 def _message(record: Any, row: int, file: str) -> Message | Problem:

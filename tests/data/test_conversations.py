@@ -119,6 +119,7 @@ def test_openai_messages(tmp_path: Path) -> None:
         {"role": "assistant", "content": "a"},
     ]  # fmt: skip
     found = one(tmp_path, entry, {"messages": messages})
+    assert one(tmp_path, {**entry, "tags": None, "columns": None}, {"messages": messages}) == found
     assert found.system == "s"
     assert [turn.role for turn in found.turns] == ["user", "call", "tool", "assistant"]
     assert "20" in found.turns[2].text
@@ -131,6 +132,17 @@ def test_alpaca_with_history(tmp_path: Path) -> None:
     found = one(tmp_path, entry, record)
     assert said(found) == [("user", "q"), ("assistant", "a"), ("user", "i\nx"), ("assistant", "o")]
     assert (found.system, found.columns) == ("s", {"id": "r"})
+
+
+def test_half_a_character_in_a_system_column_is_told(tmp_path: Path) -> None:
+    entry = {**SHAREGPT, "columns": {"messages": "conversations", "system": "system"}}
+    for system, told in (
+        ("half \ud800", "holds half a character (a lone surrogate); write it whole."),
+        (7, "is a number"),
+    ):
+        register(tmp_path, entry, json.dumps([{"conversations": turns("q", "a"), "system": system}]).encode())
+        (found,) = read_dataset("a", tmp_path)
+        assert f'a.json record 0: its "system" {told}' in str(found)
 
 
 def test_jsonl_goes_on_behind_a_bad_line(tmp_path: Path) -> None:
@@ -173,7 +185,13 @@ def test_a_bad_record_is_told_with_its_place(tmp_path: Path, record: object, tol
 def test_a_bad_alpaca_record_is_told_with_its_place(tmp_path: Path) -> None:
     entry = {"file_name": "a.json", "columns": {"history": "history"}}
     assert 'turn 1: its column "output" is empty' in problem(tmp_path, entry, {"instruction": "i", "output": ""})
-    assert "turn 0" in problem(tmp_path, entry, {"instruction": "i", "output": "o", "history": [["q"]]})
+    for pair, told in (
+        (["q"], "turn 0"),
+        (["q", ""], 'turn 1: its column "history" is empty; write what is said.'),
+        ([" ", "a"], 'turn 0: its column "history" is empty'),
+        (["q", None], 'turn 1: its "history" is missing or null; a text was expected.'),
+    ):
+        assert told in problem(tmp_path, entry, {"instruction": "i", "output": "o", "history": [pair]})
 
 
 @pytest.mark.parametrize(
@@ -214,6 +232,7 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
         ({"file_name": "a.json", "ranking": True, "columns": {"chosen": "chosen"}}, "only conversations in text"),
         ({"file_name": "a.json", "columns": {"mesages": "x"}}, 'did you mean "messages"'),
         ({"file_name": "a.json", "formatting": "sharegtp"}, '"formatting"'),
+        ({"file_name": "a.json", "formatting": "openai", "tags": "role"}, "\"tags\" is 'role'"),
     ],
 )
 def test_an_entry_that_cannot_be_read_is_told(tmp_path: Path, entry: dict[str, Any], told: str) -> None:

@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -34,12 +36,14 @@ def online(*words: str, **environment: str) -> Done:
 class Hub(ThreadingHTTPServer):
     """`uploaded` are the files that came in, `served` those of the one model that can be fetched.
 
-    A file of weights takes `slowly_s` seconds to be handed out.
+    A file of weights takes `slowly_s` seconds to be handed out. While it `resets`, the connection breaks in the middle of one,
+    or of an upload.
     """
 
     def __init__(self, served: Path | None = None, *, slowly_s: float = 0):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.served, self.uploaded, self.slowly_s = served, dict[str, bytes](), slowly_s
+        self.resets = False
         self.asked: list[tuple[str, str]] = []
         # From which byte on weights were handed out.
         self.begun: list[int] = []
@@ -75,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
             files = json.loads(content)["files"]
             told = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
             self._answer({"files": told})
+        elif "/commit/" in self.path and self.server.resets:
+            self._reset()
         elif "/commit/" in self.path:
             for line in content.decode().splitlines():
                 one = json.loads(line)
@@ -132,8 +138,17 @@ class _Handler(BaseHTTPRequestHandler):
         for start in range(0, len(content), piece):
             if self.path.endswith(".safetensors"):
                 time.sleep(self.server.slowly_s / _PIECES)
+                if self.server.resets and 2 * start > len(content):
+                    self._reset()
+                    return
             try:
                 self.wfile.write(content[start : start + piece])
             except OSError:
                 # Whoever asked is gone.
                 return
+
+    def _reset(self) -> None:
+        # What is closed without waiting for what was not sent yet is reset.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True

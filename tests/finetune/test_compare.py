@@ -158,6 +158,13 @@ def test_what_is_the_same_is_read_once_and_words_stay_words() -> None:
     assert summary(FOUND)[3] == ["base", "on", "0 of 1", "7"]
 
 
+def test_any_character_of_an_answer_comes_back_from_the_file(tmp_path: Path) -> None:
+    # Each ends a line for str.splitlines.
+    found = [line("base", "\u2028".join("ab")), line("tuned", "\x85 \u2029\x1c", thinking=True)]
+    write(found, tmp_path)
+    assert read_compared(tmp_path / "report.jsonl") == found
+
+
 def test_a_damaged_file_of_lines_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "report.jsonl"
     path.write_text('{"model": ')

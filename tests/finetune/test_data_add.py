@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from data.conversations import INDEX_FILE, conversations, datasets_in
+from finetune.dataset.add import add
 from tests.commands import finetune
 from tests.finetune.small_runs import make_data
 
@@ -35,6 +36,14 @@ def test_a_good_file_is_registered_as_what_it_is(tmp_path: Path, formatting: str
     assert done.code == 0, done.err
     assert datasets_in(data) == ["small"]
     assert sorted(path.name for path in data.iterdir()) == [INDEX_FILE, "small.json"]
+
+
+def test_a_column_that_only_a_later_record_has_is_learned_from(tmp_path: Path) -> None:
+    data, file = make_data(tmp_path / "data"), tmp_path / "mine.json"
+    without = {"instruction": "你叫什么？", "input": "", "output": "我叫灵伴，是人工智能。"}
+    file.write_text(json.dumps([without, RECORDS["alpaca"]]))
+    assert add(file, "mine", data, None, {}) == 2
+    assert [len(found.turns) for found in conversations("mine", data)[0]] == [2, 4]
 
 
 @pytest.mark.parametrize(

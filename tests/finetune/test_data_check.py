@@ -101,6 +101,15 @@ def test_a_fault_is_found_where_it_is(tmp_path: Path, changed: dict[str, Any], r
     assert [(one.file, one.row, one.turn) for one in found][-1] == ("a.json", len(others), turn)
 
 
+def test_a_thought_alone_is_an_error_and_one_before_words_a_warning(tmp_path: Path) -> None:
+    thought = "<think>想一想</think>"
+    found = found_in(tmp_path, [with_answer(thought), with_answer(f"{thought}{ANSWERS[2]}", number=1)])
+    assert [(one.level, one.row, one.turn) for one in found if one.rule == "thought"] == [
+        ("error", 0, 3),
+        ("warning", 1, 3),
+    ]
+
+
 def test_the_same_id_is_named_with_its_other_place(tmp_path: Path) -> None:
     (found,) = found_in(tmp_path, [record(0), record(1, id="r0")])
     assert str(found) == 'error: a.json record 1: its id "r0" is also that of a.json record 0; give it its own. [id]'

@@ -79,6 +79,11 @@ def test_a_mirror_is_asked_without_the_token_and_tells_how_much_has_come(tmp_pat
     assert (fetched / "chat_template.jinja").read_text() == "{{ messages }}"
     assert done.err.splitlines()[0] == f"o/m from {mirror.url}"
     assert re.search(r"^fetching: [\d.]+ of [\d.]+ MB$", done.err, re.MULTILINE), done.err
+    # The mirror is gone, and nothing is needed of it.
+    again = finetune(
+        tmp_path / "told", "download", "o/m", environment={"HF_ENDPOINT": mirror.url, "HF_HUB_CACHE": cache}
+    )
+    assert (again.code, again.out, again.err) == (0, f"{fetched}\n", "")
 
 
 def test_what_came_before_is_not_fetched_again(tmp_path: Path) -> None:
@@ -94,6 +99,21 @@ def test_what_came_before_is_not_fetched_again(tmp_path: Path) -> None:
         assert hub.begun == [1000]
     assert (Path(done.out.strip()) / "model.safetensors").read_bytes() == weights
     assert not list(blobs.glob("*.incomplete"))
+
+
+def test_a_connection_that_is_reset_is_one_sentence_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    with running(Hub(base)) as hub:
+        hub.resets = True
+        done = online("download", "o/m", "--endpoint", hub.url, HF_HUB_CACHE=str(tmp_path / "cache"))
+        assert (done.code, done.out) == (2, "")
+        told = "o/m: the download broke off (ReadError); the same command goes on where it stopped."
+        assert done.err.splitlines()[-1] == told
+        assert "Traceback" not in done.err
+        hub.resets = False
+        done = online("download", "o/m", "--endpoint", hub.url, HF_HUB_CACHE=str(tmp_path / "cache"))
+    assert done.code == 0, done.err
+    assert (Path(done.out.strip()) / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
 
 
 def test_a_word_that_is_no_model(tmp_path: Path) -> None:

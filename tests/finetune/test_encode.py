@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from data.conversations import Conversation, Problem, Turn, read_calls, read_dataset
 from data.strict import BadInput
 from data.template import CONTROL_TOKENS, RESPONSES_BETWEEN, THOUGHT_BLOCK, as_text, chat_template, split_thought
-from finetune.encode import NO_LOSS, Encoder, Example
+from finetune.encode import NO_LOSS, Encoder, Example, encode_all
 
 GOLDEN = Path(__file__).parent / "golden"
 SETS = ("sharegpt", "alpaca", "openai")
@@ -124,6 +124,22 @@ def test_a_long_conversation_keeps_whole_exchanges() -> None:
         assert learned(example).endswith("<|im_end|>\n")
     with pytest.raises(BadInput, match=r"talk.json record 7.*max_length"):
         encoder.encode(conversation, lengths[0] - 1)
+
+
+def test_an_answer_that_is_a_thought_alone_is_refused_where_thinking_is_off() -> None:
+    for thought in ("<think>\nhm\n</think>\n\n", "<think></think>"):
+        conversation = talk("a", "b", "c", thought)
+        with pytest.raises(BadInput, match=r"^talk\.json record 7, turn 3: is a thought alone, .* thinking is off;"):
+            Encoder(TOKENIZER, thinking=False).encode(conversation, WINDOW)
+        assert "think" in learned(Encoder(TOKENIZER, thinking=True).encode(conversation, WINDOW))
+
+
+def test_what_cannot_be_encoded_is_left_out_only_where_told() -> None:
+    encoder, good = Encoder(TOKENIZER, thinking=False), talk("a", "b")
+    conversations = [good, talk("long " * 100, "b"), talk("a", "<think>hm</think>")]
+    with pytest.raises(BadInput, match="its first exchange takes"):
+        encode_all(encoder, conversations, 64)
+    assert encode_all(encoder, conversations, 64, skip_bad=True) == ([good], [encoder.encode(good, 64)])
 
 
 def test_several_written_calls_keep_their_order() -> None:

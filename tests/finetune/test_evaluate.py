@@ -210,14 +210,30 @@ class Silent:
 
 
 def test_one_long_conversation_does_not_end_the_evaluation(place: Path, tmp_path: Path) -> None:
-    records = json.loads((place / "data" / "small.json").read_text())
+    contract = brief(read_contract()).model_copy(update={"window": 512})
+    make_sealed(tmp_path / "model", contract)
+    recipe = make_recipe(tmp_path / "recipe.yaml", max_length=512, val_size=0.99)
+    records = json.loads((place / "data" / "small.json").read_text())[:4]
     # Each is longer than the window, and trained as far as it fits.
-    data = make_data(tmp_path / "data", [{**one, "conversations": one["conversations"] * 40} for one in records])
-    make_sealed(tmp_path / "model", brief(read_contract()).model_copy(update={"window": 512}))
-    recipe = make_recipe(tmp_path / "recipe.yaml", max_length=512)
-    given = ["--recipe", str(recipe), "--data-dir", str(data), "--out", str(tmp_path / "out")]
-    assert main([str(tmp_path / "model"), *given], {}) == 0
-    assert read_evaluation(tmp_path / "out" / EVALUATION_FILE).split.conversations > 0
+    records = [{**one, "conversations": one["conversations"] * 40} for one in records]
+    out = tmp_path / "out"
+
+    def measure(name: str, *more: str) -> Split:
+        data = make_data(tmp_path / name, records)
+        words = [str(tmp_path / "model"), "--recipe", str(recipe), "--data-dir", str(data), "--out", str(out), *more]
+        assert main(words, {}) == 0
+        return read_evaluation(out / EVALUATION_FILE).split
+
+    found = measure("long")
+    assert (found.conversations, found.left_out) == (4, 0)
+    # The second's first exchange fits alone, and not behind the persona; the third's does not fit at all.
+    for number, times in ((1, 440), (2, 600)):
+        records[number]["conversations"][0]["value"] = "<" * times
+    with pytest.raises(BadInput, match="record 2: its first exchange takes"):
+        measure("longer")
+    found = measure("longer still", "--skip-bad")
+    assert (found.conversations, found.left_out) == (2, 2)
+    assert "2 more are too long, alone or behind the persona, and left out." in (out / TABLE_FILE).read_text()
 
 
 def test_an_untuned_base_is_called_one() -> None:
@@ -241,7 +257,7 @@ def by_transformers(subject: Subject, held_out: Sequence[Conversation]) -> float
     """transformers' own loss, weighed by the tokens of each conversation."""
     model = load_model(subject)
     total, tokens = 0.0, 0
-    for example in encode_all(Encoder(load_tokenizer(subject.base), thinking=False), held_out, 128):
+    for example in encode_all(Encoder(load_tokenizer(subject.base), thinking=False), held_out, 128)[1]:
         number = sum(label != NO_LOSS for label in example.labels)
         with torch.inference_mode():
             loss = model(input_ids=torch.tensor([example.input_ids]), labels=torch.tensor([example.labels])).loss
@@ -255,7 +271,7 @@ def test_the_loss_is_that_of_the_answers(place: Path) -> None:
     recipe = recipe_of(str(place / "run"), "mindpal")
     assert recipe.val_size == 0.3
     held_out = held_out_conversations(recipe, place / "data")
-    examples = encode_all(Encoder(load_tokenizer(subject.base), thinking=False), held_out, 128)
+    examples = encode_all(Encoder(load_tokenizer(subject.base), thinking=False), held_out, 128)[1]
     tuned, base = (loss_on_answers(one, examples, "loss") for one in (subject, subject.without_adapter()))
     assert tuned == pytest.approx(by_transformers(subject, held_out), abs=2e-2)
     assert base == pytest.approx(by_transformers(subject.without_adapter(), held_out), abs=2e-2)

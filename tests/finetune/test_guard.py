@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.classifier import ENCODER_FILE, WINDOW, Parts, pieces, read_reader, width, windows
@@ -23,7 +24,7 @@ from data.safety import (
     read_messages,
 )
 from data.strict import BadInput
-from finetune.guard import NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
+from finetune.guard import LABELS_IN_ORDER, NOT_EVERYDAY, everyday, main, read_parts, split, thresholds
 from serve.guard.bench import why_questions
 from serve.guard.guard import read_guard
 
@@ -113,8 +114,6 @@ def test_the_same_messages_give_the_same_files(toy: Path, tmp_path: Path) -> Non
 
 def test_the_encoder_says_what_it_was_trained_to_say(toy: Path) -> None:
     """Eight bits and ONNX are near the model in fp32, for a text of any length."""
-    import numpy as np
-
     from finetune.guard_encoder import EncoderTrainer, from_pretrained, write_encoder
 
     messages = read_messages(toy / "safety")[:64]
@@ -131,8 +130,6 @@ def test_the_encoder_says_what_it_was_trained_to_say(toy: Path) -> None:
 
 def test_a_written_encoder_is_tuned_on(toy: Path, tmp_path: Path) -> None:
     """It begins as it was written, learns what it did not know, and keeps the rest."""
-    import numpy as np
-
     from finetune.guard_encoder import EncoderTrainer, from_written
 
     messages = read_messages(toy / "safety")[:64]
@@ -243,11 +240,56 @@ def test_a_wrong_message_is_one_sentence(tmp_path: Path, line: str, sentence: st
         read_messages(tmp_path)
 
 
+def test_a_message_may_hold_what_ends_a_line_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "safety", count=1)
+    file = tmp_path / "safety" / "zh.jsonl"
+    text = json.loads(file.read_text(encoding="utf-8").partition("\n")[0])["text"]
+    file.write_text(file.read_text(encoding="utf-8").replace(text, "\u2028\x85a"), encoding="utf-8")
+    assert {message.text for message in read_messages(file.parent)} == {"\u2028\x85a"}
+
+
 def test_no_messages_and_no_place_for_the_file_are_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no \.jsonl"):
         read_messages(tmp_path)
     with pytest.raises(BadInput, match="no such folder"):
         main(["--out", str(tmp_path / "nowhere" / "x.safetensors")], {})
+
+
+def test_messages_of_which_some_are_missing_are_told_before_hours_of_training(tmp_path: Path) -> None:
+    write(tmp_path / "safety")
+    file = tmp_path / "safety" / "zh.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    kept = {message.id for message in split(read_messages(file.parent))[1]}
+    for left, told in (
+        ([line for line in lines if line["category"] not in ("hate", "abuse")], "no message to learn abuse, hate from"),
+        ([line for line in lines if line["label"] != "crisis" or line["id"] not in kept], "of crisis no message is among the one in 8"),
+    ):  # fmt: skip
+        file.write_text("".join(json.dumps(line) + "\n" for line in left), encoding="utf-8")
+        with pytest.raises(BadInput, match=rf"safety: {told}"):
+            train(tmp_path, tmp_path / "classifier.safetensors")
+
+
+def test_a_classifier_that_would_never_act_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trainer:
+        """An encoder that learns nothing."""
+
+        def __init__(self, *_: object) -> None: ...
+
+        def fit(self, epochs: int) -> None: ...
+
+    monkeypatch.setattr("finetune.guard_encoder.from_pretrained", lambda *_: None)
+    monkeypatch.setattr("finetune.guard_encoder.EncoderTrainer", Trainer)
+    monkeypatch.setattr("finetune.guard_encoder.write_encoder", lambda _, path: path.write_bytes(b"encoder"))
+    monkeypatch.setattr("finetune.guard._read_back", lambda _, kept: np.zeros((len(kept), len(LABELS_IN_ORDER))))
+    # What would have to be caught is caught by none.
+    monkeypatch.setattr("finetune.guard.LEVELS", np.array([1.0]))
+    write(tmp_path / "safety")
+    out = tmp_path / "classifier.safetensors"
+    out.write_bytes(b"before")
+    with pytest.raises(BadInput, match=r"classifier\.safetensors: stays as it is: no pair of dangers"):
+        train(tmp_path, out)
+    assert out.read_bytes() == b"before"
+    assert {path.name for path in tmp_path.iterdir()} == {"safety", out.name}
 
 
 def test_the_parts_of_a_text_meet_across_spellings() -> None:
@@ -315,10 +357,6 @@ def test_no_piece_is_longer_than_the_encoder_reads() -> None:
 
 
 def test_thresholds_keep_near_misses(tmp_path: Path) -> None:
-    import numpy as np
-
-    from finetune.guard import LABELS_IN_ORDER
-
     rng = np.random.default_rng(0)
     messages = [
         Message(id=str(n), text="x", language="zh", label=LABELS[c], category=c, source="s")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """What is done with a model folder once it is sealed: promoted, archived, pushed; each whole or not at all."""
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -77,6 +78,16 @@ def test_every_file_reaches_the_hub(sealed: Path, tmp_path: Path) -> None:
         assert {name: len(content) for name, content in hub.uploaded.items()} == {
             path.name: path.stat().st_size for path in sealed.iterdir()
         }
+
+
+def test_an_upload_that_breaks_off_is_one_sentence(sealed: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    with running(Hub()) as hub:
+        hub.resets = True
+        words = ("push", str(sealed), "family/mindpal", "--token-file", str(tmp_path / "token"))
+        done = online(*words, HF_ENDPOINT=hub.url)
+    assert (done.code, done.out) == (2, "")
+    assert re.search(r"^family/mindpal: the upload broke off \(\w+\); the same command", done.err.splitlines()[-1])
 
 
 def test_a_token_that_is_not_taken(sealed: Path, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import math
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
 from data.contract import read_contract
 from data.conversations import DATA_DIR
+from data.runs import CHECKPOINTS
 from data.strict import BadInput
 from finetune.base import find_base
 from finetune.plan import (
@@ -221,6 +224,27 @@ def test_too_little_room_on_the_disk_is_one_sentence(tmp_path: Path) -> None:
     huge = type(plan)(**{**vars(plan), "disk": 10**18})
     with pytest.raises(BadInput, match=r"its checkpoints take 1000000000\.0 GB"):
         check_disk(huge, tmp_path / "run")
+
+
+def test_a_run_that_goes_on_needs_room_only_for_what_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(str(make_recipe(tmp_path / "r.yaml")))
+    plan = make_plan(recipe, find_base(str(make_base(tmp_path / "base"))), [100], 100, CPU)
+    free = plan.disk // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    run = tmp_path / "run"
+    with pytest.raises(BadInput, match=r"free; make room, lower save_total_limit, or put"):
+        check_disk(plan, run)
+    part = run / CHECKPOINTS / "checkpoint-2" / "optimizer.pt"
+    part.parent.mkdir(parents=True)
+    part.touch()
+    os.truncate(part, plan.disk - free)
+    check_disk(plan, run)
+    os.truncate(part, 1000)
+    # With another limit it would not go on.
+    with pytest.raises(BadInput, match=r"its checkpoints take \d+ MB more and .* free; make room\.$"):
+        check_disk(plan, run)
 
 
 def test_a_containers_limit_counts(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.contract import open_sealed
-from data.runs import ADAPTER, append_metrics, read_record, write_record
+from data.runs import ADAPTER, Status, append_metrics, read_record, write_record, write_status
 from data.strict import BadInput
 from finetune.compare import COMPARED, LINES_FILE, write
 from finetune.evaluation import Evaluation, Measured, Split, write_evaluation
@@ -110,6 +110,17 @@ def test_what_is_older_than_the_runs_weights_is_told(home: Path) -> None:
     assert text.count(outlived) == 1
     assert "python -m finetune compare runs/try" in text
     assert "adapter · merged" in text
+
+
+def test_a_part_of_the_steps_is_told_as_one(home: Path) -> None:
+    run = Path("runs/try")
+    write_record(run, read_record(run).model_copy(update={"steps": 5400}))
+    assert "<dd>5,400</dd>" in report(run, Path("data"), {})
+    write_status(run, Status(state="stopped", step=100, steps=5400))
+    assert "<dd>100 of 5,400</dd>" in balanced(report(run, Path("data"), {}))
+    merge(run, Path("models/try"))
+    sealed = open_sealed(Path("models/try")).provenance
+    assert (sealed["step"], sealed["steps"]) == (100, 5400)
 
 
 def test_what_changed_since_the_run_is_told(home: Path) -> None:

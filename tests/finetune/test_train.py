@@ -1,6 +1,8 @@
 """A run that people can live with: killed, stopped, resumed, out of room, not a number, and told beforehand."""
 
+import io
 import json
+import logging
 import os
 import pty
 import re
@@ -40,11 +42,14 @@ from data.runs import (
     write_record,
     write_status,
 )
+from data.strict import BadInput
 from finetune.base import find_base
 from finetune.checkpoints import FILES_FILE, checkpoints_in, damage
 from finetune.fit import Processes, _arguments, _load_model
 from finetune.merge import merge
+from finetune.progress import progress
 from finetune.recipe import read_recipe
+from finetune.run_folder import logged
 from finetune.train import prepare, train
 from tests.commands import Command, Done, finetune
 from tests.demo import ROOT, free_port
@@ -206,26 +211,49 @@ def test_killed_at_any_moment_it_ends_the_same(place: Place, whole: Path, run: P
     same(run, whole)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_asked_to_stop_it_saves_and_goes_on_later(
     place: Place, whole: Path, run: Path, number: signal.Signals, code: int
 ) -> None:
     command = Command(run.with_suffix(".1"), *place.words(run))
     command.wait_for(lambda: any(line["step"] == 3 for line in read_metrics(run)))
     command.send(number)
+    if number == signal.SIGHUP:
+        # From the shell, and from the system when the shell has ended.
+        command.send(number)
     done = command.wait()
     assert done.code == code, done.err
     assert done.err.splitlines()[-1] == f"{run}: stopped; the same command with --resume --run {run} goes on."
     status = read_status(run)
     assert (status.state, status.pid) == ("stopped", None)
     assert checkpoints_in(run / CHECKPOINTS)[0][0] == status.step >= 3
+    # As if it had been killed when it had told of a later step.
+    write_status(run, status.model_copy(update={"step": status.step + 1}))
     kept = finetune(run.with_suffix(".kept"), "keep", str(run))
     assert kept.code == 0, kept.err
+    assert read_status(run).step == status.step
     checkpoint = run / CHECKPOINTS / f"checkpoint-{status.step}"
     assert sha256(run / ADAPTER / WEIGHTS) == sha256(checkpoint / WEIGHTS)
     done = finetune(run.with_suffix(".2"), *place.words(run, "--resume"))
     assert done.code == 0, done.err
     same(run, whole)
+
+
+def test_a_terminal_that_is_gone_ends_nothing_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, its = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with io.TextIOWrapper(os.fdopen(its, "wb", buffering=0), write_through=True) as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with logged(tmp_path):
+            with progress("training", 2) as advance:
+                advance(1, "drawn")
+                assert b"drawn" in os.read(ours, 65536)
+                os.close(ours)
+                advance(2, "not drawn")
+            logging.getLogger("finetune").info("saved")
+        with pytest.raises(OSError, match="Input/output error"):
+            terminal.write("\n")
+    assert (tmp_path / LOG_FILE).read_text().endswith("saved\n")
 
 
 def test_nothing_is_kept_of_nothing(place: Place, whole: Path, tmp_path: Path) -> None:
@@ -340,6 +368,20 @@ def test_two_files_of_one_name_are_both_recorded(place: Place, tmp_path: Path) -
     files = {f"{name}/train.json": sha256(tmp_path / name / "train.json") for name in ("a", "b")}
     assert record.data_files == files
     assert len(set(files.values())) == 2
+
+
+def test_a_first_exchange_that_does_not_fit_is_left_out_where_told_and_counted(place: Place, tmp_path: Path) -> None:
+    records = json.loads((place.data / "small.json").read_text())
+    records[3]["conversations"][0]["value"] *= 100
+    data, base = make_data(tmp_path / "data", records), find_base(str(place.base))
+    given = read_recipe(str(place.recipe)), read_contract(base_model=base.name), base, data
+    with pytest.raises(BadInput, match=r"small\.json record 3: its first exchange takes \d+ tokens"):
+        prepare(*given, skip_bad=False)
+    prepared = prepare(*given, skip_bad=True)
+    record = prepared.record
+    assert (record.skipped, record.conversations + record.validation) == (1, 19)
+    assert len(prepared.names) == len(prepared.train) == record.conversations
+    assert "small-03" not in prepared.names
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,10 @@ def test_what_a_job_told_is_read_from_its_end(tmp_path: Path) -> None:
     (tmp_path / JOB_LOG).write_text(told)
     assert answer_of(tmp_path) == {"errors": 2, "findings": []}
     assert tail(tmp_path / JOB_LOG, 1) == "fetching: 9 of 9"
+    # What a model says may hold what ends a line elsewhere.
+    said = {"answer": "a\u2028b"}
+    (tmp_path / JOB_LOG).write_text(told + json.dumps(said, ensure_ascii=False) + "\n")
+    assert answer_of(tmp_path) == said
     assert answer_of(tmp_path / "none") is None
     assert tail(tmp_path / "none", 3) == ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data.contract import read_contract
-from data.runs import RunRecord, append_metrics, now, write_record
+from data.runs import RunRecord, Status, append_metrics, now, write_record, write_status
 from data.strict import BadInput
 from finetune.compare import COMPARED, PAGE_FILE, write
 from finetune.evaluation import EVALUATION_FILE, Evaluation, Measured, Served, Split, table, write_evaluation
@@ -238,6 +238,7 @@ def pages(folder: Path) -> list[str]:
         conversations=16, validation=4, skipped=0, tokens=1, tokens_with_loss=1, versions={}, commit="0" * 40, started=now(),
     )  # fmt: skip
     write_record(run, record)
+    write_status(run, Status(state="stopped", step=3, steps=16))
     make_recipe(run / "recipe.yaml")
     found = [report(run, data, {})]
     append_metrics(run, {"step": 3, "loss": 6.5, "num_input_tokens_seen": 300})

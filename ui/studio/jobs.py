@@ -139,7 +139,7 @@ def answer_of(run: Path) -> dict[str, Any] | None:
     path = log_of(run)
     if not path.is_file():
         return None
-    for line in reversed(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+    for line in reversed(path.read_text(encoding="utf-8", errors="replace").split("\n")):
         if line.startswith("{"):
             try:
                 found = json.loads(line)
