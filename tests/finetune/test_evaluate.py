@@ -195,6 +195,7 @@ def test_a_long_conversation_is_asked_as_far_as_training_kept_it(place: Path) ->
         example = encoder.encode(long, max_length)
         assert example.left_out
         kept = kept_in_window(long, example, encoder, contract)
+        assert kept
         assert 0 < len(kept.turns) <= len(turns) - 2 * example.left_out
         # With the persona before them there is room for an answer.
         prompt = Respondent(tokenizer, Silent()).prompt(last_question(kept).messages, contract, template, "long")

@@ -47,8 +47,8 @@ def strings(path: Path, function: str = "") -> list[str]:
     """Every text in a program, or in one function of it, with a blank for each part of it that changes."""
     tree: ast.AST = ast.parse(path.read_text(encoding="utf-8"))
     if function:
-        (found,) = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == function]
-        tree = ast.Module([one for one in found.body if not isinstance(one, ast.Expr)], [])
+        (named,) = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == function]
+        tree = ast.Module([one for one in named.body if not isinstance(one, ast.Expr)], [])
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     found = [
         node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in inner
