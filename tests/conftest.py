@@ -31,7 +31,7 @@ TOGETHER = {
     ),
     "server": ("tests/serve/",),
 }
-LONGEST = ("test_worker.py", "test_train.py", "test_profiles.py", "test_project.py")
+LONGEST = ("test_worker.py", "test_train.py", "test_profiles.py", "test_project.py", "test_studio_story.py")
 # Whichever test comes first trains the demo, beside others.
 DEMO_S = 1800
 
