@@ -90,7 +90,10 @@ def open_parents(page: Page, language: Language = "zh", pin: str = PIN) -> None:
     """Go to the parents' area and give the PIN."""
     words = sentences(language)
     page.get_by_role("button", name=words.for_parents).click()
-    page.get_by_label(words.pin.field).fill(pin)
+    field = page.get_by_label(words.pin.field)
+    expect(field).to_be_visible()
+    at_rest(page)
+    field.fill(pin)
     page.get_by_role("button", name=words.pin.open, exact=True).click()
 
 
