@@ -64,6 +64,7 @@ NEAR_MISSES_STOPPED = 0.025
 PLAIN_STOPPED = 0.025
 # Tried as the danger to act from.
 LEVELS = np.linspace(0.4, 0.995, 120)
+# Chosen where none of them will do.
 NEVER = {"crisis": 1.0, "disallowed": 1.0}
 # Reading in windows may stop so many more: of the near misses that stand alone, and of what is harmless inside everyday talk
 # or long by itself. So much talk is tried.

@@ -49,6 +49,9 @@ def test_the_ids_and_the_mask_are_llama_factorys(name: str, thinking: bool) -> N
     conversations = read(name)
     assert len(conversations) == sum((name, thinking) == key[:2] for key in expected) > 4
     for conversation in conversations:
+        if not thinking and not split_thought(conversation.turns[-1].text)[1]:
+            # Of a thought alone LLaMA-Factory teaches the end of the answer; ours refuses it, see below.
+            continue
         asked = conversation
         if name == "openai" and not conversation.tools:
             # LLaMA-Factory writes this into the system message of every record in OpenAI's form, whatever the model.
