@@ -114,8 +114,9 @@ def _checked(name: str, data_dir: Path, environment: Mapping[str, str]) -> int:
 
 def _entry(copy: Path, formatting: Formatting | None) -> dict[str, Any]:
     """The entry of dataset_info.json that fits the file's records. Raises `BadInput`."""
+    nothing = Problem(copy.name, None, None, "holds no record.")
     # What is wrong with the others is the check's to say.
-    first = next(records(copy), Problem(copy.name, None, None, "holds no record."))
+    first = next(records(copy), nothing) if copy.read_bytes().strip() else nothing
     if isinstance(first, Problem):
         raise BadInput(str(first))
     keys = first if isinstance(first, dict) else {}

@@ -640,7 +640,7 @@ def written(*turns: dict[str, str]) -> bytes:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (written()[:-20], "第一条记录不是合法的 JSON"),
+        (written()[:-20], "第 1 行不是合法的 JSON"),
         (written()[:-1] + b', {"conv', "第 1 行不是合法的 JSON"),
         (b'{"a": 1}', "应当是一个列表"),
         (written({**GOOD[0], "from": "humam"}, GOOD[1]), '是不是 "human"'),
