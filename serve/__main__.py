@@ -10,13 +10,12 @@ python -m serve --numbers               # the guard's answers that name a help l
 
 import argparse
 import asyncio
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.contract import SEAL_FILE
+from data.contract import SEAL_FILE, sha256
 from data.strict import BadInput
 from serve.guard.guard import read_guard
 from serve.guard.private import mask
@@ -82,8 +81,7 @@ def main() -> int:
         given = parser.parse_args()
         if given.check:
             prepare(given.folder, given.host, given.port, environment)
-            seal = hashlib.sha256((given.folder / SEAL_FILE).read_bytes()).hexdigest()
-            print(f"{given.folder.resolve().name} {seal[:8]}")
+            print(f"{given.folder.resolve().name} {sha256(given.folder / SEAL_FILE)[:8]}")
             return 0
         launch(given.folder, given.host, given.port, environment)
     except BadInput as error:

@@ -69,16 +69,19 @@ def leave_to_parent() -> None:
 def _is_port(number: int) -> bool:
     """Whether it is a socket for connections to come: vLLM binds it before it forks, and listens only later."""
     try:
-        with socket.socket(fileno=os.dup(number)) as found:
-            if found.family not in (socket.AF_INET, socket.AF_INET6) or found.type != socket.SOCK_STREAM:
-                return False
-            try:
-                found.getpeername()
-            except OSError:
-                return True
+        found = socket.socket(fileno=number)
     except OSError:
-        pass
-    return False
+        return False
+    try:
+        if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM:
+            found.getpeername()
+        return False
+    except OSError:
+        # Connected to nobody.
+        return True
+    finally:
+        # The number is not ours to close.
+        found.detach()
 
 
 if __name__ == "__main__":

@@ -31,9 +31,8 @@ from ui.tables import (
     Visit,
 )
 
-LEFT_FOR = timedelta(
-    days=7
-)  # however few the guardian's days are: a server that was off over a weekend still hears of a crisis
+# However few the guardian's days are: a server that was off over a weekend still hears of a crisis.
+LEFT_FOR = timedelta(days=7)
 MANY = 1000  # rows named in one statement; SQLite's limit is 32,766
 
 log = logging.getLogger("mindpal")
