@@ -7,12 +7,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.browser import chromium
 from tests.commands import serve
@@ -191,6 +193,19 @@ def browser() -> Iterator[Browser]:
     """A browser for a module: Playwright keeps an event loop running in this thread, and the client has its own."""
     with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as opened:
         yield opened
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where a test failed, its report shows what stood on each of its pages: seldom does it fail a second time."""
+    report = yield
+    opened = getattr(item, "funcargs", {}).get("browser")
+    if report.when == "call" and report.failed and opened:
+        for shown in (page for context in opened.contexts for page in context.pages):
+            with suppress(PlaywrightError):
+                state = shown.get_by_test_id("stApp").get_attribute("data-test-script-state", timeout=1000)
+                report.sections.append((f"{shown.url} ({state})", shown.locator("body").aria_snapshot(timeout=5000)))
+    return report
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from playwright.sync_api import TimeoutError as NotYet
 
 from data.queue import jobs
 from data.runs import State
+from tests.browser import launch
 from tests.commands import serve
 from tests.demo import free_port
 from tests.small_models import make_base
-from tests.system import CHROMIUM
 from tests.ui.conftest import PATIENCE_MS, wait_for
 from ui.studio.words import words_in
 
@@ -192,7 +192,7 @@ def worker_of(studio: Studio) -> psutil.Process:
 def doomed(browser: Browser) -> Iterator[tuple[Browser, psutil.Process]]:
     """One more browser, and its process, which can be killed without harm to the others."""
     before = set(_browsers())
-    opened = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    opened = launch(browser.browser_type)
     (process,) = set(_browsers()) - before
     try:
         yield opened, process
