@@ -33,7 +33,7 @@ from serve.launch import GRACE_S, answers_from, grace_from, is_loopback, limits_
 from serve.limits import Desk, Lane, Limits, TooMany
 from serve.openapi import document
 from serve.reply import Application, Message, Receive, Reply, Scope, Send
-from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, in_header, rebuild
+from serve.request import BODY_LIMIT, Asked, Fitted, ModelFolder, Refused, fitted, in_header, rebuild, too_long
 from serve.stop import Stop
 
 log = logging.getLogger("mindpal")
@@ -273,7 +273,8 @@ class Policy:
         if answer.over:
             return None
         answered, forged = partial(self._guard.answered, name), partial(self._guard.forged, name)
-        return self._guard.judge(asked.child, name) or fitted(asked, self._model, self._answers, answered, forged)
+        judge = self._guard.judge_too_long if too_long(asked, self._model) else self._guard.judge
+        return judge(asked.child, name) or fitted(asked, self._model, self._answers, answered, forged)
 
     async def _ask(self, name: str, scope: Scope, receive: Receive, asked: Asked, fits: Fitted, answer: Answer) -> None:
         body = json.dumps(fits.body).encode()

@@ -163,6 +163,13 @@ def rebuild(raw: bytes, model: ModelFolder) -> Asked:
     )
 
 
+def too_long(asked: Asked, model: ModelFolder) -> bool:
+    """Whether the last message fits the window in no case: masks make it shorter, but not by half."""
+    last, window = asked.messages[-1], model.contract.window
+    # A token is a byte or more.
+    return len(last["content"].encode()) > window and model.message_tokens(last) > 2 * window
+
+
 def fitted(
     asked: Asked,
     model: ModelFolder,
@@ -179,15 +186,14 @@ def fitted(
     case, with less room if it has to be so.
     """
     *earlier, last = asked.messages
-    too_long = Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
-    # Masks make a message shorter, but not by half; and while one reads, no other answer goes on.
-    if model.message_tokens(last) > 2 * model.contract.window:
-        raise too_long
-    last, masked = _without_personal_data(last)
+    refused = Refused(400, "The message is too long: shorten it, or send it in parts.", "messages")
+    if too_long(asked, model):
+        raise refused
+    last, masked = _without_personal_data(last, asked.child[:-1])
     wanted = asked.wanted
     room = model.contract.window - model.frame_tokens - model.message_tokens(last)
     if room < SMALLEST_ROOM:
-        raise too_long
+        raise refused
     kept, pinned = [last], set(asked.pinned)
     for number in reversed(range(len(earlier) // 2)):
         typed, said = earlier[2 * number : 2 * number + 2]
@@ -202,7 +208,8 @@ def fitted(
             known.hold(said["content"]) for known in (answers, read_answers())
         ):
             continue
-        question, reply = (_without_personal_data(message)[0] for message in (typed, said))
+        question = _without_personal_data(typed, asked.child[:number], asked.child[number + 1 :])[0]
+        reply = _without_personal_data(said)[0]
         if forged(said["content"]):
             reply = {**said, "content": answers.stopped[language_of(said["content"])]}
         if (question, reply) != (typed, said):
@@ -321,9 +328,9 @@ def _messages(given: object, control_tokens: tuple[str, ...]) -> tuple[list[dict
     return messages, ignored
 
 
-def _without_personal_data(message: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """A message with its personal data masked, and the kinds of it that it held."""
-    words, kinds = mask(message["content"])
+def _without_personal_data(message: dict[str, str], *around: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """A message with its personal data masked, and the kinds of it that it held; `around` is what the child said before and after."""
+    words, kinds = mask(message["content"], *around)
     return {**message, "content": words}, kinds
 
 

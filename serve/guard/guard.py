@@ -32,6 +32,8 @@ CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # of 595 turns of everyday conversations this reading stops 6, and it hears a quarter of the dangers that are cut in two.
 CONTINUATION = 24
 _BEFORE, _BEHIND, _CHANGED_SUBJECT = 60, 120, 0.95
+# Characters at either end of a message that is too long.
+_TOO_LONG = 2_000
 _CLAUSE_END = re.compile(r"[，,。！!？?.；;：:\n]+")
 
 
@@ -51,11 +53,16 @@ class Guard:
         judged = judged_together(messages)
         # The layers share what is made of a message.
         typed = [Typed(message) for message in judged]
-        verdict = judge_conversation(typed)
-        verdict = verdict or (declined(typed[-1]) if typed else None) or self._classified(typed)
+        verdict = _by_rules(typed) or self._classified(typed)
         self._acted.keep([name, *judged], verdict is not None)
-        # Chinese characters and pinyin are Chinese in any case; an English rule hears Latin letters.
-        return replace(verdict, language=answered_in(judged)) if verdict and verdict.language == "en" else verdict
+        return _in_the_childs_language(verdict, judged)
+
+    def judge_too_long(self, messages: Sequence[str], name: str = "") -> Verdict | None:
+        """The same where the last message is longer than any that a model is given. It is refused in any case, and reading all
+        of it may take minutes, for which others would wait: the classifier reads its beginning and its end, the rules all."""
+        *before, last = messages
+        verdict = _in_the_childs_language(_by_rules([Typed(last)]), [last])
+        return verdict or self.judge([*before, last[:_TOO_LONG]], name) or self.judge([last[-_TOO_LONG:]], name)
 
     def heard(self, name: str, messages: Sequence[str]) -> None:
         """A guard model acted on the last of `messages`: they are remembered, as they stand and without those before.
@@ -142,6 +149,16 @@ class Guard:
         pinyin = self._classifier.linear.parts.is_pinyin(last)
         language: Language = "zh" if pinyin else language_of(last.text)
         return Verdict("crisis" if reading.category in CRISIS else "redirect", reading.category, "classifier", language)
+
+
+def _by_rules(messages: Sequence[Typed]) -> Verdict | None:
+    """What needs no model, on the last of these messages."""
+    return judge_conversation(messages) or (declined(messages[-1]) if messages else None)
+
+
+def _in_the_childs_language(verdict: Verdict | None, judged: Sequence[str]) -> Verdict | None:
+    # Chinese characters and pinyin are Chinese in any case; an English rule hears Latin letters.
+    return replace(verdict, language=answered_in(judged)) if verdict and verdict.language == "en" else verdict
 
 
 def read_guard(path: Path | None = None) -> Guard:

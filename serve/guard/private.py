@@ -1,13 +1,15 @@
 """Personal data is taken out of a message before the model or anything else sees it; the child is answered all the same.
 
-In: a message as it was typed. Out: the message with `〔电话号码〕` or `[phone number]` in the place of what it gave away,
-and the kinds that were found. The patterns stand in `private.yaml`, and read the message as `view.py` shows it.
+In: a message as it was typed, and those around it. Out: the message with `〔电话号码〕` or `[phone number]` in the place of
+what it gave away, and the kinds that were found. The patterns stand in `private.yaml`, and read the message as `view.py`
+shows it.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from pydantic import Field
@@ -17,6 +19,13 @@ from serve.guard.rules import Language, language_of, put_in, whole_parts
 from serve.guard.view import View, view
 
 RULES_FILE = Path(__file__).parent / "private.yaml"
+# What is given away in parts (我的电话是138, then 1234, then 5678) goes on in short messages, from the end of one before them.
+_SHORT, _END, _AROUND = 32, 64, 2
+# There is a number in nearly all of it, and looking costs as much as for the message alone.
+_NUMBER = re.compile(
+    r"\d|[零〇一二三四五六七八九幺]{2}|\b(?:zero|oh|double|one|two|three|four|five|six|seven|eight|nine)\b",
+    re.IGNORECASE,
+)
 
 
 class _Rule(Strict):
@@ -62,10 +71,15 @@ class _Find:
     end: int
 
 
-def mask(text: str) -> tuple[str, list[str]]:
-    """`text` without personal data, and the kinds that it held, in the order of the file."""
-    words, language = read_kinds().words, language_of(text)
-    finds = _apart(_finds(view(text)))
+def mask(text: str, before: Sequence[str] = (), after: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """`text` without personal data, and the kinds that it held, in the order of the file.
+
+    `before` and `after` are the same child's messages around it: of what goes over several, each loses its part.
+    """
+    words = read_kinds().words
+    # Of one word, or of digits, what the child said before tells the language.
+    language = language_of(text if " " in text.strip() else "\n".join([*before, text]))
+    finds = _apart([*_finds(view(text)), *_with_those_around(text, before, after)])
     pieces, at = [], 0
     for find in finds:
         pieces += [text[at : find.start], words[find.kind][language]]
@@ -113,6 +127,24 @@ def _finds(seen: View) -> list[_Find]:
                 taken.update(range(find.start, find.end))
     company = {find.kind for find in (*finds, *together)}
     return [*finds, *(find for find in together if company - {find.kind})]
+
+
+def _with_those_around(text: str, before: Sequence[str], after: Sequence[str]) -> Iterator[_Find]:
+    """What of a message tells something where it goes on, in a short one, from the one before it."""
+    behind = list(takewhile(_is_short, after[:_AROUND]))
+    going_on = len(list(takewhile(_is_short, (text, *reversed(before)))))
+    ahead = "\n".join(before[-min(going_on, _AROUND) :] if going_on else ())[-_END:]
+    together, start = "\n".join([ahead, text, *behind]), len(ahead) + 1
+    if not (ahead or behind) or not _NUMBER.search(together):
+        return
+    for find in _finds(view(together)):
+        begin, end = max(0, find.start - start), min(len(text), find.end - start)
+        if begin < end:
+            yield _Find(find.kind, begin, end)
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= _SHORT
 
 
 def _matches(kind: str, patterns: Sequence[re.Pattern[str]], seen: View) -> Iterator[_Find]:

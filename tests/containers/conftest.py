@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import docker
-from data.contract import read_contract
+from finetune.pretrain import STANDIN
 from tests.containers import engine
 from tests.containers.project import CPU_IMAGES, ROOT, Project
 from tests.demo import free_port
+from tests.finetune.hub import Hub, running
 from tests.ui.walk import daytime
 
 # A file in the volume `runs`.
@@ -72,14 +73,17 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def project(empty_project: Project, clone: Path) -> Project:
-    """The server and the page, up and healthy, on a model that the profile `train` trained and merged."""
-    # The stand-in lies where a download of the contract's base would, and the run is of four steps.
-    place = f"hub/hub/models--{read_contract().base_model.replace('/', '--')}"
+    """The server and the page, up and healthy, on a model that was trained and merged from a base which a hub handed out."""
     empty_project.compose(
         "run", "--rm", "--no-deps", "--entrypoint", "sh", "finetune", "-euc",
-        f"mkdir -p {place}/refs {place}/snapshots && cp -r data/standin {place}/snapshots/1 && printf 1 >{place}/refs/main"
-        f" && {{ cat finetune/recipes/tiny.yaml; echo 'max_steps: 4'; }} >{RECIPE}",
+        f"{{ cat finetune/recipes/tiny.yaml; echo 'max_steps: 4'; }} >{RECIPE}",
     )  # fmt: skip
+    # The hub listens where this machine meets the network by which a trainer gets out, and hands the stand-in out by the name
+    # of the contract's base.
+    outside = empty_project.client.networks.get(f"{empty_project.name}_outside").attrs
+    with running(Hub(STANDIN, host=outside["IPAM"]["Config"][0]["Gateway"])) as hub:
+        empty_project.with_variables(HF_ENDPOINT=hub.url).make(clone, "download")
+    assert len(hub.begun) == 1
     empty_project.compose("run", "--rm", "merge")
     told = empty_project.make(clone, "up")
     assert f"http://127.0.0.1:{empty_project.page_port}" in told

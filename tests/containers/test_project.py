@@ -205,33 +205,43 @@ def test_the_images_are_small_and_tell_their_packages(empty_project: Project) ->
     assert missing.strip() == "None"
 
 
-def test_a_changed_source_installs_nothing_again(empty_project: Project, tmp_path: Path) -> None:
-    for part in ("data", "ui", "docker", "finetune/recipes"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "standin"))
+@pytest.mark.parametrize(
+    ("part", "argument"), [("ui", "DEVICE=cpu"), ("finetune", "TORCH_BACKEND=cpu"), ("serve", "DEVICE=cpu")]
+)
+def test_a_changed_source_installs_nothing_again(
+    empty_project: Project, tmp_path: Path, part: str, argument: str
+) -> None:
+    for folder in {"data", "docker", "finetune/recipes", part}:
+        shutil.copytree(
+            ROOT / folder,
+            tmp_path / folder,
+            ignore=shutil.ignore_patterns("__pycache__", "standin"),
+            dirs_exist_ok=True,
+        )
     for name in ("pyproject.toml", "constraints.txt", ".dockerignore"):
         shutil.copyfile(ROOT / name, tmp_path / name)
-    with (tmp_path / "ui" / "__main__.py").open("a", encoding="utf-8") as file:
+    with (tmp_path / part / "__main__.py").open("a", encoding="utf-8") as file:
         file.write(f"# changed: {os.getpid()}\n")
     # As a careful person's checkout is, which others may not read.
-    for path in (tmp_path / "ui").rglob("*"):
+    for path in (tmp_path / part).rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     done = subprocess.run(
         ["docker", "buildx", "build", "--progress=plain", "--build-arg", f"PYTHON_IMAGE={engine.BASE_IMAGE}",
-         "-f", "docker/ui.Dockerfile", "-t", "mindpal-test/changed", "."],
+         "--build-arg", argument, "-f", f"docker/{part}.Dockerfile", "-t", "mindpal-test/changed", "."],
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     steps = done.stderr.splitlines()
     cached = {line.split()[0] for line in steps if line.endswith("CACHED")}
-    step = {
-        words: next(line.split()[0] for line in steps if words in line)
-        for words in ("docker/install.sh ui", "COPY ui ui")
-    }
+    installing, copying = (
+        next(line.split()[0] for line in steps if words in line)
+        for words in (f"docker/install.sh {part}", f"COPY {part} {part}")
+    )
     told = empty_project.client.containers.run("mindpal-test/changed", ["--help"], remove=True)
-    assert b"usage: python -m ui" in told
+    assert f"usage: python -m {part}".encode() in told
     empty_project.client.images.remove("mindpal-test/changed")
-    assert step["docker/install.sh ui"] in cached
-    assert step["COPY ui ui"] not in cached
+    assert installing in cached
+    assert copying not in cached
 
 
 def test_packages_are_asked_of_the_mirror_that_is_named(empty_project: Project) -> None:

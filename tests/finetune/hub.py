@@ -37,27 +37,29 @@ class Hub(ThreadingHTTPServer):
     """`uploaded` are the files that came in, `served` those of the one model that can be fetched.
 
     A file of weights takes `slowly_s` seconds to be handed out. While it `resets`, the connection breaks in the middle of one,
-    or of an upload.
+    or of an upload. `host` is the address of this machine where it listens.
     """
 
-    def __init__(self, served: Path | None = None, *, slowly_s: float = 0):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, served: Path | None = None, *, slowly_s: float = 0, host: str = "127.0.0.1"):
+        super().__init__((host, 0), _Handler)
         self.served, self.uploaded, self.slowly_s = served, dict[str, bytes](), slowly_s
         self.resets = False
         self.asked: list[tuple[str, str]] = []
         # From which byte on weights were handed out.
         self.begun: list[int] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = f"http://{host}:{self.server_port}"
 
 
 @contextmanager
 def running(hub: Hub) -> Iterator[Hub]:
     thread = threading.Thread(target=hub.serve_forever)
     thread.start()
-    yield hub
-    hub.shutdown()
-    thread.join()
-    hub.server_close()
+    try:
+        yield hub
+    finally:
+        hub.shutdown()
+        thread.join()
+        hub.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

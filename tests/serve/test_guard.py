@@ -144,6 +144,8 @@ def test_a_wish_in_parts_is_heard_however_long_or_short_they_are(guard: Guard) -
     # What was said long ago is not read with it.
     assert len(judged_together(["好"] * 99)) == 16
     assert len(judged_together(["今天我们去公园玩了"] * 99)) == 3
+    # What came before is not read at any length again.
+    assert [*map(len, judged_together(["慢" * 99_999] * 3))] == [2_000, 2_000, 99_999]
 
 
 def test_what_is_made_of_a_message_is_made_once(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:

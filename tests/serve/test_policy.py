@@ -21,8 +21,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from data.answer_reader import spoken
+from data.classifier import Reading
 from data.contract import read_contract
 from data.conversations import DATA_DIR
+from data.forms import Typed
 from serve.guard.private import mask
 from serve.guard.screen import Harm, harm_in
 from serve.guard.verdict import judged_together, read_answers
@@ -716,6 +718,25 @@ def test_an_earlier_long_message_holds_up_nothing_short(policy: Policy, engine: 
     assert all("慢" not in str(asked["messages"]) for asked in engine.asked)
 
 
+def test_a_message_that_is_too_long_is_heard_and_read_at_its_ends_alone(
+    policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    classifier = policy._guard._classifier
+
+    def reads(typed: Typed) -> Reading:
+        read.append(len(typed.text))
+        return classifier.read(typed)
+
+    monkeypatch.setattr(policy._guard, "_classifier", SimpleNamespace(read=reads, linear=classifier.linear))
+    filler, cry = "今天我们去公园玩了。" * 1_500, "我不想活了。"
+    assert call(policy, {"messages": [{"role": "user", "content": filler}]}).status == 400
+    assert read == [2_000, 2_000]
+    for words in (cry + filler, filler + cry, filler + cry + filler):
+        assert call(policy, {"messages": [{"role": "user", "content": words}]}).json["mindpal"]["action"] == "crisis"
+    assert engine.asked == []
+
+
 def test_no_key_has_all_seats_at_the_engine(folder: Path, engine: Engine, tmp_path: Path) -> None:
     page, other = by("page", tmp_path), by("other", tmp_path)
     policy = Policy(engine, Settings(folder, read_keys(tmp_path / "keys"), Limits(answers=3)))
@@ -784,9 +805,9 @@ def test_who_leaves_while_waiting_is_not_judged(policy: Policy, engine: Engine) 
 def test_no_more_is_masked_than_the_model_sees(policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     masked: list[str] = []
 
-    def read(text: str) -> tuple[str, list[str]]:
+    def read(text: str, *around: Sequence[str]) -> tuple[str, list[str]]:
         masked.append(text)
-        return mask(text)
+        return mask(text, *around)
 
     monkeypatch.setattr("serve.request.mask", read)
     told = [{"role": "user", "content": "我在公园玩"}, {"role": "assistant", "content": "真好。"}] * 500
@@ -803,6 +824,18 @@ def test_personal_data_is_masked_in_what_a_client_calls_an_answer(policy: Policy
     # Nothing of it was in the last message.
     assert "mindpal" not in answer.json
     assert engine.asked[0]["messages"][1]["content"] == "记住啦，你的电话是〔电话号码〕。难过的时候可以打12355。"
+
+
+def test_a_number_that_is_told_in_parts_is_masked_in_each(policy: Policy, engine: Engine) -> None:
+    said = {"role": "assistant", "content": "好。"}
+    parts = [{"role": "user", "content": words} for words in ("我的电话是138", "0000", "0000")]
+    answer = call(policy, {"messages": [parts[0], said, parts[1], said, parts[2]]})
+    assert [message["content"] for message in engine.asked[0]["messages"][::2]] == [
+        "我的电话是〔电话号码〕",
+        "〔电话号码〕",
+        "〔电话号码〕",
+    ]
+    assert answer.json["mindpal"]["action"] == "masked"
 
 
 def test_what_masks_add_is_counted(policy: Policy, engine: Engine) -> None:
@@ -1121,7 +1154,7 @@ def test_a_crisis_is_heard_beside_any_letters(policy: Policy, engine: Engine, be
 def test_a_crisis_is_heard_where_the_masks_fail(
     policy: Policy, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(text: str) -> None:
+    def fail(text: str, *around: Sequence[str]) -> None:
         raise KeyError(text)
 
     monkeypatch.setattr("serve.request.mask", fail)

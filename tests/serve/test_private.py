@@ -249,6 +249,27 @@ def test_a_number_over_several_lines_is_one(words: str, clean: str) -> None:
     assert mask(words)[0] == clean
 
 
+@pytest.mark.parametrize(
+    ("messages", "clean"),
+    [
+        (["我的电话是138", "0000", "0000"], ["我的电话是〔电话号码〕", "〔电话号码〕", "〔电话号码〕"]),
+        (["身份证110101", "201001010000"], ["身份证〔证件号码〕", "〔证件号码〕"]),
+        (["你猜我家在哪", "我家住在", "松果小区3栋201"], ["你猜我家在哪", "我家住在", "〔地址〕"]),
+        (["我qq是", "10000000"], ["我qq是", "〔账号〕"]),
+        (["密码是", "abc123"], ["密码是", "〔密码〕"]),
+        (["my number is 555", "0142"], ["my number is [phone number]", "[phone number]"]),
+        # What is said at length begins anew; games and sums stay.
+        (["我的电话是138", "0000不对，我们还是来玩猜数字的游戏吧，你想一个数字，我来猜，最多猜十次好不好"], None),
+        (["我猜135", "我猜246", "我猜357"], None),
+        (["123加456", "等于579", "对吗"], None),
+        (["我的数学作业好难", "123加1等于多少"], None),
+    ],
+)
+def test_what_goes_on_in_the_next_message_is_masked_in_each(messages: list[str], clean: list[str] | None) -> None:
+    masked = [mask(words, messages[:at], messages[at + 1 :])[0] for at, words in enumerate(messages)]
+    assert masked == (clean or messages)
+
+
 @pytest.mark.parametrize(("words", "clean"), TOGETHER)
 def test_what_tells_little_alone_is_masked_together(words: str, clean: str) -> None:
     assert mask(words)[0] == clean
