@@ -42,7 +42,13 @@ TRAINER = _importing(
 )
 # Without the trainer's: after a broken line Streamlit looks into every module that there is.
 PAGES = _importing(
-    "streamlit.web.cli", "streamlit.web.bootstrap", "streamlit.delta_generator", "ui.chores", "ui.studio.jobs"
+    "streamlit.web.cli",
+    "streamlit.web.bootstrap",
+    "streamlit.delta_generator",
+    "streamlit.emojis",
+    "PIL.Image",
+    "ui.chores",
+    "ui.studio.jobs",
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import pytest
 import torch
@@ -148,7 +148,8 @@ def test_vllm_says_what_is_likeliest_in_transformers(trained_demo: Demo) -> None
     subject = find_subject(str(trained_demo.run))
     plain = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
     greedy = sampled(under(subject.contract, thinking=False, greedy=True), **plain)
-    with respondent(subject, "vllm") as opened:
+    # vLLM sets variables of its own, which a server that is started later would take for ours.
+    with patch.dict(os.environ), respondent(subject, "vllm") as opened:
         prompts = [opened.prompt(said, greedy, chat_template(greedy.persona, thinking=False), "") for said in SAID[:2]]
         generate = partial(opened.engine.generate, prompts, greedy.sampling, opened.stop, seed=1, advance=silent)
         written = {adapted: generate(adapted=adapted) for adapted in (True, False)}

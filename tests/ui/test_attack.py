@@ -18,7 +18,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from tests.ui.conftest import PATIENCE_MS, Site
 from tests.ui.databases import ALLOWED
 from tests.ui.model_server import CRISIS, ModelServer
-from tests.ui.walk import PIN, at_rest, open_parents, replies, say, section
+from tests.ui.walk import PIN, at_rest, escape, open_parents, replies, say, section
 from ui import exchange, forget, outbox, pin
 from ui.companion.chat import SHOWN
 from ui.locales import sentences
@@ -92,7 +92,7 @@ def test_a_crisis_is_not_shut_away_and_comes_from_behind_a_shut_door(site: Site,
         expect(page.get_by_test_id("stChatInput")).to_have_count(0, timeout=BY_ITSELF_MS)
         expect(page.get_by_text(WORDS.adult.please)).to_be_visible()
         shot(page, "crisis-at-the-door-adult")
-        page.keyboard.press("Escape")
+        escape(page)
         expect(page.get_by_text(WORDS.adult.please)).to_have_count(0)
         expect(page.get_by_text(WORDS.crisis_title)).to_be_visible()
         for line in WORDS.crisis_lines:

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, FilePayload, Page, Request, expect
 
 from tests.ui.conftest import Site
 from tests.ui.model_server import HEARD, ModelServer
-from tests.ui.walk import PIN, VOICES, accessible, open_parents, replies, say, section, tab_to, wait_until
+from tests.ui.walk import PIN, VOICES, accessible, escape, open_parents, replies, say, section, tab_to, wait_until
 from ui import exchange
 from ui.locales import sentences
 
@@ -103,7 +103,7 @@ def test_a_crisis_is_shown_to_an_adult_and_read_with_its_passage(site: Site, pag
         expect(page.get_by_text(WORDS.adult.please)).to_be_visible()
         expect(page.get_by_text("外婆 13800000000")).to_be_visible()
         shot(page, "adult")
-        page.keyboard.press("Escape")
+        escape(page)
         open_parents(page)
         expect(page.get_by_text(WORDS.overview.time_chart)).to_be_visible()
         shot(page, "parents-overview")

@@ -24,7 +24,7 @@ from tests import demo
 from tests.ui.conftest import Site
 from tests.ui.databases import ALLOWED
 from tests.ui.serving import Webhook
-from tests.ui.walk import PIN, at_rest, first_run, open_parents, replies, say, section
+from tests.ui.walk import PIN, at_rest, escape, first_run, open_parents, replies, say, section
 from ui.locales import sentences
 from ui.store import Store
 from ui.tables import MessageRow
@@ -216,7 +216,7 @@ def _is_in_danger(site: Site, page: Page, store: Store, webhook: Webhook, shot: 
     expect(page.get_by_text(WORDS.adult.please)).to_be_visible()
     expect(page.get_by_text("外婆 13800000000")).to_be_visible()
     shot(page, "story-08-for-an-adult")
-    page.keyboard.press("Escape")
+    escape(page)
     assert [(alert.category, alert.seen) for alert in store.alerts()] == [("self_harm", False)]
     # One try has failed, and is written down as failed: the next one is the restarted page's.
     _until(lambda: "try=1 ok=False" in site.log.read_text(), "no try was made")

@@ -115,6 +115,18 @@ def at_rest(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
+def escape(page: Page) -> None:
+    """Shut the dialog that is open by its key, which is lost on one that is still being drawn: a person presses again."""
+    dialog = page.get_by_role("dialog")
+
+    def is_shut() -> bool:
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(500)  # it fades out
+        return dialog.count() == 0
+
+    wait_until(page, is_shut)
+
+
 def tab_to(page: Page, target: Locator) -> None:
     """Go there by the Tab key, and see where one is."""
     expect(target).to_be_visible()

@@ -26,6 +26,7 @@ synthesis?.addEventListener?.("voiceschanged", () => drawn.forEach((show) => sho
 export default function ({ parentElement, data }) {
   if (!synthesis) return;
   const button = parentElement.querySelector("button");
+  const sentences = data.sentences.split("\n");
 
   const show = () => {
     const now = speaking?.button === button;
@@ -36,8 +37,8 @@ export default function ({ parentElement, data }) {
   const say = (at, mine) => {
     if (speaking !== mine) return;
     const voice = voiceFor(data.speaks);
-    if (at >= data.sentences.length || !voice) return quiet();
-    mine.sentence = new SpeechSynthesisUtterance(data.sentences[at]); // held: Chrome forgets its end otherwise
+    if (at >= sentences.length || !voice) return quiet();
+    mine.sentence = new SpeechSynthesisUtterance(sentences[at]); // held: Chrome forgets its end otherwise
     mine.sentence.voice = voice;
     mine.sentence.lang = voice.lang;
     mine.sentence.rate = 0.95;

@@ -20,7 +20,8 @@ _ENDS = re.compile(r"(?<=[。！？!?；;])|(?<=\.)(?=\s)|\n")  # a point inside
 def button(text: str, language: Language, words: Sentences, key: str) -> None:
     """Draw the button."""
     data = {
-        "sentences": sentences_of(text),
+        # A text and no list: for a list Streamlit imports pandas, which takes a second of the first reply.
+        "sentences": "\n".join(sentences_of(text)),
         "speaks": SPEAKS[language],
         "read": words.talk.read,
         "stop": words.talk.read_stop,
