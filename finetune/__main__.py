@@ -1,6 +1,5 @@
 """The trainer's command line: `python -m finetune VERB …`; `python -m finetune VERB --help` explains one."""
 
-import gc
 import importlib
 import os
 import sys
@@ -60,8 +59,6 @@ def main() -> int:
     # The hub's client would fetch and send large files by Hugging Face's Xet servers, whatever HF_ENDPOINT says: a mirror has
     # none, and where the hub is out of reach, so are they.
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    # Imports make a million objects and hardly any garbage: to look for some after each 700 takes a tenth of a short job.
-    gc.set_threshold(50_000)
     try:
         return int(importlib.import_module(f"finetune.{MODULES.get(verb, verb)}").main(words, dict(os.environ)))
     except BadInput as error:

@@ -268,7 +268,7 @@ class Policy:
     def _judged(self, name: str, asked: Asked, answer: Answer) -> Verdict | Fitted | None:
         """The guard's verdict, or else what the engine is asked; None where the client left before its turn came.
 
-        Judged first: a child in danger is heard however long its message is, and whatever else is in it.
+        Judged first: a child in danger is heard by the rules however long its message is, and whatever else is in it.
         """
         if answer.over:
             return None

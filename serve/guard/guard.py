@@ -32,8 +32,9 @@ CLASSIFIER_FILE = Path(__file__).parent / "classifier.safetensors"
 # of 595 turns of everyday conversations this reading stops 6, and it hears a quarter of the dangers that are cut in two.
 CONTINUATION = 24
 _BEFORE, _BEHIND, _CHANGED_SUBJECT = 60, 120, 0.95
-# Characters at either end of a message that is too long.
-_TOO_LONG = 2_000
+# Characters of what is not read whole: either end of a message that is too long, and the end of one before the last, behind
+# which that goes on.
+_ENDS = 2_000
 _CLAUSE_END = re.compile(r"[，,。！!？?.；;：:\n]+")
 
 
@@ -60,9 +61,10 @@ class Guard:
     def judge_too_long(self, messages: Sequence[str], name: str = "") -> Verdict | None:
         """The same where the last message is longer than any that a model is given. It is refused in any case, and reading all
         of it may take minutes, for which others would wait: the classifier reads its beginning and its end, the rules all."""
-        *before, last = messages
-        verdict = _in_the_childs_language(_by_rules([Typed(last)]), [last])
-        return verdict or self.judge([*before, last[:_TOO_LONG]], name) or self.judge([last[-_TOO_LONG:]], name)
+        *before, last = judged = judged_together(messages)
+        verdict = _by_rules([Typed(message) for message in judged])
+        verdict = verdict or self.judge([*before, last[:_ENDS]], name) or self.judge([last[-_ENDS:]], name)
+        return _in_the_childs_language(verdict, judged)
 
     def heard(self, name: str, messages: Sequence[str]) -> None:
         """A guard model acted on the last of `messages`: they are remembered, as they stand and without those before.
@@ -112,7 +114,8 @@ class Guard:
     def _classified(self, messages: Sequence[Typed]) -> Verdict | None:
         if not messages:
             return None
-        *before, last = messages
+        *earlier, last = messages
+        before = [message if len(message.text) <= _ENDS else Typed(message.text[-_ENDS:]) for message in earlier]
         if verdict := self._verdict(self._classifier.read(last), last):
             return verdict
         while before and (verdict := self._together(before, last)):

@@ -16,15 +16,15 @@ from pydantic import Field
 
 from data.strict import BadInput, Strict, read_yaml
 from serve.guard.rules import Language, language_of, put_in, whole_parts
+from serve.guard.verdict import answered_in
 from serve.guard.view import View, view
 
 RULES_FILE = Path(__file__).parent / "private.yaml"
 # What is given away in parts (我的电话是138, then 1234, then 5678) goes on in short messages, from the end of one before them.
-_SHORT, _END, _AROUND = 32, 64, 2
-# There is a number in nearly all of it, and looking costs as much as for the message alone.
-_NUMBER = re.compile(
-    r"\d|[零〇一二三四五六七八九幺]{2}|\b(?:zero|oh|double|one|two|three|four|five|six|seven|eight|nine)\b",
-    re.IGNORECASE,
+_SHORT, _END, _AROUND = 32, 64, 3
+# Bare numbers of several messages may be a game's or a sum's: they are one where somebody speaks of such a number.
+_SPOKEN_OF = re.compile(
+    r"电话|手机|号|打给|拨|联系|证|卡|\b(?:number|phone|mobile|cell|call|text|tel|card|id\b)", re.IGNORECASE
 )
 
 
@@ -76,10 +76,11 @@ def mask(text: str, before: Sequence[str] = (), after: Sequence[str] = ()) -> tu
 
     `before` and `after` are the same child's messages around it: of what goes over several, each loses its part.
     """
+    before, after = before[-_AROUND:], after[:_AROUND]
     words = read_kinds().words
     # Of one word, or of digits, what the child said before tells the language.
-    language = language_of(text if " " in text.strip() else "\n".join([*before, text]))
-    finds = _apart([*_finds(view(text)), *_with_those_around(text, before, after)])
+    language = language_of(text) if " " in text.strip() else answered_in([*before, text])
+    finds = _apart([*_finds(view(text)), *_beyond(text, before, after)])
     pieces, at = [], 0
     for find in finds:
         pieces += [text[at : find.start], words[find.kind][language]]
@@ -129,27 +130,48 @@ def _finds(seen: View) -> list[_Find]:
     return [*finds, *(find for find in together if company - {find.kind})]
 
 
-def _with_those_around(text: str, before: Sequence[str], after: Sequence[str]) -> Iterator[_Find]:
-    """What of a message tells something where it goes on, in a short one, from the one before it."""
-    behind = list(takewhile(_is_short, after[:_AROUND]))
-    going_on = len(list(takewhile(_is_short, (text, *reversed(before)))))
-    ahead = "\n".join(before[-min(going_on, _AROUND) :] if going_on else ())[-_END:]
-    together, start = "\n".join([ahead, text, *behind]), len(ahead) + 1
-    if not (ahead or behind) or not _NUMBER.search(together):
+def _beyond(text: str, before: Sequence[str], after: Sequence[str]) -> Iterator[_Find]:
+    """What of a message is part of a datum that goes on, in a short one, from the one before it."""
+    end = text[-_END:]
+    start_of_end = len(text) - len(end)
+    ahead = (
+        "\n".join(before[-len(list(takewhile(_is_short, (text, *reversed(before))))) :])[-_END:]
+        if _is_short(text)
+        else ""
+    )
+    behind = list(takewhile(_is_short, after))
+    if not ahead and not behind:
         return
-    for find in _finds(view(together)):
-        begin, end = max(0, find.start - start), min(len(text), find.end - start)
-        if begin < end:
-            yield _Find(find.kind, begin, end)
+    together = "\n".join([ahead, end, *behind])
+    seen, start = view(together), len(ahead) + 1
+    own = (start, start + len(end))
+    # Most talk has no number in it, and to look for one costs less than all the patterns.
+    if not re.search(r"\d", seen.text):
+        return
+    for rule in read_kinds().rules:
+        if rule.is_about(seen.text):
+            for find in _matches(rule.kind, rule.patterns, seen, own):
+                begin, stop = max(find.start, own[0]) - start, min(find.end, own[1]) - start
+                if begin < stop and (_SPOKEN_OF.search(together) or rule.kind not in ("phone", "id")):
+                    yield _Find(find.kind, start_of_end + begin, start_of_end + stop)
 
 
 def _is_short(text: str) -> bool:
     return len(text) <= _SHORT
 
 
-def _matches(kind: str, patterns: Sequence[re.Pattern[str]], seen: View) -> Iterator[_Find]:
+def _matches(
+    kind: str, patterns: Sequence[re.Pattern[str]], seen: View, beyond: tuple[int, int] | None = None
+) -> Iterator[_Find]:
+    """What the patterns find; `beyond` a part of what was typed only what does not lie within it."""
     for pattern in patterns:
         for match in pattern.finditer(seen.text):
+            if not match[0]:
+                continue
+            if beyond:
+                begin, stop = seen.span(*match.span())
+                if beyond[0] <= begin and stop <= beyond[1]:
+                    continue
             names = [name for name in pattern.groupindex if match[name]]
             for start, end in [match.span(name) for name in names] or [match.span()]:
                 if start < end:

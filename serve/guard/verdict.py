@@ -21,8 +21,6 @@ ANSWERS_FILE = Path(__file__).parent / "answers.yaml"
 # A statement may be spread over this many messages of the child, and over more where they hold fewer characters than this.
 MESSAGES_JUDGED = 3
 CHARACTERS_JUDGED = 16
-# The last one goes on where the one before it ends. That was judged whole when it came, and would hold up others each time.
-CHARACTERS_BEFORE = 2_000
 _CHINESE, _LATIN = re.compile(r"[\u3400-\u9fff]"), re.compile(r"[A-Za-z']+")
 
 
@@ -83,7 +81,7 @@ def numbers() -> str:
 
 
 def judged_together(messages: Sequence[str]) -> Sequence[str]:
-    """Of a child's messages the last ones, which are read as one: of those before the last no more than the end."""
+    """Of a child's messages the last ones, which are read as one."""
     count, characters = 0, 0
     for message in reversed(messages):
         if count >= MESSAGES_JUDGED and characters >= CHARACTERS_JUDGED:
@@ -91,9 +89,7 @@ def judged_together(messages: Sequence[str]) -> Sequence[str]:
         count += 1
         # An empty one counts, too: there is an end to them.
         characters += max(1, len(message))
-    judged = list(messages[len(messages) - count :])
-    judged[:-1] = [message[-CHARACTERS_BEFORE:] for message in judged[:-1]]
-    return judged
+    return messages[len(messages) - count :]
 
 
 def answered_in(messages: Sequence[str]) -> Language:

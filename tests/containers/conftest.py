@@ -81,7 +81,13 @@ def project(empty_project: Project, clone: Path) -> Project:
     # The hub listens where this machine meets the network by which a trainer gets out, and hands the stand-in out by the name
     # of the contract's base.
     outside = empty_project.client.networks.get(f"{empty_project.name}_outside").attrs
-    with running(Hub(STANDIN, host=outside["IPAM"]["Config"][0]["Gateway"])) as hub:
+    try:
+        hub = Hub(STANDIN, host=outside["IPAM"]["Config"][0]["Gateway"])
+    except OSError:
+        # The engine has a machine of its own, which knows this one by a name.
+        hub = Hub(STANDIN, host="0.0.0.0")
+        hub.url = f"http://host.docker.internal:{hub.server_port}"
+    with running(hub):
         empty_project.with_variables(HF_ENDPOINT=hub.url).make(clone, "download")
     assert len(hub.begun) == 1
     empty_project.compose("run", "--rm", "merge")

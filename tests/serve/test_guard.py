@@ -144,8 +144,18 @@ def test_a_wish_in_parts_is_heard_however_long_or_short_they_are(guard: Guard) -
     # What was said long ago is not read with it.
     assert len(judged_together(["好"] * 99)) == 16
     assert len(judged_together(["今天我们去公园玩了"] * 99)) == 3
-    # What came before is not read at any length again.
-    assert [*map(len, judged_together(["慢" * 99_999] * 3))] == [2_000, 2_000, 99_999]
+
+
+def test_a_crisis_is_still_meant_behind_a_long_message(guard: Guard) -> None:
+    verdict = guard.judge(["我不想活了。" + "今天我们去公园玩了。" * 300, "是真的"])
+    assert verdict is not None
+    assert verdict.action == "crisis"
+
+
+def test_a_message_that_is_too_long_is_answered_in_the_childs_language(guard: Guard) -> None:
+    verdict = guard.judge_too_long(["我今天不开心", "妈妈又骂我了", "i wanna die " + "blah " * 4_000])
+    assert verdict is not None
+    assert (verdict.action, verdict.language) == ("crisis", "zh")
 
 
 def test_what_is_made_of_a_message_is_made_once(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:

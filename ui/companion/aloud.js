@@ -26,7 +26,7 @@ synthesis?.addEventListener?.("voiceschanged", () => drawn.forEach((show) => sho
 export default function ({ parentElement, data }) {
   if (!synthesis) return;
   const button = parentElement.querySelector("button");
-  const sentences = data.sentences.split("\n");
+  const sentences = data.sentences.split("\n").filter(Boolean);
 
   const show = () => {
     const now = speaking?.button === button;
