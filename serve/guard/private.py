@@ -134,11 +134,8 @@ def _beyond(text: str, before: Sequence[str], after: Sequence[str]) -> Iterator[
     """What of a message is part of a datum that goes on, in a short one, from the one before it."""
     end = text[-_END:]
     start_of_end = len(text) - len(end)
-    ahead = (
-        "\n".join(before[-len(list(takewhile(_is_short, (text, *reversed(before))))) :])[-_END:]
-        if _is_short(text)
-        else ""
-    )
+    going_on = sum(1 for _ in takewhile(_is_short, (text, *reversed(before))))
+    ahead = "\n".join(before[max(0, len(before) - going_on) :])[-_END:]
     behind = list(takewhile(_is_short, after))
     if not ahead and not behind:
         return
@@ -148,12 +145,12 @@ def _beyond(text: str, before: Sequence[str], after: Sequence[str]) -> Iterator[
     # Most talk has no number in it, and to look for one costs less than all the patterns.
     if not re.search(r"\d", seen.text):
         return
-    for rule in read_kinds().rules:
-        if rule.is_about(seen.text):
-            for find in _matches(rule.kind, rule.patterns, seen, own):
-                begin, stop = max(find.start, own[0]) - start, min(find.end, own[1]) - start
-                if begin < stop and (_SPOKEN_OF.search(together) or rule.kind not in ("phone", "id")):
-                    yield _Find(find.kind, start_of_end + begin, start_of_end + stop)
+    bare = set() if _SPOKEN_OF.search(together) else {"phone", "id"}
+    rules = [rule for rule in read_kinds().rules if rule.kind not in bare and rule.is_about(seen.text)]
+    for find in (find for rule in rules for find in _matches(rule.kind, rule.patterns, seen, own)):
+        begin, stop = max(find.start, own[0]) - start, min(find.end, own[1]) - start
+        if begin < stop:
+            yield _Find(find.kind, start_of_end + begin, start_of_end + stop)
 
 
 def _is_short(text: str) -> bool:
@@ -166,9 +163,9 @@ def _matches(
     """What the patterns find; `beyond` a part of what was typed only what does not lie within it."""
     for pattern in patterns:
         for match in pattern.finditer(seen.text):
-            if not match[0]:
-                continue
             if beyond:
+                if not match[0]:
+                    continue
                 begin, stop = seen.span(*match.span())
                 if beyond[0] <= begin and stop <= beyond[1]:
                     continue
